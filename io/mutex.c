@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* Robust locks in shared memory, and plain locks, over POSIX threads. */
+#include "io/mutex.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define SECOND_NS UINT64_C(1000000000)
+
+uint32_t ph_mutex_abi(void)
+{
+#if defined(__GLIBC__)
+    uint32_t library = 1;
+#else
+    uint32_t library = 2;
+#endif
+    return library << 24 | (uint32_t)sizeof(void *) << 16 | (uint32_t)sizeof(pthread_mutex_t);
+}
+
+bool ph_mutex_init(struct ph_mutex *mutex)
+{
+    pthread_mutexattr_t attributes;
+    memset(mutex, 0, sizeof *mutex);
+    if (pthread_mutexattr_init(&attributes) != 0)
+        return false;
+    /* ERRORCHECK: the same thread twice is an error, not a hang. */
+    bool good = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) == 0 &&
+                pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0 &&
+                pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK) == 0 &&
+                pthread_mutex_init(&mutex->u.mutex, &attributes) == 0;
+    (void)pthread_mutexattr_destroy(&attributes);
+    return good;
+}
+
+static enum ph_mutex_result taken(struct ph_mutex *mutex, int error)
+{
+    switch (error) {
+    case 0:
+        return PH_MUTEX_ACQUIRED;
+    case EOWNERDEAD:
+        /* The state of the lock is good again; that of what it guards is for the caller to see to. */
+        return pthread_mutex_consistent(&mutex->u.mutex) == 0 ? PH_MUTEX_OWNER_DIED : PH_MUTEX_ERROR;
+    case EBUSY:
+    case ETIMEDOUT:
+        return PH_MUTEX_TIMEOUT;
+    case EDEADLK:
+        return PH_MUTEX_DEADLOCK;
+    default:
+        return PH_MUTEX_ERROR;
+    }
+}
+
+/* `timeout_ns` from now by the monotonic clock; years ahead where that would overflow. */
+static struct timespec deadline(uint64_t timeout_ns)
+{
+    struct timespec at = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &at);
+    uint64_t limit = UINT64_C(1000000000) * SECOND_NS;
+    uint64_t total = (uint64_t)at.tv_nsec + (timeout_ns < limit ? timeout_ns : limit);
+    at.tv_sec += (time_t)(total / SECOND_NS);
+    at.tv_nsec = (long)(total % SECOND_NS);
+    return at;
+}
+
+enum ph_mutex_result ph_mutex_lock(struct ph_mutex *mutex)
+{
+    return taken(mutex, pthread_mutex_lock(&mutex->u.mutex));
+}
+
+enum ph_mutex_result ph_mutex_timedlock(struct ph_mutex *mutex, uint64_t timeout_ns)
+{
+    if (timeout_ns == UINT64_MAX)
+        return ph_mutex_lock(mutex);
+    struct timespec at = deadline(timeout_ns);
+    return taken(mutex, pthread_mutex_clocklock(&mutex->u.mutex, CLOCK_MONOTONIC, &at));
+}
+
+enum ph_mutex_result ph_mutex_trylock(struct ph_mutex *mutex)
+{
+    return taken(mutex, pthread_mutex_trylock(&mutex->u.mutex));
+}
+
+void ph_mutex_unlock(struct ph_mutex *mutex)
+{
+    (void)pthread_mutex_unlock(&mutex->u.mutex);
+}
+
+bool ph_local_init(struct ph_local_lock *lock)
+{
+    if (pthread_mutex_init(&lock->mutex, NULL) != 0)
+        return false;
+    if (pthread_cond_init(&lock->changed, NULL) == 0)
+        return true;
+    (void)pthread_mutex_destroy(&lock->mutex);
+    return false;
+}
+
+void ph_local_deinit(struct ph_local_lock *lock)
+{
+    (void)pthread_cond_destroy(&lock->changed);
+    (void)pthread_mutex_destroy(&lock->mutex);
+}
+
+void ph_local_lock(struct ph_local_lock *lock)
+{
+    (void)pthread_mutex_lock(&lock->mutex);
+}
+
+void ph_local_unlock(struct ph_local_lock *lock)
+{
+    (void)pthread_mutex_unlock(&lock->mutex);
+}
+
+bool ph_local_wait(struct ph_local_lock *lock, uint64_t timeout_ns)
+{
+    if (timeout_ns == UINT64_MAX)
+        return pthread_cond_wait(&lock->changed, &lock->mutex) == 0;
+    struct timespec at = deadline(timeout_ns);
+    return pthread_cond_clockwait(&lock->changed, &lock->mutex, CLOCK_MONOTONIC, &at) == 0;
+}
+
+void ph_local_wake(struct ph_local_lock *lock)
+{
+    (void)pthread_cond_broadcast(&lock->changed);
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Handles: opening and closing, the registry of cores, and fork.
+ *
+ * The registry lock is rank 0, before every lock of the coordination file.  It is held across fork(), so that the child
+ * finds the registry whole; the child's copies of cores are marked and their descriptors closed, because an OFD lock
+ * lives as long as any copy of its descriptor.
+ */
+#include "pheap/core.h"
+#include "wal/flush.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define RESERVE_DEFAULT_BYTES (UINT64_C(64) << 30)
+#define PATH_MAX_BYTES 4096
+
+#define MAGIC_NFS 0x6969u
+#define MAGIC_SMB 0x517bu
+#define MAGIC_CIFS 0xff534d42u
+#define MAGIC_SMB2 0xfe534d42u
+#define MAGIC_9P 0x01021997u
+#define MAGIC_CEPH 0x00c36400u
+#define MAGIC_AFS 0x5346414fu
+
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static struct ph_core *cores;
+
+uint64_t ph_thread_id(void)
+{
+    static _Atomic uint64_t count;
+    static _Thread_local uint64_t id;
+    if (id == 0)
+        id = atomic_fetch_add(&count, 1) + 1;
+    return id;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- fork */
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&registry_lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    (void)pthread_mutex_unlock(&registry_lock);
+}
+
+static void after_fork_in_child(void)
+{
+    for (struct ph_core *core = cores; core != NULL; core = core->next) {
+        if (core->io != ph_io_posix() || atomic_load(&core->forked))
+            continue;
+        atomic_store(&core->forked, true);
+        struct ph_file *files[] = {&core->store.heap, &core->store.coord_file, &core->store.wal.file};
+        for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+            if (files[i]->open) {
+                (void)core->io->close(core->io->ctx, files[i]->handle);
+                files[i]->open = false;
+            }
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
+}
+
+static void register_fork_handlers(void)
+{
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- cores */
+
+static void free_core(struct ph_core *core)
+{
+    const ph_io *io = core->io;
+    bool forked = atomic_load(&core->forked);
+    if (!forked) {
+        ph_view_unmap(&core->write_view);
+        ph_view_unmap(&core->shadow_view);
+        ph_view_unmap(&core->read_view);
+    } /* a child never had the mappings: their addresses may be somebody else's by now */
+    if (core->edits.io != NULL)
+        ph_edits_deinit(&core->edits);
+    if (core->builder.io != NULL)
+        ph_record_builder_deinit(&core->builder);
+    struct pheap_read *lists[] = {core->free_readers, core->open_readers};
+    for (size_t i = 0; i < 2; i++)
+        while (lists[i] != NULL) {
+            struct pheap_read *next = lists[i]->next;
+            io->free(io->ctx, lists[i]);
+            lists[i] = next;
+        }
+    if (core->reader_lock_ready && !forked)
+        ph_local_deinit(&core->reader_lock);
+    ph_file_close(&core->store.heap);
+    ph_file_close(&core->store.coord_file);
+    ph_wal_deinit(&core->store.wal);
+    if (core->path != NULL)
+        io->free(io->ctx, core->path);
+    io->free(io->ctx, core);
+}
+
+static ph_status check_filesystem(struct ph_core *core)
+{
+    static const uint64_t refused[] = {MAGIC_NFS, MAGIC_SMB,  MAGIC_CIFS, MAGIC_SMB2,
+                                       MAGIC_9P,  MAGIC_CEPH, MAGIC_AFS};
+    uint64_t magic;
+    int result = core->io->filesystem(core->io->ctx, core->store.heap.handle, &magic);
+    if (result < 0)
+        return ph_file_fail(core->path, "statfs", -result);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
+        if (magic == refused[i])
+            return ph_fail(PH_UNSUPPORTED,
+                           "%s: on a network file system (type 0x%llx), whose locks and caches do not keep a heap "
+                           "safe; put it on a local one",
+                           core->path, (unsigned long long)magic);
+    return PH_OK;
+}
+
+static ph_status open_heap_file(struct ph_core *core, bool read_only)
+{
+    struct ph_file *heap = &core->store.heap;
+    struct ph_file_stat stat;
+    ph_status status = ph_file_open(heap, core->io, core->path, PH_OPEN_WRITE, 0);
+    if (read_only && (status == PH_READ_ONLY || status == PH_PERMISSION))
+        status = ph_file_open(heap, core->io, core->path, PH_OPEN_READ, 0);
+    if (status == PH_READ_ONLY || status == PH_PERMISSION)
+        return ph_fail_context(status, "the heap cannot be opened for writing (PHEAP_READONLY opens a cleanly closed "
+                                       "one)");
+    if (status == PH_OK)
+        status = ph_file_stat(heap, &stat);
+    if (status != PH_OK)
+        return status;
+    if (stat.type != PH_FILE_REGULAR)
+        return ph_fail(PH_NOT_HEAP, "%s: a %s is not a heap", core->path,
+                       stat.type == PH_FILE_DIRECTORY ? "directory" : "special file");
+    core->device = stat.device;
+    core->inode = stat.inode;
+    return check_filesystem(core);
+}
+
+static ph_status map_views(struct ph_core *core, const struct pheap_options *options)
+{
+    uint64_t heap_bytes = atomic_load(&core->coord->committed) != 0 ? core->store.superblock.heap_bytes : 0;
+    struct ph_commit_mark mark;
+    if (ph_coord_read_commit(core->coord, &mark) && mark.heap_bytes > heap_bytes)
+        heap_bytes = mark.heap_bytes;
+    uint64_t reserve = options->reserve_bytes;
+    if (reserve == 0) {
+        reserve = heap_bytes * 4;
+        if (reserve < RESERVE_DEFAULT_BYTES)
+            reserve = RESERVE_DEFAULT_BYTES;
+        if (reserve > PH_HEAP_MAX_BYTES / 2)
+            reserve = PH_HEAP_MAX_BYTES / 2;
+    }
+    if (reserve < heap_bytes)
+        reserve = heap_bytes;
+    uint64_t budget = options->budget_bytes != 0 ? options->budget_bytes : core->io->memory_limit(core->io->ctx) / 4;
+    ph_status status = ph_view_map(&core->read_view, &core->store, reserve, heap_bytes, budget);
+    if (status == PH_OK && !core->read_only)
+        status = ph_view_map(&core->write_view, &core->store, reserve, heap_bytes, budget);
+    if (status == PH_OK && core->verify)
+        status = ph_view_map(&core->shadow_view, &core->store, reserve, heap_bytes, budget);
+    return status;
+}
+
+/* Everything about a core that does not depend on others: memory, files, attachment, views. */
+static ph_status build_core(struct ph_core *core, unsigned flags, const struct pheap_options *options)
+{
+    core->read_only = (flags & PHEAP_READONLY) != 0;
+    core->verify = (flags & PHEAP_VERIFY) != 0 && !core->read_only;
+    core->protect = (flags & PHEAP_PROTECT) != 0;
+    core->store.io = core->io;
+    core->reader_lock_ready = ph_local_init(&core->reader_lock);
+    if (!core->reader_lock_ready)
+        return ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
+    bool other_damaged;
+    ph_status status = open_heap_file(core, core->read_only);
+    if (status == PH_OK)
+        status = ph_superblock_read(&core->store.heap, &core->store.superblock, &other_damaged);
+    if (status == PH_OK)
+        status = ph_wal_init(&core->store.wal, core->io, core->path, &core->store.superblock);
+    if (status == PH_OK)
+        status = ph_attach(core);
+    if (status != PH_OK)
+        return status;
+    core->builder = (struct ph_record_builder){.io = core->io, .record_max = core->store.wal.record_max};
+    status = map_views(core, options);
+    if (status != PH_OK) {
+        ph_status detached = ph_detach(core);
+        (void)detached; /* nothing was committed through this core */
+    }
+    return status;
+}
+
+static ph_status new_core(const ph_io *io, const char *path, unsigned flags, const struct pheap_options *options,
+                          struct ph_core **out)
+{
+    struct ph_core *core = io->alloc(io->ctx, sizeof *core, 64);
+    char *copy = io->alloc(io->ctx, strlen(path) + 1, 16);
+    if (core == NULL || copy == NULL) {
+        if (core != NULL)
+            io->free(io->ctx, core);
+        if (copy != NULL)
+            io->free(io->ctx, copy);
+        return ph_fail(PH_NO_MEMORY, "%s: out of memory", path);
+    }
+    memset(core, 0, sizeof *core);
+    memcpy(copy, path, strlen(path) + 1);
+    core->io = io;
+    core->path = copy;
+    ph_status status = build_core(core, flags, options);
+    if (status != PH_OK) {
+        free_core(core);
+        return status;
+    }
+    core->next = cores;
+    cores = core;
+    *out = core;
+    return PH_OK;
+}
+
+static struct ph_core *find_core(const ph_io *io, const struct ph_file_stat *stat)
+{
+    for (struct ph_core *core = cores; core != NULL; core = core->next)
+        if (core->io == io && !atomic_load(&core->forked) && core->device == stat->device &&
+            core->inode == stat->inode)
+            return core;
+    return NULL;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- open */
+
+/* Find or make the core for the resolved path; the registry is locked. */
+static ph_status find_or_open(const ph_io *io, const char *path, unsigned flags, const struct pheap_options *options,
+                              struct ph_core **core)
+{
+    struct ph_file_stat stat;
+    int result = io->stat_path(io->ctx, path, &stat);
+    if (result < 0 && (flags & PHEAP_CREATE) != 0) {
+        ph_status status = ph_create(io, path, options);
+        if (status != PH_OK && (status != PH_EXISTS || (flags & PHEAP_EXCLUSIVE) != 0))
+            return status;
+        result = io->stat_path(io->ctx, path, &stat);
+    } else if (result == 0 && (flags & PHEAP_EXCLUSIVE) != 0) {
+        return ph_fail(PH_EXISTS, "%s: the file exists", path);
+    }
+    if (result < 0)
+        return ph_file_fail(path, "cannot open", -result);
+    *core = find_core(io, &stat);
+    if (*core == NULL)
+        return new_core(io, path, flags, options, core);
+    if ((*core)->read_only && (flags & PHEAP_READONLY) == 0)
+        return ph_fail(PH_READ_ONLY, "%s: this process has the heap open read-only; close that first", path);
+    return PH_OK;
+}
+
+static ph_status check_arguments(const char *path, unsigned flags, const struct pheap_options *given, pheap **heap,
+                                 struct pheap_options *options)
+{
+    const unsigned known = PHEAP_CREATE | PHEAP_EXCLUSIVE | PHEAP_READONLY | PHEAP_VERIFY | PHEAP_PROTECT;
+    memset(options, 0, sizeof *options);
+    if (path == NULL || path[0] == '\0' || heap == NULL || (flags & ~known) != 0)
+        return ph_fail(PH_INVALID, "pheap_open: path or heap is missing, or flags 0x%x has unknown bits", flags);
+    if ((flags & PHEAP_READONLY) != 0 && (flags & PHEAP_CREATE) != 0)
+        return ph_fail(PH_INVALID, "%s: PHEAP_READONLY and PHEAP_CREATE exclude each other", path);
+    if ((flags & PHEAP_EXCLUSIVE) != 0 && (flags & PHEAP_CREATE) == 0)
+        return ph_fail(PH_INVALID, "%s: PHEAP_EXCLUSIVE needs PHEAP_CREATE", path);
+    if (strlen(path) > PATH_MAX_BYTES - 8)
+        return ph_fail(PH_INVALID, "pheap_open: the path is longer than %d bytes", PATH_MAX_BYTES - 8);
+    if (given == NULL)
+        return PH_OK;
+    if (given->size < sizeof given->size || given->size > 4096)
+        return ph_fail(PH_INVALID, "%s: options.size is %zu; set it to sizeof(struct pheap_options)", path,
+                       given->size);
+    memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
+    return options->reserved == 0 ? PH_OK : ph_fail(PH_INVALID, "%s: options.reserved is not 0", path);
+}
+
+ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const struct pheap_options *given,
+                     pheap **heap)
+{
+    struct pheap_options options;
+    char resolved[PATH_MAX_BYTES];
+    ph_status status = check_arguments(path, flags, given, heap, &options);
+    if (status != PH_OK)
+        return status;
+    int result = io->resolve(io->ctx, path, resolved, sizeof resolved - 8);
+    if (result < 0)
+        return ph_file_fail(path, "cannot open", -result);
+    (void)pthread_once(&fork_once, register_fork_handlers);
+    pheap *handle = io->alloc(io->ctx, sizeof *handle, 16);
+    if (handle == NULL)
+        return ph_fail(PH_NO_MEMORY, "%s: out of memory", path);
+    (void)pthread_mutex_lock(&registry_lock);
+    struct ph_core *core = NULL;
+    status = find_or_open(io, resolved, flags, &options, &core);
+    if (status == PH_OK) {
+        core->users++;
+        handle->core = core;
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
+    if (status != PH_OK) {
+        io->free(io->ctx, handle);
+        return status;
+    }
+    *heap = handle;
+    return PH_OK;
+}
+
+enum pheap_status pheap_open(const char *path, unsigned flags, const struct pheap_options *options, pheap **heap)
+{
+    return (enum pheap_status)ph_open_io(ph_io_posix(), path, flags, options, heap);
+}
+
+ph_status ph_core_use(pheap *heap, struct ph_core **core)
+{
+    if (heap == NULL)
+        return ph_fail(PH_INVALID, "the heap handle is NULL");
+    if (atomic_load_explicit(&heap->core->forked, memory_order_relaxed))
+        return ph_fail(PH_FORKED, "%s: this handle was inherited through fork; open the heap anew in the child",
+                       heap->core->path);
+    *core = heap->core;
+    return PH_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- close */
+
+static void unlink_core(struct ph_core *core)
+{
+    for (struct ph_core **at = &cores; *at != NULL; at = &(*at)->next)
+        if (*at == core) {
+            *at = core->next;
+            return;
+        }
+}
+
+static ph_status check_idle(struct ph_core *core, const pheap *heap)
+{
+    if (atomic_load(&core->txn_serial) != 0 && core->txn_handle == heap)
+        return ph_fail(PH_BUSY, "%s: a write transaction begun through this handle is open; commit or abort it first",
+                       core->path);
+    if (core->users > 1)
+        return PH_OK;
+    ph_local_lock(&core->reader_lock);
+    unsigned readers = core->readers;
+    ph_local_unlock(&core->reader_lock);
+    return readers == 0 ? PH_OK
+                        : ph_fail(PH_BUSY, "%s: %u read transactions are open; end them first", core->path, readers);
+}
+
+enum pheap_status pheap_close(pheap *heap)
+{
+    if (heap == NULL)
+        return PHEAP_OK;
+    struct ph_core *core = heap->core;
+    const ph_io *io = core->io;
+    bool forked = atomic_load(&core->forked);
+    (void)pthread_mutex_lock(&registry_lock);
+    ph_status status = forked ? PH_OK : check_idle(core, heap);
+    if (status != PH_OK) {
+        (void)pthread_mutex_unlock(&registry_lock);
+        return (enum pheap_status)status;
+    }
+    if (--core->users == 0) {
+        unlink_core(core);
+        if (!forked)
+            status = ph_detach(core);
+        free_core(core);
+    } else if (!forked && !core->private_coord && atomic_load(&core->coord->epoch_open) != 0) {
+        status = ph_flush_all(&core->store.wal);
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
+    io->free(io->ctx, heap);
+    return (enum pheap_status)status;
+}

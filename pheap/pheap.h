@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pheap: malloc for a file, with transactions.
+ *
+ * A heap is an ordinary file.  A program opens it, allocates blocks of any size in it, links them by offset,
+ * changes them through native pointers, and commits.  A commit is atomic, survives the death of the process and a
+ * power cut, and is seen by every other process that has the heap open.
+ *
+ *     pheap *heap;
+ *     pheap_txn *txn;
+ *     uint64_t note;
+ *     pheap_open("notes.heap", PHEAP_CREATE, NULL, &heap);
+ *     pheap_begin(heap, &txn);
+ *     pheap_alloc(txn, 6, &note);
+ *     memcpy(pheap_ptr(txn, note), "hello", 6);
+ *     pheap_set_root(txn, note);
+ *     pheap_commit(txn, PHEAP_DURABLE, NULL);
+ *     pheap_close(heap);
+ *
+ * THE RULES THAT A USER MUST KNOW
+ *
+ * Offsets, not addresses.  Blocks are named by their byte offset in the file (uint64_t, never 0).  Offsets stay
+ * valid for as long as the block lives, in every process; the address of a block differs from process to process,
+ * so only offsets may be stored in the heap.  Within one open heap the address of a block never changes.
+ *
+ * Declare, then store.  Inside a transaction a program may store through native pointers, but only into ranges it
+ * has declared with pheap_edit() (or through pheap_write() and pheap_fill(), which declare for it).  A block that
+ * was allocated in the same transaction needs no declaration until a savepoint is taken after its allocation.
+ * Storing into anything else is an error that the library cannot see at once: the change is not logged, other
+ * processes never see it, and it vanishes.  PHEAP_VERIFY finds such stores.
+ *
+ * One writer at a time.  pheap_begin() waits for the writer of any thread of any process.  A transaction belongs to
+ * the thread that began it.  Readers neither wait for writers nor make them wait.
+ *
+ * Durability.  PHEAP_DURABLE (the default, 0): when pheap_commit() returns PHEAP_OK the change is on stable storage.
+ * PHEAP_LAZY: the change survives the death of every process at once, but a power cut or a crash of the operating
+ * system may take the last moments (1 s while any process keeps calling the library); what is left is always a
+ * prefix of the commit order.
+ *
+ * Errors.  Every function that can fail returns enum pheap_status and must be checked; outputs are untouched on
+ * failure.  pheap_error_detail() then says, for the calling thread, which file and place were concerned and what
+ * helps.
+ *
+ * Threads.  A `pheap` may be used by any number of threads at once.  A `pheap_txn` and a `pheap_read` must be used
+ * by the thread that began them.
+ *
+ * The programming model follows libpmemobj (declare a range, undo on abort) and LMDB (one writer, snapshot readers);
+ * the log follows ARIES redo and SQLite's WAL.
+ */
+#ifndef PHEAP_H
+#define PHEAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define PHEAP_MUST_CHECK __attribute__((warn_unused_result))
+#define PHEAP_API __attribute__((visibility("default")))
+#else
+#define PHEAP_MUST_CHECK
+#define PHEAP_API
+#endif
+
+/* Version of this header; pheap_version_string() is that of the library loaded. */
+#define PHEAP_VERSION_MAJOR 0
+#define PHEAP_VERSION_MINOR 1
+#define PHEAP_VERSION_PATCH 0
+
+/* ------------------------------------------------------------------------------------------------ status codes */
+
+enum pheap_status {
+    PHEAP_OK = 0,
+    PHEAP_INVALID = 1,      /* an argument is out of its range; nothing was done */
+    PHEAP_NOT_FOUND = 2,    /* no such file */
+    PHEAP_EXISTS = 3,       /* the file to create exists */
+    PHEAP_NOT_HEAP = 4,     /* not a heap: empty, a directory, or another kind of file */
+    PHEAP_CORRUPT = 5,      /* damage that cannot come from a crash; the detail says what and where */
+    PHEAP_NEWER = 6,        /* written by a newer version, or uses a feature this one lacks */
+    PHEAP_BYTE_ORDER = 7,   /* written with, or opened on, another byte order */
+    PHEAP_LOG_MISSING = 8,  /* recovery needs the log and it is not there */
+    PHEAP_LOG_FOREIGN = 9,  /* the log belongs to another heap, or to another generation of this one */
+    PHEAP_READ_ONLY = 10,   /* the file or directory is read-only, or the handle was opened PHEAP_READONLY */
+    PHEAP_PERMISSION = 11,  /* the operating system refused access */
+    PHEAP_IO = 12,          /* the operating system reported an input/output error */
+    PHEAP_NO_SPACE = 13,    /* no space on the device, or a quota or file size limit */
+    PHEAP_NO_MEMORY = 14,   /* the process is out of memory or address space */
+    PHEAP_RESERVE = 15,     /* the heap outgrew the address space reserved for it; reopen with a larger reserve */
+    PHEAP_LOG_FULL = 16,    /* the log is at its limit and cannot be recycled; the detail names what holds it */
+    PHEAP_TOO_BIG = 17,     /* one transaction exceeds the private-page budget or the log */
+    PHEAP_BUSY = 18,        /* open transactions, or another process is in the way */
+    PHEAP_TIMEOUT = 19,     /* the time given ran out */
+    PHEAP_POISONED = 20,    /* a sync failed; the heap must be closed by all and reopened */
+    PHEAP_ENDED = 21,       /* the transaction has already ended */
+    PHEAP_WRONG_THREAD = 22, /* the transaction belongs to another thread */
+    PHEAP_FORKED = 23,      /* the handle was inherited through fork; open the heap anew in the child */
+    PHEAP_BAD_OFFSET = 24,  /* the offset is outside the heap, in metadata, or not the start of a live block */
+    PHEAP_DOUBLE_FREE = 25, /* the block is already free */
+    PHEAP_STRAY_STORE = 26, /* PHEAP_VERIFY found a store that no declaration covers */
+    PHEAP_NAMESPACE = 27,   /* the processes that share the heap are in different PID namespaces */
+    PHEAP_UNSUPPORTED = 28, /* the file system or platform lacks something that safety needs */
+    PHEAP_END = 29,         /* an enumeration has reached its end; not an error */
+    PHEAP_REPLACED = 30,    /* the file at this path is no longer the heap that was opened */
+    PHEAP_FULL = 31         /* the heap file cannot grow: file size limit of the file system or format reached */
+};
+
+/* The one-line meaning of a status, as a static string.  Never NULL.  Any thread. */
+PHEAP_API const char *pheap_status_text(enum pheap_status status);
+
+/* The name of a status ("PHEAP_NO_SPACE"), as a static string.  Never NULL.  Any thread. */
+PHEAP_API const char *pheap_status_name(enum pheap_status status);
+
+/*
+ * What exactly went wrong in the last call of this thread that failed: file, place, remedy.  One line of UTF-8,
+ * never NULL, at most 1023 bytes; valid until the thread's next failing call.
+ */
+PHEAP_API const char *pheap_error_detail(void);
+
+/* "MAJOR.MINOR.PATCH" of the library in use.  Static. */
+PHEAP_API const char *pheap_version_string(void);
+
+/* ------------------------------------------------------------------------------------------------ open and close */
+
+typedef struct pheap pheap;           /* an open heap */
+typedef struct pheap_txn pheap_txn;   /* a write transaction */
+typedef struct pheap_read pheap_read; /* a read transaction */
+
+enum pheap_open_flags {
+    PHEAP_CREATE = 1,    /* create the heap if there is none at this path */
+    PHEAP_EXCLUSIVE = 2, /* with PHEAP_CREATE: fail with PHEAP_EXISTS if there is one */
+    PHEAP_READONLY = 4,  /* no write transactions; a heap that needs recovery is refused, as is one in use by
+                            writers when the coordination file cannot be written */
+    PHEAP_VERIFY = 8,    /* debugging: commit and begin report stores that were never declared (slow) */
+    PHEAP_PROTECT = 16   /* debugging: the read view is read-only to the processor, so a stray store faults */
+};
+
+/*
+ * Options.  Zero-fill, set `size` to sizeof(struct pheap_options), set what you want; 0 means the default.  A NULL
+ * pointer means all defaults.  The library reads `size` bytes only, so programs built with older headers go on.
+ */
+struct pheap_options {
+    size_t size;
+    /* For every open. */
+    uint64_t reserve_bytes; /* address space reserved for each view; default max(64 GiB, 4 x heap); halved until it
+                               fits where address space is limited.  The heap cannot outgrow it while open. */
+    uint64_t budget_bytes;  /* private memory for changed pages, for each view; default a quarter of the memory limit
+                               of the process (control group or machine) */
+    /* For creation only; ignored otherwise. */
+    uint64_t log_limit_bytes; /* upper bound of the log file; default 64 MiB */
+    uint32_t segment_bytes;   /* unit of log allocation and recycling, a power of two, 16 KiB to 64 MiB; default 4 MiB */
+    uint32_t buffer_bytes;    /* shared log buffer, a power of two, 16 KiB to 64 MiB; default 2 MiB */
+    uint32_t mode;            /* permission bits of the files, before the umask; default 0666 */
+    uint32_t reserved;        /* must be 0 */
+};
+
+/*
+ * Open the heap in the file `path` (UTF-8 or any bytes the file system takes), creating it as `flags` say, and
+ * recover it if the last user crashed.  Beside the file there are `path`-wal (the log) and `path`-shm (coordination
+ * of the processes); all three belong together.
+ *
+ * On success *heap is a new handle to be closed with pheap_close().  Opening a heap that the process already has
+ * open gives another handle on the same core.  Cost: O(1) after a clean close, whatever the size; after a crash
+ * proportional to the log that was outstanding.
+ *
+ * Errors: NOT_FOUND, EXISTS, NOT_HEAP, CORRUPT, NEWER, BYTE_ORDER, LOG_MISSING, LOG_FOREIGN, READ_ONLY, PERMISSION,
+ * IO, NO_SPACE, NO_MEMORY, BUSY (another process is opening it and does not finish), NAMESPACE, UNSUPPORTED, INVALID.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_open(const char *path, unsigned flags,
+                                                        const struct pheap_options *options, pheap **heap);
+
+/*
+ * Close the handle.  Flushes every LAZY commit; the last user of the heap also folds the log into the heap file and
+ * marks it cleanly closed.  Fails with BUSY, and closes nothing, while a transaction begun through this handle is
+ * open.  Any other status (IO, NO_SPACE, POISONED...) tells what could not be made durable; the handle is closed all
+ * the same.  NULL is allowed.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_close(pheap *heap);
+
+/* -------------------------------------------------------------------------------------------- write transactions */
+
+enum pheap_durability {
+    PHEAP_DURABLE = 0, /* on stable storage when commit returns */
+    PHEAP_LAZY = 1     /* survives every process when commit returns; on stable storage soon after */
+};
+
+/*
+ * Begin a write transaction: waits for the present writer, of whatever process, then sees its changes.  pheap_begin()
+ * waits without limit; pheap_begin_timeout() at most `timeout_ms` milliseconds (0: do not wait), then TIMEOUT, and the
+ * detail names the holder.
+ *
+ * A thread has at most one write transaction per heap (INVALID otherwise).  The transaction must end with
+ * pheap_commit() or pheap_abort() in the same thread.  If its thread or process dies, it is as if aborted.
+ *
+ * Errors: READ_ONLY, POISONED, LOG_FULL, NO_SPACE, NO_MEMORY, IO, FORKED, TIMEOUT, INVALID, and with PHEAP_VERIFY
+ * STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin(pheap *heap, pheap_txn **txn);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin_timeout(pheap *heap, int64_t timeout_ms, pheap_txn **txn);
+
+/*
+ * Commit: all changes of the transaction become visible at once to every later transaction, and durable as `how`
+ * says.  The transaction has ended whatever is returned, except for ENDED and WRONG_THREAD, which change nothing.
+ * *version (may be NULL) becomes the number of the commit: 1, 2, 3... in commit order; a transaction that changed
+ * nothing makes no commit and gets the present number.
+ *
+ * Errors that mean "aborted, heap as before": NO_MEMORY, TOO_BIG, LOG_FULL, NO_SPACE, STRAY_STORE.  POISONED or IO:
+ * the log could not be written; whether the commit survives a crash is not known, and no later one is accepted until
+ * the heap has been reopened.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how,
+                                                          uint64_t *version);
+
+/* Undo everything and end the transaction.  Errors: ENDED, WRONG_THREAD. */
+PHEAP_API enum pheap_status pheap_abort(pheap_txn *txn);
+
+/*
+ * The address of `offset` in the transaction's view.  No check is made: the offset must lie in the heap.  Valid until
+ * the handle is closed, but to be dereferenced only while the transaction is open.  The address of one offset is the
+ * same in every write transaction of the process.
+ */
+PHEAP_API void *pheap_ptr(pheap_txn *txn, uint64_t offset);
+
+/*
+ * Declare that bytes [offset, offset + length) may change, and give their address.  The bytes are kept for abort and
+ * rollback.  Declaring twice is cheap and harmless.  *address may be NULL if it is not wanted.  length 0 declares
+ * nothing.  Cost: 5-10 ns per 64 bytes.
+ *
+ * Errors: BAD_OFFSET (outside the heap, or in metadata: only the bytes of live blocks may be edited; a range must lie
+ * inside one block), NO_MEMORY, TOO_BIG, ENDED, WRONG_THREAD.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_edit(pheap_txn *txn, uint64_t offset, uint64_t length,
+                                                        void **address);
+
+/* Declare and store `length` bytes from `source`, which may lie in the heap and may overlap.  Errors as pheap_edit. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_write(pheap_txn *txn, uint64_t offset, const void *source,
+                                                         uint64_t length);
+
+/* Declare and set `length` bytes to `byte`.  Errors as pheap_edit. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_fill(pheap_txn *txn, uint64_t offset, unsigned char byte,
+                                                        uint64_t length);
+
+/*
+ * Take a savepoint: *savepoint is a token for pheap_rollback().  Savepoints nest.  After it, blocks that were
+ * allocated earlier in the transaction must be declared like any other before they are changed.
+ * Errors: NO_MEMORY, ENDED, WRONG_THREAD.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_savepoint(pheap_txn *txn, uint32_t *savepoint);
+
+/*
+ * Undo everything since the savepoint, allocations and frees included.  The savepoint itself stays and may be rolled
+ * back to again; later ones are gone.  Errors: INVALID (no such savepoint), ENDED, WRONG_THREAD.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_rollback(pheap_txn *txn, uint32_t savepoint);
+
+/* ----------------------------------------------------------------------------------------------------- allocation */
+
+/*
+ * Allocate a block of at least `length` bytes (1 to 2^46), aligned to 16 bytes; *offset names it.  Its content is
+ * whatever was there (pheap_alloc) or zeros (pheap_zalloc).  There is no header in or before the block.  Requests are
+ * rounded up by at most 12.5 %, or to the next multiple of 16; pheap_usable_size() tells.  Blocks above 32 KiB are
+ * whole 4 KiB pages.  A large zeroed block in space never used before takes no disk until it is written.
+ *
+ * Errors: INVALID (length 0 or above the maximum), NO_SPACE, FULL, RESERVE, NO_MEMORY, TOO_BIG, ENDED, WRONG_THREAD,
+ * CORRUPT.  On error nothing has changed and the transaction goes on.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_alloc(pheap_txn *txn, uint64_t length, uint64_t *offset);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_zalloc(pheap_txn *txn, uint64_t length, uint64_t *offset);
+
+/* The same with an alignment, a power of two from 16 to 2^30. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_alloc_aligned(pheap_txn *txn, uint64_t alignment, uint64_t length,
+                                                                 uint64_t *offset);
+
+/*
+ * Free the block.  Its space may be used again at once in this transaction; abort brings it back with its content.
+ * offset 0 is allowed and does nothing.  Errors: BAD_OFFSET (not the start of a live block), DOUBLE_FREE, NO_MEMORY,
+ * TOO_BIG, ENDED, WRONG_THREAD, CORRUPT.  On error nothing has changed.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_free(pheap_txn *txn, uint64_t offset);
+
+/*
+ * Resize the block at *offset to at least `length` bytes, in place where possible, else by moving it (the content
+ * up to the smaller of the two sizes goes along and *offset changes).  *offset 0 allocates.  Errors as alloc and free.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_realloc(pheap_txn *txn, uint64_t *offset, uint64_t length);
+
+/* How many bytes of the block may be used, >= what was asked for.  Errors: BAD_OFFSET, ENDED, WRONG_THREAD. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_usable_size(pheap_txn *txn, uint64_t offset, uint64_t *length);
+
+/*
+ * The root: one offset by which a program finds everything else; 0 in a new heap.  Setting it is part of the
+ * transaction.  pheap_set_root errors: BAD_OFFSET (neither 0 nor a live block), NO_MEMORY, ENDED, WRONG_THREAD.
+ */
+PHEAP_API uint64_t pheap_root(pheap_txn *txn);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_set_root(pheap_txn *txn, uint64_t offset);
+
+/* ---------------------------------------------------------------------------------------------- read transactions */
+
+enum pheap_read_flags {
+    PHEAP_FRESH = 1 /* insist on the newest version: wait until the process's read view can move to it */
+};
+
+/*
+ * Begin a read transaction: a snapshot of one committed version that does not change until pheap_read_end(), read
+ * through plain pointers.  Never waits for a writer, and never makes one wait (but while it lasts the log cannot be
+ * recycled past its version).  Readers of one process share a view: while another thread's reader is open, a new one
+ * joins its version unless PHEAP_FRESH is given, which waits for the others to end.  A thread that already has a
+ * reader open gets TIMEOUT at once with PHEAP_FRESH if that would wait for itself.
+ *
+ * A snapshot may include commits that are not yet durable.  Errors: NO_MEMORY, IO, POISONED (only when nothing can
+ * be read), FORKED, BUSY (too many processes), TIMEOUT.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin(pheap *heap, unsigned flags, pheap_read **reader);
+
+/* End it.  Pointers into the snapshot must no longer be used.  NULL is allowed. */
+PHEAP_API void pheap_read_end(pheap_read *reader);
+
+/* The address of `offset` in the snapshot, unchecked; the bytes must not be changed. */
+PHEAP_API const void *pheap_read_ptr(const pheap_read *reader, uint64_t offset);
+
+/* The number of the commit that the snapshot shows, its heap size in bytes, and its root. */
+PHEAP_API uint64_t pheap_read_version(const pheap_read *reader);
+PHEAP_API uint64_t pheap_read_size(const pheap_read *reader);
+PHEAP_API uint64_t pheap_read_root(const pheap_read *reader);
+
+/* Check that [offset, offset + length) lies inside one live block and give its address.  Errors: BAD_OFFSET. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_range(const pheap_read *reader, uint64_t offset,
+                                                              uint64_t length, const void **address);
+
+/* As pheap_usable_size, in the snapshot. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_usable_size(const pheap_read *reader, uint64_t offset,
+                                                                    uint64_t *length);
+
+/*
+ * Enumerate live blocks in offset order: gives the first block at or after `from` (start with 0; continue with
+ * *offset + *length).  Errors: END when there is none, CORRUPT.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_next_block(const pheap_read *reader, uint64_t from,
+                                                                   uint64_t *offset, uint64_t *length);
+
+/* ------------------------------------------------------------------------------------ durability and maintenance */
+
+/*
+ * Make every commit that has returned, of any process, durable.  Does not wait for an open transaction.
+ * Errors: POISONED, IO, FORKED, READ_ONLY.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_sync(pheap *heap);
+
+/* Make commits durable, then bring the heap file up to date with them as far as readers allow (no sync of it). */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_fold(pheap *heap);
+
+/*
+ * Fold, sync the heap file and record that in it, so that the log can be recycled and recovery starts here.  Runs by
+ * itself when the log is half full.  Errors: those of pheap_sync, NO_SPACE (nothing is lost; try again with room).
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_checkpoint(pheap *heap);
+
+/*
+ * One round of what otherwise happens inside other calls: flush LAZY commits older than a second, checkpoint when
+ * the log is half full.  For a thread or event loop of a program that may be idle.  Errors as pheap_checkpoint.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_maintain(pheap *heap);
+
+/* Progress of long work: `done` of `total` units of what `what` names; return 0 to go on, else it stops with BUSY. */
+typedef int (*pheap_progress)(void *context, const char *what, uint64_t done, uint64_t total);
+
+/* A fault found by pheap_check: `offset` is the place in the heap file, `text` says what is wrong there. */
+typedef void (*pheap_fault)(void *context, uint64_t offset, const char *text);
+
+/*
+ * Walk the whole heap of the snapshot and prove: no block overlaps another or metadata, no page is lost, every bitmap
+ * and list agrees with every other, every list is acyclic, the root is a live block.  Each fault is reported through
+ * `fault` (may be NULL), at most 1000 of them.  Bounded in time and memory on any input.  PHEAP_OK when the heap is
+ * sound, CORRUPT when it is not, BUSY when stopped, NO_MEMORY.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_check(const pheap_read *reader, pheap_fault fault,
+                                                         pheap_progress progress, void *context);
+
+/* ------------------------------------------------------------------------------------------------------ inspection */
+
+/* Figures about an open heap.  Set `size` to sizeof(struct pheap_info) before the call. */
+struct pheap_info {
+    size_t size;
+    unsigned char identity[16];   /* drawn at random at creation */
+    uint64_t epoch;               /* number of times the heap was opened for writing or recovered */
+    uint64_t version;             /* commits so far */
+    uint64_t heap_bytes;          /* logical size of the heap */
+    uint64_t file_bytes;          /* size of the heap file */
+    uint64_t disk_bytes;          /* disk space the heap file takes */
+    uint64_t log_bytes;           /* size of the log file */
+    uint64_t log_limit_bytes;     /* its bound */
+    uint64_t log_used_bytes;      /* part of it that is needed for recovery */
+    uint64_t committed_lsn;       /* end of the last commit, in bytes of log ever written */
+    uint64_t durable_lsn;         /* how far the log is on stable storage */
+    uint64_t folded_lsn;          /* how far the heap file has it */
+    uint64_t checkpoint_lsn;      /* where recovery would start */
+    uint64_t private_bytes;       /* changed pages this process holds, all views */
+    uint64_t reserve_bytes;       /* address space of each view */
+    uint32_t poisoned;            /* 1 after a failed sync */
+    uint32_t recovered;           /* 1 if this open had to recover */
+    uint64_t replayed_bytes;      /* log replayed by that recovery */
+    uint64_t log_written_bytes;   /* bytes this process wrote to the log device */
+    uint64_t fold_written_bytes;  /* bytes this process wrote to the heap file */
+    uint64_t sync_count;          /* syncs and synchronous writes of this process */
+};
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_info(pheap *heap, struct pheap_info *info);
+
+/* Space in a snapshot, by a walk over its extents and slabs.  Set `size` before the call.  Errors: CORRUPT, BUSY. */
+struct pheap_space {
+    size_t size;
+    uint64_t heap_bytes;         /* everything */
+    uint64_t metadata_bytes;     /* tables, slab headers, superblocks */
+    uint64_t live_bytes;         /* usable bytes of live blocks */
+    uint64_t live_blocks;
+    uint64_t slab_free_bytes;    /* free slots in slabs */
+    uint64_t extent_free_bytes;  /* free page extents */
+    uint64_t free_extents;       /* how many */
+    uint64_t largest_free_bytes; /* the largest of them */
+};
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *space,
+                                                             pheap_progress progress, void *context);
+
+/* A process attached to the heap. */
+struct pheap_user {
+    size_t size;
+    uint32_t seat;           /* its place in the coordination file */
+    uint32_t alive;          /* 0: it died and its seat has not been taken yet */
+    int64_t pid;             /* as that process sees itself; for people, nothing is decided by it */
+    uint64_t attached_ns;    /* CLOCK_REALTIME when it attached, in nanoseconds since 1970 */
+    uint64_t pinned_version; /* the version its readers pin, 0 if none */
+    uint64_t pinned_lsn;
+    uint64_t pinned_ns;      /* since when, CLOCK_REALTIME */
+    uint32_t writing;        /* 1 if it holds the writer lock */
+    uint32_t self;           /* 1 for the calling process */
+};
+
+/* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Slabs: runs of pages cut into slots of one size class.
+ *
+ * A slab is its bitmap: no counter, so that allocating or freeing a slot changes one word.  The slabs of a class that
+ * have a free slot form a circular list, in the order in which they got one: the first is filled until it is full,
+ * so that a slab enters and leaves the list once for many slots.
+ *
+ * Invariants
+ *   S1  A slab is in its class's list exactly when a bit of its bitmap is set.
+ *   S2  At most one slab of the heap is empty, the one the header calls spare; commit gives that back too when nothing
+ *       else lives in the heap.
+ */
+#ifndef PHEAP_SLAB_H
+#define PHEAP_SLAB_H
+
+#include "pheap/extent.h"
+#include "pheap/sizeclass.h"
+
+/* A place in a slab. */
+struct ph_slot {
+    uint64_t page; /* of the slab */
+    unsigned class;
+    unsigned index; /* of the slot, if in_slot */
+    bool in_slot;   /* the offset lies in a slot, not in the header or behind the last */
+    bool exact;     /* ... at its start */
+    bool live;      /* ... which is allocated */
+    uint64_t start; /* offset of the slot */
+};
+
+static inline uint64_t ph_slab_name(uint64_t page, unsigned class)
+{
+    return page | (uint64_t) class << 36 | (uint64_t)PH_SLAB_MAGIC << 44;
+}
+
+static inline uint64_t ph_slab_at(uint64_t page, size_t field)
+{
+    return (page << PH_PAGE_SHIFT) + field;
+}
+
+#define PH_SLAB_FIELD(page, field) ph_slab_at((page), offsetof(struct ph_disk_slab, field))
+
+static inline uint64_t ph_slab_word(const uint8_t *base, uint64_t page, unsigned i)
+{
+    return ph_load(base, PH_SLAB_FIELD(page, bitmap) + 8u * i);
+}
+
+/* Does the header of a slab of that class lie at `page`, with all its pages below the tail? */
+static inline bool ph_slab_valid(const struct ph_heap *heap, uint64_t page, unsigned class)
+{
+    return page >= PH_FIRST_PAGE && page < heap->tail && ph_classes[class].pages <= heap->tail - page &&
+           ph_load(heap->base, PH_SLAB_FIELD(page, name)) == ph_slab_name(page, class);
+}
+
+/* Is every slot of the slab free?  Is every one allocated? */
+bool ph_slab_empty(const struct ph_heap *heap, uint64_t page, unsigned class);
+bool ph_slab_full(const struct ph_heap *heap, uint64_t page, unsigned class);
+
+/* What lies at `offset`, in a page whose descriptor `d` is that of a slab. */
+PH_MUST_CHECK ph_status ph_slab_locate(const struct ph_heap *heap, struct ph_disk_page d, uint64_t offset,
+                                       struct ph_slot *slot);
+
+PH_MUST_CHECK ph_status ph_slab_alloc(struct ph_edits *edits, struct ph_heap *heap, unsigned class, uint64_t *offset);
+
+/* Free a slot that is live. */
+PH_MUST_CHECK ph_status ph_slab_free(struct ph_edits *edits, struct ph_heap *heap, const struct ph_slot *slot);
+
+/* At commit: give back the spare slab if it is empty and nothing else lives in the heap. */
+PH_MUST_CHECK ph_status ph_slab_release_spare(struct ph_edits *edits, struct ph_heap *heap);
+
+#endif

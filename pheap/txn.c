@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The write transaction: begin, commit, abort.  The only file that appends to the log.
+ *
+ * The commit path, top to bottom:
+ *
+ *   ph_txn_begin   upkeep (no lock held) -> writer lock -> write view moved to the last commit -> edits
+ *   pheap_commit   deferred frees -> edits encoded into records -> room? -> for each record: place, seal, append to the
+ *                  shared buffer -> publish `committed` -> writer lock released -> DURABLE: wait for `durable`
+ *
+ * Until `committed` is published everything can still fail, and then the transaction is undone.  After it nothing may
+ * undo it; a flush that fails then poisons the heap.  Under the writer lock there is no input or output (R10), with
+ * three exceptions: a view that must be reset may read the log; a transaction larger than the buffer must drain its own
+ * fragments; one larger than the free log must gain log first.
+ */
+#include "pheap/alloc.h"
+#include "pheap/core.h"
+#include "pheap/memory.h"
+#include "wal/flush.h"
+#include "wal/ring.h"
+
+#include <inttypes.h>
+
+#define ATTEMPTS_MAX 1000
+
+/* ---------------------------------------------------------------------------------------------------------- begin */
+
+static ph_status refuse_busy(struct ph_core *core)
+{
+    uint32_t seat = atomic_load(&core->coord->writer_seat);
+    int64_t process = seat > 0 && seat <= PH_SEATS ? atomic_load(&core->coord->seats[seat - 1].process) : 0;
+    return ph_fail(PH_TIMEOUT, "%s: process %lld has held the writer lock for longer than the time given", core->path,
+                   (long long)process);
+}
+
+static ph_status lock_writer(struct ph_core *core, int64_t timeout_ms)
+{
+    struct ph_mutex *lock = &core->coord->writer_lock;
+    enum ph_mutex_result result = timeout_ms < 0    ? ph_mutex_lock(lock)
+                                  : timeout_ms == 0 ? ph_mutex_trylock(lock)
+                                                    : ph_mutex_timedlock(lock, (uint64_t)timeout_ms * 1000000);
+    switch (result) {
+    case PH_MUTEX_OWNER_DIED:
+        /* The dead one may have been a thread of ours, half-way through its edits (R6). */
+        core->write_view.current = false;
+        core->shadow_view.current = false;
+        atomic_store(&core->txn_serial, 0);
+        if (core->edits.io != NULL)
+            ph_edits_end(&core->edits);
+        return PH_OK;
+    case PH_MUTEX_ACQUIRED:
+        return PH_OK;
+    case PH_MUTEX_TIMEOUT:
+        return refuse_busy(core);
+    case PH_MUTEX_DEADLOCK:
+        return ph_fail(PH_INVALID, "%s: this thread has a write transaction open already", core->path);
+    case PH_MUTEX_ERROR:
+        break;
+    }
+    return ph_fail(PH_CORRUPT, "%s: the writer lock in the coordination file is damaged", core->path);
+}
+
+static void unlock_writer(struct ph_core *core)
+{
+    atomic_store(&core->coord->writer_seat, 0);
+    ph_mutex_unlock(&core->coord->writer_lock);
+}
+
+/* Under the writer lock: room in the buffer for a record, private pages within the budget. */
+static bool ready_to_write(struct ph_core *core, bool *over_budget)
+{
+    struct ph_wal *wal = &core->store.wal;
+    uint64_t used = ph_coord_stream_end(core->coord) - atomic_load(&core->coord->durable);
+    struct ph_view *view = &core->write_view;
+    if (view->touched_bytes > view->budget_bytes && ph_view_private_bytes(view) > view->budget_bytes / 2) {
+        view->current = false; /* the next move drops its pages */
+        *over_budget = true;
+        return false;
+    }
+    return used <= wal->buffer_bytes / 2;
+}
+
+/* Prepare and take the writer lock. */
+static ph_status enter(struct ph_core *core, int64_t timeout_ms)
+{
+    for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+        ph_status status = ph_coord_check_poison(core->coord, core->path);
+        if (status == PH_OK)
+            status = ph_store_open_epoch(&core->store);
+        if (status == PH_OK)
+            status = ph_upkeep_make_room(core);
+        if (status == PH_OK)
+            status = lock_writer(core, timeout_ms);
+        if (status != PH_OK)
+            return status;
+        bool over_budget = false;
+        if (ready_to_write(core, &over_budget))
+            return PH_OK;
+        ph_mutex_unlock(&core->coord->writer_lock);
+        if (over_budget) { /* what is folded need not be private again */
+            status = ph_store_fold(&core->store);
+            if (status != PH_OK && status != PH_NO_SPACE)
+                return status;
+        }
+    }
+    return ph_fail(PH_BUSY, "%s: other writers fill the log faster than it drains", core->path);
+}
+
+static ph_status start(struct ph_core *core)
+{
+    struct ph_commit_mark mark;
+    ph_status status = ph_coord_check_poison(core->coord, core->path);
+    if (status != PH_OK)
+        return status;
+    if (!ph_coord_read_commit(core->coord, &mark))
+        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+    if (core->verify && core->write_view.current && core->write_view.at.lsn == core->shadow_view.at.lsn)
+        status = ph_verify(core, "between transactions");
+    if (status == PH_OK)
+        status = ph_view_move(&core->write_view, mark.lsn);
+    if (status == PH_OK && core->verify)
+        status = ph_view_move(&core->shadow_view, mark.lsn);
+    if (status == PH_OK)
+        status = ph_edits_begin(&core->edits, &core->write_view);
+    return status;
+}
+
+static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
+{
+    struct ph_core *core;
+    ph_status status = ph_core_use(heap, &core);
+    if (status != PH_OK)
+        return status;
+    if (txn == NULL)
+        return ph_fail(PH_INVALID, "pheap_begin: txn is NULL");
+    if (core->read_only)
+        return ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
+    uint64_t thread = ph_thread_id();
+    if (atomic_load(&core->txn_serial) != 0 && atomic_load(&core->txn_thread) == thread)
+        return ph_fail(PH_INVALID, "%s: this thread has a write transaction open already", core->path);
+    status = enter(core, timeout_ms);
+    if (status != PH_OK)
+        return status;
+    atomic_store(&core->coord->writer_seat, core->store.seat + 1);
+    status = start(core);
+    if (status != PH_OK) {
+        unlock_writer(core);
+        return status;
+    }
+    uint64_t serial = ++core->txn_count;
+    struct pheap_txn *handle = &core->txns[serial % PH_TXN_HANDLES];
+    handle->core = core;
+    handle->serial = serial;
+    core->txn_handle = heap;
+    atomic_store(&core->txn_thread, thread);
+    atomic_store(&core->txn_serial, serial);
+    *txn = handle;
+    return PH_OK;
+}
+
+enum pheap_status pheap_begin(pheap *heap, pheap_txn **txn)
+{
+    return (enum pheap_status)begin(heap, -1, txn);
+}
+
+enum pheap_status pheap_begin_timeout(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
+{
+    if (timeout_ms < 0 || timeout_ms > INT64_MAX / 1000000)
+        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_begin_timeout: %" PRId64 " ms is out of range",
+                                          timeout_ms);
+    return (enum pheap_status)begin(heap, timeout_ms, txn);
+}
+
+ph_status ph_txn_use(pheap_txn *txn, struct ph_core **core)
+{
+    if (txn == NULL)
+        return ph_fail(PH_INVALID, "the transaction is NULL");
+    struct ph_core *c = txn->core;
+    if (txn->serial == 0 || txn->serial != atomic_load_explicit(&c->txn_serial, memory_order_relaxed))
+        return ph_fail(PH_ENDED, "%s: this transaction has ended", c->path);
+    if (atomic_load_explicit(&c->forked, memory_order_relaxed))
+        return ph_fail(PH_FORKED, "%s: this transaction belongs to the parent process", c->path);
+    if (atomic_load_explicit(&c->txn_thread, memory_order_relaxed) != ph_thread_id())
+        return ph_fail(PH_WRONG_THREAD, "%s: this transaction was begun by another thread", c->path);
+    *core = c;
+    return PH_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ end */
+
+/* The transaction is over, whatever became of it. */
+static void leave(struct ph_core *core)
+{
+    ph_edits_end(&core->edits);
+    core->txn_handle = NULL;
+    atomic_store(&core->txn_serial, 0);
+    unlock_writer(core);
+}
+
+static void undo(struct ph_core *core)
+{
+    ph_edits_undo(&core->edits);
+    leave(core);
+}
+
+enum pheap_status pheap_abort(pheap_txn *txn)
+{
+    struct ph_core *core;
+    ph_status status = ph_txn_use(txn, &core);
+    if (status == PH_OK)
+        undo(core);
+    return (enum pheap_status)status;
+}
+
+/* --------------------------------------------------------------------------------------------------------- commit */
+
+/* Where the next record goes: after the last commit, or after fragments that a dead writer left behind it. */
+static ph_status find_base(struct ph_core *core, struct ph_commit_mark *base)
+{
+    struct ph_commit_mark fragment;
+    if (!ph_coord_read_commit(core->coord, base))
+        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+    if (atomic_load(&core->coord->appended) <= base->lsn)
+        return PH_OK;
+    if (!ph_coord_read_fragment(core->coord, &fragment))
+        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+    base->lsn = fragment.lsn;
+    base->chain = fragment.chain;
+    base->reserve = fragment.reserve;
+    return PH_OK;
+}
+
+/* Room in the buffer for a record of `length` bytes at `lsn`; drains it if it must. */
+static ph_status make_buffer_room(struct ph_core *core, uint64_t lsn, uint32_t length)
+{
+    struct ph_wal *wal = &core->store.wal;
+    if (lsn + length - atomic_load_explicit(&core->coord->durable, memory_order_acquire) <= wal->buffer_bytes)
+        return PH_OK;
+    return ph_flush_all(wal);
+}
+
+/* Append the builder's records and publish them; `mark` is the base and becomes the commit. */
+static ph_status publish(struct ph_core *core, struct ph_commit_mark *mark)
+{
+    struct ph_wal *wal = &core->store.wal;
+    struct ph_record_builder *builder = &core->builder;
+    struct ph_record_place place = {
+        .heap_id = wal->heap_id, .epoch = core->coord->checkpoint.epoch, .lsn = mark->lsn, .chain = mark->chain};
+    for (size_t at = 0; at < builder->length;) {
+        uint8_t *record = builder->bytes + at;
+        uint32_t length = ph_record_length(record);
+        ph_status status = make_buffer_room(core, place.lsn, length);
+        if (status != PH_OK)
+            return status;
+        uint64_t durable = atomic_load_explicit(&core->coord->durable, memory_order_acquire);
+        ph_record_seal(record, &place, durable);
+        ph_ring_append(wal, place.lsn, record, length);
+        place.lsn += length;
+        place.chain = ((const struct ph_record_header *)(const void *)record)->checksum;
+        mark->lsn = place.lsn;
+        mark->chain = place.chain;
+        mark->reserve += ph_record_reserve(length, wal->block_bytes);
+        at += length;
+        if (at < builder->length)
+            ph_coord_publish_fragment(core->coord, mark);
+    }
+    ph_coord_publish_commit(core->coord, mark);
+    return PH_OK;
+}
+
+static ph_status check_room(struct ph_core *core, const struct ph_commit_mark *base)
+{
+    uint64_t reserve = 0;
+    const struct ph_record_builder *builder = &core->builder;
+    for (size_t at = 0; at < builder->length; at += ph_record_length(builder->bytes + at))
+        reserve += ph_record_reserve(ph_record_length(builder->bytes + at), core->store.wal.block_bytes);
+    if (ph_upkeep_log_has_room(core, base->reserve, reserve))
+        return PH_OK;
+    /* An unusually big transaction: the log may have room to grow, or flushing may show that less is used. */
+    ph_status status = ph_flush_all(&core->store.wal);
+    while (status == PH_OK && !ph_upkeep_log_has_room(core, base->reserve, reserve))
+        status = ph_store_extend_log(&core->store);
+    if (status != PH_LOG_FULL)
+        return status;
+    status = ph_store_checkpoint(&core->store, true);
+    if (status != PH_OK || ph_upkeep_log_has_room(core, base->reserve, reserve))
+        return status;
+    return ph_upkeep_log_full(core);
+}
+
+/* Encode and publish.  *end: the LSN to wait for, 0 if nothing had changed. */
+static ph_status commit_changes(struct ph_core *core, uint64_t *end)
+{
+    struct ph_commit_mark mark;
+    struct ph_record_builder *builder = &core->builder;
+    *end = 0;
+    ph_status status = ph_alloc_apply_deferred(&core->edits);
+    ph_record_builder_reset(builder);
+    if (status == PH_OK)
+        status = ph_edits_encode(&core->edits, builder);
+    if (status == PH_OK && core->verify)
+        status = ph_verify_commit(core);
+    if (status != PH_OK || builder->records == 0)
+        return status;
+    status = find_base(core, &mark);
+    if (status != PH_OK)
+        return status;
+    mark.version++;
+    mark.heap_bytes = core->edits.heap_size;
+    ph_record_builder_finish(builder, mark.version);
+    status = check_room(core, &mark);
+    if (status == PH_OK)
+        status = publish(core, &mark);
+    if (status != PH_OK)
+        return status;
+    core->write_view.at = (struct ph_boundary){mark.lsn, mark.chain, mark.version, mark.heap_bytes};
+    if (core->verify) /* it has had the same records */
+        core->shadow_view.at = core->write_view.at;
+    *end = mark.lsn;
+    return PH_OK;
+}
+
+static void note_lazy(struct ph_core *core)
+{
+    if (atomic_load_explicit(&core->coord->lazy_since_ns, memory_order_relaxed) == 0)
+        atomic_store_explicit(&core->coord->lazy_since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE),
+                              memory_order_relaxed);
+}
+
+enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64_t *version)
+{
+    struct ph_core *core;
+    uint64_t end;
+    ph_status status = ph_txn_use(txn, &core);
+    if (status != PH_OK)
+        return (enum pheap_status)status;
+    if (how != PHEAP_DURABLE && how != PHEAP_LAZY) {
+        undo(core);
+        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_commit: %d is no durability", (int)how);
+    }
+    status = commit_changes(core, &end);
+    if (status != PH_OK) {
+        if (core->verify)
+            core->shadow_view.current = false;
+        undo(core);
+        return (enum pheap_status)status;
+    }
+    uint64_t number = core->write_view.at.version;
+    leave(core);
+    if (end != 0 && how == PHEAP_LAZY)
+        note_lazy(core);
+    if (end != 0 && how == PHEAP_DURABLE)
+        status = ph_flush_to(&core->store.wal, end);
+    if (end != 0 && status == PH_OK)
+        status = ph_upkeep_after_commit(core);
+    if (status == PH_OK && version != NULL)
+        *version = number;
+    return (enum pheap_status)status;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Upkeep: the flushes and checkpoints that calls of the library do on the way, in place of hidden threads.
+ *
+ *   before the writer lock   flush if the buffer is half full; extend the log, or checkpoint, if its free space would
+ *                            not take two of the largest records
+ *   after a commit           flush if the buffer is half full; extend the log or checkpoint if less than a segment is
+ *                            free
+ *   every call               flush LAZY commits older than a second (R5)
+ */
+#include "pheap/core.h"
+#include "wal/flush.h"
+
+#define LAZY_AGE_NS UINT64_C(1000000000)
+
+static uint64_t free_reserve(struct ph_core *core)
+{
+    struct ph_commit_mark mark;
+    uint64_t limit = atomic_load_explicit(&core->coord->reserve_limit, memory_order_acquire);
+    if (!ph_coord_read_commit(core->coord, &mark))
+        return 0;
+    return limit > mark.reserve ? limit - mark.reserve : 0;
+}
+
+static bool buffer_half_full(struct ph_core *core)
+{
+    uint64_t durable = atomic_load_explicit(&core->coord->durable, memory_order_acquire);
+    return ph_coord_stream_end(core->coord) - durable > core->store.wal.buffer_bytes / 2;
+}
+
+uint64_t ph_upkeep_log_used(struct ph_core *core)
+{
+    struct ph_flush_mark mark;
+    uint64_t start = core->coord->checkpoint.segment;
+    if (!ph_coord_read_flush(core->coord, &mark) || mark.segment < start)
+        return 0;
+    return (mark.segment - start) * core->store.wal.segment_bytes + mark.offset;
+}
+
+ph_status ph_upkeep_flush_old(struct ph_core *core)
+{
+    uint64_t since = atomic_load_explicit(&core->coord->lazy_since_ns, memory_order_relaxed);
+    if (since == 0)
+        return PH_OK;
+    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE);
+    return now - since < LAZY_AGE_NS ? PH_OK : ph_flush_all(&core->store.wal);
+}
+
+ph_status ph_upkeep_log_full(struct ph_core *core)
+{
+    uint64_t lsn;
+    int seat = ph_store_oldest_pin(&core->store, &lsn);
+    struct ph_seat *s = seat >= 0 ? &core->coord->seats[seat] : NULL;
+    if (s != NULL && lsn < atomic_load(&core->coord->committed))
+        return ph_fail(PH_LOG_FULL,
+                       "%s: the log is at its limit of %llu bytes and a reader of process %lld (seat %d) has held "
+                       "version %llu since; end that read transaction",
+                       core->path, (unsigned long long)core->store.wal.log_limit_bytes,
+                       (long long)atomic_load(&s->process), seat,
+                       (unsigned long long)atomic_load(&s->pin_version));
+    return ph_fail(PH_LOG_FULL,
+                   "%s: the transaction does not fit in the log, whose limit is %llu bytes; commit in smaller parts, "
+                   "or create the heap with a larger log_limit_bytes",
+                   core->path, (unsigned long long)core->store.wal.log_limit_bytes);
+}
+
+/* More free log: another segment while less than half of the limit is in use, else a checkpoint. */
+static ph_status gain_log(struct ph_core *core, bool wait)
+{
+    struct ph_wal *wal = &core->store.wal;
+    ph_status status = PH_LOG_FULL;
+    if (ph_upkeep_log_used(core) < wal->log_limit_bytes / 2)
+        status = ph_store_extend_log(&core->store);
+    return status == PH_LOG_FULL ? ph_store_checkpoint(&core->store, wait) : status;
+}
+
+ph_status ph_upkeep_make_room(struct ph_core *core)
+{
+    struct ph_wal *wal = &core->store.wal;
+    ph_status status = ph_upkeep_flush_old(core);
+    if (status == PH_OK && buffer_half_full(core))
+        status = ph_flush_all(wal);
+    if (status != PH_OK)
+        return status;
+    uint64_t wanted = 2 * ph_record_reserve(wal->record_max, PH_PAGE_BYTES);
+    if (free_reserve(core) >= wanted)
+        return PH_OK;
+    status = gain_log(core, true);
+    if (status == PH_OK && free_reserve(core) < wanted) { /* a pin holds the log: use what the limit still allows */
+        status = ph_store_extend_log(&core->store);
+        if (status == PH_LOG_FULL)
+            status = free_reserve(core) >= wanted / 2 ? PH_OK : ph_upkeep_log_full(core);
+    }
+    return status;
+}
+
+ph_status ph_upkeep_after_commit(struct ph_core *core)
+{
+    ph_status status = PH_OK;
+    if (buffer_half_full(core))
+        status = ph_flush_all(&core->store.wal);
+    if (status == PH_OK && free_reserve(core) < core->store.wal.segment_bytes)
+        status = gain_log(core, false);
+    /* What went wrong here did not undo the commit; whoever needs the room will meet it. */
+    return status == PH_POISONED ? status : PH_OK;
+}
+
+bool ph_upkeep_log_has_room(struct ph_core *core, uint64_t reserve_so_far, uint64_t reserve)
+{
+    uint64_t limit = atomic_load_explicit(&core->coord->reserve_limit, memory_order_acquire);
+    return reserve_so_far + reserve <= limit;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* Views: private mappings of the heap file brought to a version by replay. */
+#include "pheap/view.h"
+
+#include <string.h>
+
+#define RETRIES_MAX 100 /* of a reset that fold and log recycling overtake */
+#define TOUCHED_STEP_BYTES (UINT64_C(128) << 20) /* heap bytes for each question about private pages */
+
+ph_status ph_view_map(struct ph_view *view, struct ph_store *store, uint64_t reserve_bytes, uint64_t least_bytes,
+                      uint64_t budget_bytes)
+{
+    const ph_io *io = store->io;
+    memset(view, 0, sizeof *view);
+    view->store = store;
+    view->budget_bytes = budget_bytes;
+    for (uint64_t length = reserve_bytes;; length /= 2) {
+        length = (length + PH_PAGE_BYTES - 1) & ~(uint64_t)(PH_PAGE_BYTES - 1);
+        void *address;
+        int result = length < least_bytes ? -1 : io->map(io->ctx, store->heap.handle, length, PH_MAP_PRIVATE, &address);
+        if (result == 0) {
+            view->base = address;
+            view->reserve_bytes = length;
+            return PH_OK;
+        }
+        if (length <= least_bytes)
+            return ph_fail(PH_NO_MEMORY,
+                           "%s: no address space for the heap's %llu bytes (ulimit -v? vm.overcommit_memory?)",
+                           store->heap.path, (unsigned long long)least_bytes);
+        if (length / 2 < least_bytes)
+            length = 2 * least_bytes;
+    }
+}
+
+void ph_view_unmap(struct ph_view *view)
+{
+    if (view->base != NULL)
+        (void)view->store->io->unmap(view->store->io->ctx, view->base, view->reserve_bytes);
+    memset(view, 0, sizeof *view);
+}
+
+static ph_status apply(void *context, const struct ph_operation *operation)
+{
+    struct ph_view *view = context;
+    if (operation->kind == PH_OPERATION_GROW) {
+        if (operation->value <= view->reserve_bytes)
+            return PH_OK;
+        return ph_fail(PH_RESERVE,
+                       "%s: the heap has grown to %llu bytes, beyond the %llu reserved when it was opened here; close "
+                       "and open it again, or set reserve_bytes",
+                       view->store->heap.path, (unsigned long long)operation->value,
+                       (unsigned long long)view->reserve_bytes);
+    }
+    uint8_t *target = view->base + operation->offset;
+    ph_view_touch(view, operation->offset, operation->length);
+    if (operation->kind == PH_OPERATION_WRITE)
+        memcpy(target, operation->bytes, operation->length);
+    else
+        for (uint64_t at = 0; at < operation->length; at += 8)
+            memcpy(target + at, &operation->value, 8);
+    return PH_OK;
+}
+
+/* Run a replay that has been set up, into the view. */
+static ph_status run(struct ph_view *view, struct ph_replay *replay, uint64_t lsn)
+{
+    view->current = false;
+    ph_status status = ph_replay_run(replay, apply, view);
+    if (status == PH_OK && replay->boundary.lsn != lsn)
+        status = ph_fail(PH_CORRUPT, "%s: replay ended at LSN %llu, not at the commit %llu", view->store->heap.path,
+                         (unsigned long long)replay->boundary.lsn, (unsigned long long)lsn);
+    if (status == PH_OK) {
+        view->at = replay->boundary;
+        view->current = true;
+    }
+    ph_replay_deinit(replay);
+    return status;
+}
+
+static ph_status reset_once(struct ph_view *view, uint64_t lsn)
+{
+    struct ph_store *store = view->store;
+    struct ph_fold_mark mark;
+    if (!ph_coord_read_fold(store->wal.coord, &mark))
+        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
+    view->current = false;
+    if (mark.heap_bytes > view->reserve_bytes)
+        return ph_fail(PH_RESERVE, "%s: the heap has %llu bytes, more than the %llu reserved when it was opened here",
+                       store->heap.path, (unsigned long long)mark.heap_bytes,
+                       (unsigned long long)view->reserve_bytes);
+    int result = store->io->drop(store->io->ctx, view->base, view->reserve_bytes);
+    if (result < 0)
+        return ph_file_fail(store->heap.path, "drop the private pages", -result);
+    view->touched_bytes = 0;
+    view->last_page = 0;
+    view->at = (struct ph_boundary){mark.lsn, mark.chain, mark.version, mark.heap_bytes};
+    if (mark.lsn == lsn) {
+        view->current = true;
+        return PH_OK;
+    }
+    struct ph_replay replay;
+    ph_status status = ph_replay_init_live(&replay, &store->wal, &view->at, mark.segment, mark.offset, lsn);
+    return status == PH_OK ? run(view, &replay, lsn) : status;
+}
+
+ph_status ph_view_reset(struct ph_view *view, uint64_t lsn)
+{
+    ph_status status = PH_OK;
+    for (int i = 0; i < RETRIES_MAX; i++) {
+        status = reset_once(view, lsn);
+        if (status != PH_BUSY)
+            return status;
+    }
+    return status;
+}
+
+ph_status ph_view_move(struct ph_view *view, uint64_t lsn)
+{
+    struct ph_store *store = view->store;
+    if (view->current && view->at.lsn == lsn)
+        return PH_OK;
+    if (!view->current || view->at.lsn > lsn || !ph_ring_has(&store->wal, view->at.lsn))
+        return ph_view_reset(view, lsn);
+    struct ph_replay replay;
+    ph_status status = ph_replay_init_ring(&replay, &store->wal, &view->at, lsn);
+    if (status == PH_OK)
+        status = run(view, &replay, lsn);
+    return status == PH_BUSY ? ph_view_reset(view, lsn) : status;
+}
+
+int64_t ph_view_count_private(const struct ph_view *view, uint64_t heap_bytes)
+{
+    if (view->base == NULL)
+        return 0;
+    const ph_io *io = view->store->io;
+    uint64_t pages = 0;
+    size_t bitmap_bytes = TOUCHED_STEP_BYTES / PH_PAGE_BYTES / 8;
+    uint8_t *bitmap = io->alloc(io->ctx, bitmap_bytes, 16);
+    int result = bitmap == NULL ? -1 : 0;
+    for (uint64_t at = 0; at < heap_bytes && result >= 0; at += TOUCHED_STEP_BYTES) {
+        uint64_t part = heap_bytes - at < TOUCHED_STEP_BYTES ? heap_bytes - at : TOUCHED_STEP_BYTES;
+        memset(bitmap, 0, bitmap_bytes);
+        result = io->touched(io->ctx, view->base + at, part, bitmap);
+        for (size_t i = 0; i < bitmap_bytes && result >= 0; i++)
+            pages += (uint64_t)__builtin_popcount(bitmap[i]);
+    }
+    if (bitmap != NULL)
+        io->free(io->ctx, bitmap);
+    return result < 0 ? -1 : (int64_t)(pages * PH_PAGE_BYTES);
+}
+
+uint64_t ph_view_private_bytes(struct ph_view *view)
+{
+    int64_t bytes = ph_view_count_private(view, view->at.heap_bytes);
+    if (bytes >= 0) {
+        view->touched_bytes = (uint64_t)bytes;
+        view->last_page = 0;
+    }
+    return view->touched_bytes;
+}

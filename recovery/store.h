@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The store: one process's hold on heap file and log, below transactions and views.
+ *
+ * Owns: fold, checkpoint, the start and the clean end of an epoch, recovery.  The heap file's bytes change here and
+ * nowhere else (R1, R2).
+ *
+ * Life of an epoch:  CLEAN superblock -> (first writer) log header, OPEN superblock -> commits, folds, checkpoints
+ *                    -> (last user closes, or recovery) CLEAN superblock.
+ */
+#ifndef RECOVERY_STORE_H
+#define RECOVERY_STORE_H
+
+#include "recovery/classify.h"
+#include "recovery/replay.h"
+#include "recovery/superblock.h"
+
+struct ph_store {
+    const ph_io *io;
+    struct ph_file heap;
+    struct ph_file coord_file; /* for the seats' locks */
+    struct ph_wal wal;
+    struct ph_superblock superblock; /* as read at open; identity and parameters stay true */
+    uint32_t seat;                   /* of this process */
+    uint64_t replayed_bytes;         /* by the recovery of this open */
+    bool recovered;
+};
+
+/* ------------------------------------------------------------------------------------------------------- recovery */
+
+/*
+ * Nobody else has the heap open: read superblocks and log, and bring the heap file to the last commit, so that the
+ * superblock is CLEAN on return.  old_coord: the coordination file as the last users left it, or NULL; only its buffer
+ * is read.  read_only: refuse (READ_ONLY) where anything would have to be written.  May be killed at any point and
+ * run again.  All errors of pheap_open.
+ */
+PH_MUST_CHECK ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, bool read_only);
+
+/* -------------------------------------------------------------------------------------------- fold and checkpoint */
+
+/* Make sure an epoch is open, so that commits may be logged.  Any process, any time. */
+PH_MUST_CHECK ph_status ph_store_open_epoch(struct ph_store *store);
+
+/* Fold everything durable, as far as pins allow. */
+PH_MUST_CHECK ph_status ph_store_fold(struct ph_store *store);
+
+/* Flush, fold, sync the heap file, move the checkpoint there, free log segments.  wait false: if another thread or
+ * process is at it, leave it to them. */
+PH_MUST_CHECK ph_status ph_store_checkpoint(struct ph_store *store, bool wait);
+
+/* Give the log one more segment if it may have one.  LOG_FULL if not. */
+PH_MUST_CHECK ph_status ph_store_extend_log(struct ph_store *store);
+
+/* The last user closes: checkpoint and write the CLEAN superblock. */
+PH_MUST_CHECK ph_status ph_store_close_epoch(struct ph_store *store);
+
+/* The oldest pin of a living process other than none: its seat, or -1.  Clears pins of the dead. */
+int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn);
+
+/* Whether the process in a seat lives, by its lock. */
+bool ph_store_seat_alive(struct ph_store *store, uint32_t seat);
+
+/* ------------------------------------------------------------------------------------------- inside recovery/ only */
+
+/* Gathers operations and writes them to the heap file page by page, in offset order. */
+struct ph_fold_set;
+PH_MUST_CHECK ph_status ph_fold_set_init(struct ph_fold_set **set, struct ph_file *heap, uint64_t memory_max);
+void ph_fold_set_deinit(struct ph_fold_set *set); /* NULL is fine */
+/* Take one operation (a ph_replay_apply); writes what was gathered when memory_max is reached. */
+ph_status ph_fold_set_apply(void *set, const struct ph_operation *operation);
+/* Write what is gathered. */
+PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Scan: read the records of the log file in order, and judge where they end.
+ *
+ * Records stand in batches, batches in segments.  From one batch the next is either on the next block of the same
+ * segment or the first of the segment with the next sequence number.  Everything read is checked before it is used;
+ * the scan ends at the first thing that does not follow.  Whether that end is a torn tail or damage is for
+ * ph_scan_evidence to say (R9).
+ */
+#ifndef WAL_SCAN_H
+#define WAL_SCAN_H
+
+#include "wal/record.h"
+#include "wal/wal.h"
+
+struct ph_scan_position {
+    uint64_t segment; /* sequence number */
+    uint64_t offset;  /* in the segment, of the next record, or of the end of the last batch */
+    uint64_t batch_end;
+    struct ph_record_place place; /* of the next record */
+};
+
+struct ph_scan {
+    struct ph_wal *wal;
+    uint64_t *slots;  /* sequence number in each slot, 0 if none; owned */
+    uint32_t slot_count;
+    uint8_t *window;  /* owned: bytes [window_at, window_at + window_length) of segment window_segment */
+    uint64_t window_segment, window_at;
+    size_t window_length, window_capacity;
+    struct ph_scan_position position;
+    bool started; /* the first batch has been found; from then on chains must match */
+    enum ph_record_fault fault; /* why the scan ended, when in the middle of a batch */
+    uint64_t bytes_read;
+};
+
+/*
+ * Begin at the batch at (segment, offset), which holds or precedes the record that `place` describes; records before it
+ * are skipped.  slots: as in the coordination file if the heap is in use (slots NULL), else read from the segment
+ * headers.  NO_MEMORY, IO.
+ */
+PH_MUST_CHECK ph_status ph_scan_init(struct ph_scan *scan, struct ph_wal *wal, uint64_t segment, uint64_t offset,
+                                     const struct ph_record_place *place, bool in_use);
+void ph_scan_deinit(struct ph_scan *scan);
+
+/* The next record, valid until the next call.  END when there is none; IO. */
+PH_MUST_CHECK ph_status ph_scan_next(struct ph_scan *scan, const uint8_t **record);
+
+/* Go back to a position saved earlier. */
+void ph_scan_seek(struct ph_scan *scan, const struct ph_scan_position *position);
+
+/* What the blocks of the log file tell about a stream that ends at `lsn` in `epoch`. */
+struct ph_scan_evidence {
+    uint64_t durable;       /* the greatest durable LSN that a batch of this epoch vouches for */
+    uint64_t durable_at;    /* file offset of that batch */
+    uint64_t newer_epoch;   /* the greatest epoch of any batch, if above `epoch`; else 0 */
+    uint64_t newest_segment; /* the greatest sequence number of any segment or batch */
+};
+PH_MUST_CHECK ph_status ph_scan_evidence(struct ph_wal *wal, uint64_t epoch, struct ph_scan_evidence *evidence);
+
+#endif
