@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOG_LIMIT_DEFAULT (UINT64_C(64) << 20)
+#define LOG_LIMIT_DEFAULT (UINT64_C(256) << 20)
 #define SEGMENT_DEFAULT (4u << 20)
 #define BUFFER_DEFAULT (2u << 20)
 #define ATTEMPTS_MAX 100

@@ -177,7 +177,7 @@ static ph_status resolve(const struct ph_heap *heap, uint64_t page, uint64_t at,
         *descriptor = d;
         return PH_OK;
     }
-    if (way) {
+    if (way && !large) {
         return ph_fail(PH_CORRUPT, "page table: a waypoint leads to page %" PRIu64 ", where no large block begins", at);
     }
     *start = 0;

@@ -149,7 +149,7 @@ struct pheap_options {
     uint64_t budget_bytes;  /* private memory for changed pages, for each view; default a quarter of the memory limit
                                of the process (control group or machine) */
     /* For creation only; ignored otherwise. */
-    uint64_t log_limit_bytes; /* upper bound of the log file; default 64 MiB */
+    uint64_t log_limit_bytes; /* upper bound of the log file; default 256 MiB */
     uint32_t segment_bytes;   /* unit of log allocation and recycling, a power of two, 16 KiB to 64 MiB; default 4 MiB */
     uint32_t buffer_bytes;    /* shared log buffer, a power of two, 16 KiB to 64 MiB; default 2 MiB */
     uint32_t mode;            /* permission bits of the files, before the umask; default 0666 */

@@ -62,7 +62,7 @@ static ph_status lock_writer(struct ph_core *core, int64_t timeout_ms)
 
 static void unlock_writer(struct ph_core *core)
 {
-    atomic_store(&core->coord->writer_seat, 0);
+    atomic_store_explicit(&core->coord->writer_seat, 0, memory_order_relaxed);
     ph_mutex_unlock(&core->coord->writer_lock);
 }
 
@@ -88,6 +88,8 @@ static ph_status enter(struct ph_core *core, int64_t timeout_ms)
         if (status == PH_OK)
             status = ph_store_open_epoch(&core->store);
         if (status == PH_OK)
+            status = ph_log_ensure_open(&core->store.wal);
+        if (status == PH_OK)
             status = ph_upkeep_make_room(core);
         if (status == PH_OK)
             status = lock_writer(core, timeout_ms);
@@ -108,18 +110,17 @@ static ph_status enter(struct ph_core *core, int64_t timeout_ms)
 
 static ph_status start(struct ph_core *core)
 {
-    struct ph_commit_mark mark;
     ph_status status = ph_coord_check_poison(core->coord, core->path);
     if (status != PH_OK)
         return status;
-    if (!ph_coord_read_commit(core->coord, &mark))
+    if (!ph_coord_read_commit(core->coord, &core->begin_mark))
         return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
     if (core->verify && core->write_view.current && core->write_view.at.lsn == core->shadow_view.at.lsn)
         status = ph_verify(core, "between transactions");
     if (status == PH_OK)
-        status = ph_view_move(&core->write_view, mark.lsn);
+        status = ph_view_move(&core->write_view, core->begin_mark.lsn);
     if (status == PH_OK && core->verify)
-        status = ph_view_move(&core->shadow_view, mark.lsn);
+        status = ph_view_move(&core->shadow_view, core->begin_mark.lsn);
     if (status == PH_OK)
         status = ph_edits_begin(&core->edits, &core->write_view);
     return status;
@@ -141,7 +142,7 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
     status = enter(core, timeout_ms);
     if (status != PH_OK)
         return status;
-    atomic_store(&core->coord->writer_seat, core->store.seat + 1);
+    atomic_store_explicit(&core->coord->writer_seat, core->store.seat + 1, memory_order_relaxed);
     status = start(core);
     if (status != PH_OK) {
         unlock_writer(core);
@@ -152,8 +153,8 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
     handle->core = core;
     handle->serial = serial;
     core->txn_handle = heap;
-    atomic_store(&core->txn_thread, thread);
-    atomic_store(&core->txn_serial, serial);
+    atomic_store_explicit(&core->txn_thread, thread, memory_order_relaxed);
+    atomic_store_explicit(&core->txn_serial, serial, memory_order_release);
     *txn = handle;
     return PH_OK;
 }
@@ -193,7 +194,7 @@ static void leave(struct ph_core *core)
 {
     ph_edits_end(&core->edits);
     core->txn_handle = NULL;
-    atomic_store(&core->txn_serial, 0);
+    atomic_store_explicit(&core->txn_serial, 0, memory_order_release);
     unlock_writer(core);
 }
 
@@ -218,9 +219,8 @@ enum pheap_status pheap_abort(pheap_txn *txn)
 static ph_status find_base(struct ph_core *core, struct ph_commit_mark *base)
 {
     struct ph_commit_mark fragment;
-    if (!ph_coord_read_commit(core->coord, base))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
-    if (atomic_load(&core->coord->appended) <= base->lsn)
+    *base = core->begin_mark;
+    if (atomic_load_explicit(&core->coord->appended, memory_order_acquire) <= base->lsn)
         return PH_OK;
     if (!ph_coord_read_fragment(core->coord, &fragment))
         return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);

@@ -15,11 +15,9 @@
 
 static uint64_t free_reserve(struct ph_core *core)
 {
-    struct ph_commit_mark mark;
     uint64_t limit = atomic_load_explicit(&core->coord->reserve_limit, memory_order_acquire);
-    if (!ph_coord_read_commit(core->coord, &mark))
-        return 0;
-    return limit > mark.reserve ? limit - mark.reserve : 0;
+    uint64_t reserve = atomic_load_explicit(&core->coord->reserve, memory_order_relaxed);
+    return limit > reserve ? limit - reserve : 0;
 }
 
 static bool buffer_half_full(struct ph_core *core)

@@ -313,7 +313,14 @@ static ph_status open_epoch_locked(struct ph_store *store)
         .start_version = mark.version,
         .start_segment = start_segment,
     };
-    ph_status status = ph_log_begin_epoch(&store->wal, &header);
+    /* The CLEAN superblock may have been read from a cache that the disk does not agree with. */
+    struct ph_superblock clean;
+    bool other_damaged;
+    ph_status status = ph_superblock_read(&store->heap, &clean, &other_damaged);
+    if (status == PH_OK)
+        status = ph_superblock_write(&store->heap, &clean);
+    if (status == PH_OK)
+        status = ph_log_begin_epoch(&store->wal, &header);
     uint32_t slots = 0;
     if (status == PH_OK)
         status = ph_log_count_slots(&store->wal, &slots);

@@ -2,11 +2,18 @@
 /*
  * Recovery: bring a heap that nobody has open to its last commit.
  *
- * Reads twice: first to find where the records end and to judge that end (R9), then to fold them into the heap file.
- * Nothing is written before the judgement.  Ends by syncing the heap file and writing the CLEAN superblock, so a crash
- * at any point leaves the same work to be done again; bytes that "already match" are written all the same (R7).
+ *   find     where the records end, and judge that end (R9); nothing is written before the judgement
+ *   secure   make every record found durable in the log, because folding comes only after that (R1): what was read may
+ *            be in a cache only (the write failed, or its writer died before it was done), or in the shared buffer of
+ *            the last users.  Batches beyond the proven durable LSN are written again, as they are; records from the
+ *            buffer are appended.  Likewise the superblock, because what is older than it is about to be overwritten.
+ *   fold     all records into the heap file; bytes that "already match" are written all the same (R7)
+ *   finish   sync the heap file, write the CLEAN superblock
+ *
+ * A crash at any point leaves the same work to be done again.
  */
 #include "recovery/store.h"
+#include "wal/flush.h"
 
 #include <string.h>
 
@@ -20,6 +27,14 @@ struct origin {
     uint64_t offset;
 };
 
+/* A dry run: replay checks that every operation lies inside the heap, and tracks the heap's size. */
+static ph_status check_only(void *context, const struct ph_operation *operation)
+{
+    (void)context;
+    (void)operation;
+    return PH_OK;
+}
+
 /* Find the end of the records, and refuse if it is not one that a crash can leave. */
 static ph_status find_end(struct ph_store *store, const struct origin *origin, struct ph_boundary *end,
                           struct ph_scan_evidence *evidence)
@@ -29,7 +44,7 @@ static ph_status find_end(struct ph_store *store, const struct origin *origin, s
                                                origin->offset);
     if (status != PH_OK)
         return status;
-    status = ph_replay_run(&replay, NULL, NULL);
+    status = ph_replay_run(&replay, check_only, NULL);
     *end = replay.boundary;
     uint64_t lsn = replay.place.lsn;
     enum ph_record_fault fault = replay.fault;
@@ -41,16 +56,8 @@ static ph_status find_end(struct ph_store *store, const struct origin *origin, s
     return status;
 }
 
-/* Operation sink of a dry run that only tracks the heap's size; replay has checked the bounds. */
-static ph_status check_only(void *context, const struct ph_operation *operation)
-{
-    (void)context;
-    (void)operation;
-    return PH_OK;
-}
-
-/* Run over [origin, end) and hand every operation to `apply`; *end gets the heap's size too. */
-static ph_status run(struct ph_store *store, const struct origin *origin, struct ph_boundary *end,
+/* Run over [origin, end) and hand every operation to `apply`. */
+static ph_status run(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
                      ph_replay_apply apply, void *context)
 {
     struct ph_replay replay;
@@ -62,11 +69,52 @@ static ph_status run(struct ph_store *store, const struct origin *origin, struct
     status = ph_replay_run(&replay, apply, context);
     if (status == PH_OK && replay.boundary.lsn != end->lsn)
         status = ph_fail(PH_IO, "%s: the log read differently the second time", store->wal.path);
-    if (status == PH_OK) {
-        *end = replay.boundary;
+    if (status == PH_OK)
         store->replayed_bytes = replay.record_bytes;
-    }
     ph_replay_deinit(&replay);
+    return status;
+}
+
+/* Append the records [tail, end) of the shared buffer to the log.  Nobody else uses the coordination file. */
+static ph_status append_buffer(struct ph_store *store, const struct origin *origin,
+                               const struct ph_scan_position *tail, const struct ph_boundary *end)
+{
+    struct ph_wal *wal = &store->wal;
+    struct ph_coord *coord = wal->coord;
+    struct ph_scan scan;
+    ph_status status = ph_scan_init(&scan, wal, origin->segment, origin->offset, &tail->place, false);
+    if (status != PH_OK)
+        return status;
+    ph_scan_slots(&scan, coord);
+    ph_scan_deinit(&scan);
+    memset(&coord->flush_lock, 0, sizeof coord->flush_lock);
+    if (!ph_mutex_init(&coord->flush_lock))
+        return ph_fail(PH_UNSUPPORTED, "%s: this system lacks robust locks", store->heap.path);
+    uint64_t block = wal->block_bytes;
+    memset(coord->flush_marks, 0, sizeof coord->flush_marks);
+    coord->flush_marks[0] = (struct ph_flush_mark){.lsn = tail->place.lsn,
+                                                   .chain = tail->place.chain,
+                                                   .segment = tail->segment,
+                                                   .offset = (tail->batch_end + block - 1) & ~(block - 1)};
+    coord->checkpoint.epoch = origin->epoch;
+    coord->poisoned = 0;
+    coord->appended = 0;
+    coord->durable = tail->place.lsn;
+    coord->committed = end->lsn;
+    return ph_flush_all(wal);
+}
+
+static ph_status secure(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
+                        const struct ph_scan_evidence *evidence)
+{
+    struct ph_record_place place = {store->wal.heap_id, origin->epoch, origin->from.lsn, origin->from.chain};
+    struct ph_scan_position tail;
+    uint64_t durable = evidence->durable > origin->from.lsn ? evidence->durable : origin->from.lsn;
+    ph_status status = ph_superblock_write(&store->heap, &store->superblock);
+    if (status == PH_OK)
+        status = ph_scan_rewrite(&store->wal, origin->segment, origin->offset, &place, durable, &tail);
+    if (status == PH_OK && tail.place.lsn < end->lsn)
+        status = append_buffer(store, origin, &tail, end);
     return status;
 }
 
@@ -79,11 +127,9 @@ static ph_status extend_heap(struct ph_store *store, uint64_t heap_bytes)
     return status;
 }
 
-static ph_status fold_all(struct ph_store *store, const struct origin *origin, struct ph_boundary *end)
+static ph_status fold_all(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end)
 {
-    ph_status status = run(store, origin, end, check_only, NULL); /* a record out of bounds changes nothing */
-    if (status == PH_OK)
-        status = extend_heap(store, end->heap_bytes);
+    ph_status status = extend_heap(store, end->heap_bytes);
     struct ph_fold_set *set = NULL;
     if (status == PH_OK)
         status = ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES);
@@ -118,15 +164,27 @@ static ph_status write_clean(struct ph_store *store, const struct origin *origin
     return status;
 }
 
+/* The greatest sequence number in use: found, or taken for records from the buffer. */
+static uint64_t newest_segment(struct ph_store *store, const struct ph_scan_evidence *evidence)
+{
+    struct ph_flush_mark mark;
+    uint64_t newest = evidence->newest_segment;
+    if (store->wal.coord != NULL && ph_coord_read_flush(store->wal.coord, &mark) && mark.segment > newest)
+        newest = mark.segment;
+    return newest;
+}
+
 static ph_status replay_log(struct ph_store *store, const struct origin *origin)
 {
     struct ph_boundary end;
     struct ph_scan_evidence evidence;
     ph_status status = find_end(store, origin, &end, &evidence);
     if (status == PH_OK)
+        status = secure(store, origin, &end, &evidence);
+    if (status == PH_OK)
         status = fold_all(store, origin, &end);
     if (status == PH_OK)
-        status = write_clean(store, origin, &end, evidence.newest_segment);
+        status = write_clean(store, origin, &end, newest_segment(store, &evidence));
     store->recovered = status == PH_OK;
     return status;
 }

@@ -24,18 +24,18 @@ static void publish(void *slots, _Atomic uint64_t *published, const void *mark)
     bool first_valid = atomic_load_explicit(word(slots, 0), memory_order_relaxed) == atomic_load(published);
     for (size_t i = 0; i < MARK_WORDS; i++)
         atomic_store_explicit(word(slots, i + (first_valid ? MARK_WORDS : 0)), words[i], memory_order_release);
-    atomic_store(published, words[0]);
+    atomic_store_explicit(published, words[0], memory_order_release);
 }
 
 static bool read_mark(void *slots, _Atomic uint64_t *published, void *mark)
 {
-    uint64_t words[MARK_WORDS], lsn, again = atomic_load(published);
+    uint64_t words[MARK_WORDS], lsn, again = atomic_load_explicit(published, memory_order_acquire);
     do {
         lsn = again;
         size_t slot = atomic_load_explicit(word(slots, 0), memory_order_acquire) == lsn ? 0 : MARK_WORDS;
         for (size_t i = 0; i < MARK_WORDS; i++)
             words[i] = atomic_load_explicit(word(slots, slot + i), memory_order_acquire);
-        again = atomic_load(published);
+        again = atomic_load_explicit(published, memory_order_acquire);
     } while (again != lsn);
     memcpy(mark, words, sizeof words);
     return words[0] == lsn;
@@ -44,6 +44,7 @@ static bool read_mark(void *slots, _Atomic uint64_t *published, void *mark)
 void ph_coord_publish_commit(struct ph_coord *coord, const struct ph_commit_mark *mark)
 {
     publish(coord->commit_marks, &coord->committed, mark);
+    atomic_store_explicit(&coord->reserve, mark->reserve, memory_order_relaxed);
 }
 
 void ph_coord_publish_fragment(struct ph_coord *coord, const struct ph_commit_mark *mark)

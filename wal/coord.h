@@ -99,6 +99,7 @@ struct ph_coord {
     _Atomic uint64_t committed;
     _Atomic uint32_t writer_seat; /* seat + 1 of the holder, 0: none; for people */
     _Atomic uint32_t unused_writer;
+    _Atomic uint64_t reserve; /* that of the commit mark, for those who only want to know whether space is short */
     struct ph_commit_mark commit_marks[2];
     struct ph_commit_mark fragment_marks[2];
 

@@ -13,8 +13,8 @@
 static ph_status poison(struct ph_wal *wal, ph_status status)
 {
     atomic_store(&wal->coord->poisoned, 1);
-    return ph_fail_context(status == PH_NO_MEMORY ? PH_POISONED : status,
-                           "the log could not be written and the heap accepts no more commits until it is reopened");
+    return ph_fail_context(status, "the log could not be written and the heap accepts no more commits until it "
+                                   "is reopened");
 }
 
 void ph_flush_set_limit(struct ph_wal *wal)
@@ -150,7 +150,7 @@ static ph_status flush_locked(struct ph_wal *wal)
 {
     ph_status status = ph_log_ensure_open(wal);
     if (status != PH_OK)
-        return poison(wal, status);
+        return status;
     struct ph_flush_mark mark;
     if (!ph_coord_read_flush(wal->coord, &mark))
         return poison(wal, ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path));

@@ -197,7 +197,6 @@ ph_status ph_log_begin_epoch(struct ph_wal *wal, struct ph_log_header *header)
     if (condition == PH_LOG_ALIEN || condition == PH_LOG_DAMAGED)
         return ph_fail(PH_LOG_FOREIGN, "%s: this log %s; move it away if it is not needed", wal->path,
                        condition == PH_LOG_ALIEN ? "belongs to another heap" : "has a damaged header");
-    bool created = condition == PH_LOG_ABSENT;
     if (condition != PH_LOG_OWN) {
         status = open_file(wal, PH_OPEN_WRITE | PH_OPEN_CREATE);
         if (status != PH_OK)
@@ -213,10 +212,10 @@ ph_status ph_log_begin_epoch(struct ph_wal *wal, struct ph_log_header *header)
     status = ph_log_count_slots(wal, &slots);
     for (uint32_t slot = slots; slot < PH_SEGMENTS_MIN && status == PH_OK; slot++)
         status = fill_slot(wal, slot);
-    if (status == PH_OK && created)
-        status = wal->io->sync_directory(wal->io->ctx, wal->path) < 0
-                     ? ph_file_fail(wal->path, "sync the directory", 5)
-                     : PH_OK;
+    if (status == PH_OK && condition != PH_LOG_OWN) { /* a header vouches for the name */
+        int result = wal->io->sync_directory(wal->io->ctx, wal->path);
+        status = result < 0 ? ph_file_fail(wal->path, "cannot sync the directory", -result) : PH_OK;
+    }
     if (status == PH_OK)
         status = write_header(wal, header);
     if (status != PH_OK) {

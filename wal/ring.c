@@ -11,7 +11,7 @@ static _Atomic uint64_t *word_at(struct ph_wal *wal, uint64_t lsn)
 
 void ph_ring_append(struct ph_wal *wal, uint64_t lsn, const uint8_t *bytes, size_t length)
 {
-    atomic_store_explicit(&wal->coord->reserved, lsn + length, memory_order_seq_cst);
+    atomic_store_explicit(&wal->coord->reserved, lsn + length, memory_order_relaxed); /* the first word's release orders it */
     for (size_t at = 0; at < length; at += 8) {
         uint64_t word;
         memcpy(&word, bytes + at, sizeof word);

@@ -158,6 +158,8 @@ static ph_status enter_batch(struct ph_scan *scan, uint64_t offset, bool *entere
     if (scan->started ? header->lsn != position->place.lsn || header->chain != position->place.chain
                       : header->lsn > position->place.lsn)
         return PH_OK;
+    position->batch_start = offset;
+    position->batch_lsn = header->lsn;
     position->offset = offset + sizeof *header;
     position->batch_end = position->offset + header->length;
     if (!scan->started) { /* records before the one wanted are checked too, from here */
@@ -251,6 +253,53 @@ ph_status ph_scan_next(struct ph_scan *scan, const uint8_t **record)
         scan->fault = PH_RECORD_CHAIN;
         return PH_END;
     }
+}
+
+/* Write the blocks of the batch that the scan stands in again, and those of the segment's header with the first. */
+static ph_status rewrite_batch(struct ph_scan *scan)
+{
+    struct ph_wal *wal = scan->wal;
+    uint64_t block = wal->block_bytes, end = (scan->position.batch_end + block - 1) & ~(block - 1);
+    uint64_t start = scan->position.batch_start == block ? 0 : scan->position.batch_start;
+    int64_t slot = find_slot(scan, scan->position.segment);
+    uint8_t *bytes = wal->io->alloc(wal->io->ctx, end - start, PH_PAGE_BYTES);
+    if (bytes == NULL)
+        return no_memory(wal);
+    uint64_t at = ph_log_slot_offset(wal, (uint64_t)slot) + start;
+    ph_status status = ph_file_read_exact(&wal->file, bytes, end - start, at);
+    if (status == PH_OK)
+        status = ph_file_write(&wal->file, bytes, end - start, at, PH_WRITE_DSYNC);
+    wal->io->free(wal->io->ctx, bytes);
+    return status;
+}
+
+ph_status ph_scan_rewrite(struct ph_wal *wal, uint64_t segment, uint64_t offset, const struct ph_record_place *place,
+                          uint64_t lsn, struct ph_scan_position *end)
+{
+    struct ph_scan scan;
+    ph_status status = ph_scan_init(&scan, wal, segment, offset, place, false);
+    if (status != PH_OK)
+        return status;
+    uint64_t rewritten = 0; /* LSN of the batch last looked at */
+    const uint8_t *record;
+    while ((status = ph_scan_next(&scan, &record)) == PH_OK) {
+        if (scan.position.batch_lsn < lsn || scan.position.batch_lsn == rewritten)
+            continue;
+        rewritten = scan.position.batch_lsn;
+        status = rewrite_batch(&scan);
+        if (status != PH_OK)
+            break;
+    }
+    *end = scan.position;
+    ph_scan_deinit(&scan);
+    return status == PH_END ? PH_OK : status;
+}
+
+void ph_scan_slots(const struct ph_scan *scan, struct ph_coord *coord)
+{
+    for (uint32_t slot = 0; slot < scan->slot_count; slot++)
+        atomic_store(&coord->slot_sequence[slot], scan->slots[slot] >= scan->position.segment ? scan->slots[slot] : 0);
+    atomic_store(&coord->slot_count, scan->slot_count);
 }
 
 /* Take note of what stands at the start of one block. */

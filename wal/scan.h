@@ -17,6 +17,8 @@ struct ph_scan_position {
     uint64_t segment; /* sequence number */
     uint64_t offset;  /* in the segment, of the next record, or of the end of the last batch */
     uint64_t batch_end;
+    uint64_t batch_start; /* of the present batch's header */
+    uint64_t batch_lsn;   /* of its first record */
     struct ph_record_place place; /* of the next record */
 };
 
@@ -47,6 +49,19 @@ PH_MUST_CHECK ph_status ph_scan_next(struct ph_scan *scan, const uint8_t **recor
 
 /* Go back to a position saved earlier. */
 void ph_scan_seek(struct ph_scan *scan, const struct ph_scan_position *position);
+
+/*
+ * Write the blocks of every batch that begins at or after `lsn` up to the end of the records again, as they are,
+ * durably.  Then what the scan has read is on stable storage, whatever became of the write that put it there.
+ * segment, offset, place: as for ph_scan_init.  *end is the position after the last good record.  IO, NO_SPACE,
+ * NO_MEMORY.
+ */
+PH_MUST_CHECK ph_status ph_scan_rewrite(struct ph_wal *wal, uint64_t segment, uint64_t offset,
+                                        const struct ph_record_place *place, uint64_t lsn,
+                                        struct ph_scan_position *end);
+
+/* Put the slots of the segments from the scan's present one on into a coordination file; the others are free. */
+void ph_scan_slots(const struct ph_scan *scan, struct ph_coord *coord);
 
 /* What the blocks of the log file tell about a stream that ends at `lsn` in `epoch`. */
 struct ph_scan_evidence {
