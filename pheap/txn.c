@@ -298,6 +298,8 @@ static ph_status commit_changes(struct ph_core *core, uint64_t *end)
     ph_record_builder_reset(builder);
     if (status == PH_OK)
         status = ph_edits_encode(&core->edits, builder);
+    if (status == PH_NO_MEMORY)
+        status = ph_fail_context(status, "%s", core->path);
     if (status == PH_OK && core->verify)
         status = ph_verify_commit(core);
     if (status != PH_OK || builder->records == 0)

@@ -13,8 +13,9 @@
 static ph_status poison(struct ph_wal *wal, ph_status status)
 {
     atomic_store(&wal->coord->poisoned, 1);
-    return ph_fail_context(status, "the log could not be written and the heap accepts no more commits until it "
-                                   "is reopened");
+    /* The records are published and may survive, so no status that means "aborted" will do. */
+    return ph_fail_context(status == PH_IO ? PH_IO : PH_POISONED,
+                           "the log could not be written and the heap accepts no more commits until it is reopened");
 }
 
 void ph_flush_set_limit(struct ph_wal *wal)
