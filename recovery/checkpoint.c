@@ -8,8 +8,8 @@
  *
  * Checkpoint (R4, R7): fold; sync_in_progress = 1; sync the heap file; write the other superblock durably; publish;
  * free the segments before it; sync_in_progress = 0.  sync_in_progress found set means that pages folded since the last
- * superblock may look clean in the page cache and not be on the disk: they are all written anew from the log, in one
- * go so that no view sees them go back in time, before the next sync is believed.
+ * superblock may look clean in the page cache and not be on the disk: they are all written anew from the log, each once
+ * and in its last state so that no view sees it go back in time, before the next sync is believed.
  */
 #include "recovery/store.h"
 #include "wal/flush.h"
@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
+#define PARTS_MAX 65536u
 
 static ph_status lock_fold(struct ph_store *store)
 {
@@ -73,13 +74,15 @@ int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn)
 
 /* ----------------------------------------------------------------------------------------------------------- fold */
 
-/* Bring records [from, to) into the heap file; *reached is the boundary after the last. */
+/* Bring records [from, to) into the heap file; *reached is the boundary after the last.  part, parts: as for the fold
+ * set. */
 static ph_status fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
-                              uint64_t offset, uint64_t to, uint64_t memory_max, struct ph_boundary *reached)
+                              uint64_t offset, uint64_t to, uint32_t part, uint32_t parts,
+                              struct ph_boundary *reached)
 {
     struct ph_replay replay;
     struct ph_fold_set *set = NULL;
-    ph_status status = ph_fold_set_init(&set, &store->heap, memory_max);
+    ph_status status = ph_fold_set_init(&set, &store->heap, FOLD_MEMORY_BYTES, part, parts);
     if (status != PH_OK)
         return status;
     status = ph_replay_init_live(&replay, &store->wal, from, segment, offset, to);
@@ -109,7 +112,7 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
     if (target <= now.lsn)
         return PH_OK;
     struct ph_boundary from = {now.lsn, now.chain, now.version, now.heap_bytes}, reached = from;
-    ph_status status = fold_stretch(store, &from, now.segment, now.offset, target, FOLD_MEMORY_BYTES, &reached);
+    ph_status status = fold_stretch(store, &from, now.segment, now.offset, target, 0, 0, &reached);
     if (status != PH_OK || reached.lsn == from.lsn)
         return status;
     bool positioned = flushed->lsn == reached.lsn;
@@ -175,8 +178,16 @@ static ph_status fold_again(struct ph_store *store)
     struct ph_boundary reached;
     if (from.lsn >= now.lsn)
         return PH_OK;
-    return fold_stretch(store, &from, newest.checkpoint_segment, newest.checkpoint_offset, now.lsn, UINT64_MAX,
-                        &reached);
+    for (uint32_t parts = 1, part = 0; part < parts && status == PH_OK; part++) {
+        status = fold_stretch(store, &from, newest.checkpoint_segment, newest.checkpoint_offset, now.lsn, part, parts,
+                              &reached);
+        if (status == PH_TOO_BIG && parts < PARTS_MAX) { /* begin again with smaller parts */
+            parts *= 2;
+            part = UINT32_MAX;
+            status = PH_OK;
+        }
+    }
+    return status;
 }
 
 static struct ph_superblock next_superblock(struct ph_store *store, const struct ph_fold_mark *mark)

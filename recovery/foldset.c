@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fold set: operations gathered by page, applied last-writer-wins in memory, and written to the heap file in offset
- * order, one write for each page or run of whole pages.
+ * The fold set: operations applied to images of the pages they change, and the pages written to the heap file in
+ * offset order, one write for each page or run of whole pages.
  *
- * A page whose changes make at most RUNS_MAX runs is written as those runs; else the rest of it is read first.
+ * An image holds only the words that were changed, which its mask tells.  A page whose changes make at most RUNS_MAX runs
+ * is written as those runs; else the rest of it is read first.
  */
 #include "recovery/store.h"
 
@@ -14,29 +15,22 @@
 #define OUTPUT_BYTES (256u << 10)
 #define PACE_BYTES (4u << 20) /* start write-back after so much, so that the sync finds little left to do */
 #define WORDS_PER_PAGE (PH_PAGE_BYTES / 8)
-
-/* A piece of one page: `length` bytes at `at` of the page; data in the arena, or `value` repeated. */
-struct piece {
-    uint32_t next; /* index + 1 */
-    uint16_t at;
-    uint16_t length; /* 0 stands for 4096 */
-    uint64_t data;   /* arena offset, or the value */
-    bool fill;
-};
+#define MASK_WORDS (WORDS_PER_PAGE / 64)
+#define IMAGES_PER_BLOCK 64u
 
 struct page {
     uint64_t number;
-    uint32_t first, last; /* pieces, index + 1 */
+    uint64_t mask[MASK_WORDS]; /* which words of the image hold something */
+    uint8_t *image;
 };
 
 struct ph_fold_set {
     const ph_io *io;
     struct ph_file *heap;
     uint64_t memory_max;
-    uint8_t *arena;
-    size_t arena_length, arena_capacity;
-    struct piece *pieces;
-    uint32_t piece_count, piece_capacity;
+    uint32_t part, parts;
+    uint8_t **blocks; /* of IMAGES_PER_BLOCK images */
+    uint32_t block_count, block_capacity;
     struct page *pages;
     uint32_t page_count, page_capacity;
     uint32_t *index; /* open addressing: page number -> page + 1 */
@@ -52,13 +46,14 @@ static ph_status no_memory(const struct ph_fold_set *set)
     return ph_fail(PH_NO_MEMORY, "%s: out of memory bringing the log into the heap file", set->heap->path);
 }
 
-ph_status ph_fold_set_init(struct ph_fold_set **out, struct ph_file *heap, uint64_t memory_max)
+ph_status ph_fold_set_init(struct ph_fold_set **out, struct ph_file *heap, uint64_t memory_max, uint32_t part,
+                           uint32_t parts)
 {
     const ph_io *io = heap->io;
     struct ph_fold_set *set = io->alloc(io->ctx, sizeof *set, 16);
     if (set == NULL)
         return ph_fail(PH_NO_MEMORY, "%s: out of memory", heap->path);
-    *set = (struct ph_fold_set){.io = io, .heap = heap, .memory_max = memory_max};
+    *set = (struct ph_fold_set){.io = io, .heap = heap, .memory_max = memory_max, .part = part, .parts = parts};
     set->output = io->alloc(io->ctx, OUTPUT_BYTES, PH_PAGE_BYTES);
     if (set->output == NULL) {
         ph_status status = no_memory(set);
@@ -74,7 +69,9 @@ void ph_fold_set_deinit(struct ph_fold_set *set)
     if (set == NULL)
         return;
     const ph_io *io = set->io;
-    void *owned[] = {set->arena, set->pieces, set->pages, set->index, set->output, set};
+    for (uint32_t i = 0; i < set->block_count; i++)
+        io->free(io->ctx, set->blocks[i]);
+    void *owned[] = {set->blocks, set->pages, set->index, set->output, set};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         if (owned[i] != NULL)
             io->free(io->ctx, owned[i]);
@@ -85,7 +82,7 @@ static bool grow(const struct ph_fold_set *set, void **memory, uint32_t count, u
 {
     if (count < *capacity)
         return true;
-    uint32_t wanted = *capacity == 0 ? 1024 : *capacity * 2;
+    uint32_t wanted = *capacity == 0 ? 64 : *capacity * 2;
     void *grown = set->io->resize(set->io->ctx, *memory, wanted * element);
     if (grown == NULL)
         return false;
@@ -101,7 +98,7 @@ static uint32_t hash_page(uint64_t number)
 
 static bool grow_index(struct ph_fold_set *set)
 {
-    uint32_t size = set->index == NULL ? 4096 : (set->index_mask + 1) * 2;
+    uint32_t size = set->index == NULL ? 256 : (set->index_mask + 1) * 2;
     uint32_t *index = set->io->alloc(set->io->ctx, size * sizeof *index, 64);
     if (index == NULL)
         return false;
@@ -119,6 +116,30 @@ static bool grow_index(struct ph_fold_set *set)
     return true;
 }
 
+/* A page with an empty image, at the end of the list; NULL without memory. */
+static struct page *add_page(struct ph_fold_set *set, uint64_t number)
+{
+    void *pages = set->pages, *blocks = set->blocks;
+    if (!grow(set, &pages, set->page_count, &set->page_capacity, sizeof *set->pages))
+        return NULL;
+    set->pages = pages;
+    if (set->page_count / IMAGES_PER_BLOCK == set->block_count) {
+        if (!grow(set, &blocks, set->block_count, &set->block_capacity, sizeof *set->blocks))
+            return NULL;
+        set->blocks = blocks;
+        uint8_t *block = set->io->alloc(set->io->ctx, IMAGES_PER_BLOCK * PH_PAGE_BYTES, PH_PAGE_BYTES);
+        if (block == NULL)
+            return NULL;
+        set->blocks[set->block_count++] = block;
+    }
+    struct page *page = &set->pages[set->page_count];
+    uint8_t *block = set->blocks[set->page_count / IMAGES_PER_BLOCK];
+    *page = (struct page){.number = number,
+                          .image = block + (size_t)(set->page_count % IMAGES_PER_BLOCK) * PH_PAGE_BYTES};
+    set->page_count++;
+    return page;
+}
+
 /* The page with this number, new if need be; NULL without memory. */
 static struct page *find_page(struct ph_fold_set *set, uint64_t number)
 {
@@ -130,49 +151,40 @@ static struct page *find_page(struct ph_fold_set *set, uint64_t number)
     while (set->index[at] != 0 && set->pages[set->index[at] - 1].number != number)
         at = (at + 1) & set->index_mask;
     if (set->index[at] == 0) {
-        void *pages = set->pages;
-        if (!grow(set, &pages, set->page_count, &set->page_capacity, sizeof *set->pages))
+        if (add_page(set, number) == NULL)
             return NULL;
-        set->pages = pages;
-        set->pages[set->page_count++] = (struct page){.number = number};
         set->index[at] = set->page_count;
     }
     set->recent = set->index[at];
     return &set->pages[set->recent - 1];
 }
 
-static ph_status add_piece(struct ph_fold_set *set, uint64_t offset, uint32_t length, uint64_t data, bool fill)
+static void mark_words(struct page *page, uint32_t first, uint32_t count)
 {
-    struct page *page = find_page(set, offset / PH_PAGE_BYTES);
-    void *pieces = set->pieces;
-    if (page == NULL || !grow(set, &pieces, set->piece_count, &set->piece_capacity, sizeof *set->pieces))
-        return no_memory(set);
-    set->pieces = pieces;
-    set->pieces[set->piece_count++] = (struct piece){
-        .at = (uint16_t)(offset % PH_PAGE_BYTES), .length = (uint16_t)(length % PH_PAGE_BYTES), .data = data, .fill = fill};
-    if (page->last != 0)
-        set->pieces[page->last - 1].next = set->piece_count;
-    else
-        page->first = set->piece_count;
-    page->last = set->piece_count;
-    return PH_OK;
+    for (uint32_t word = first; word < first + count;) {
+        uint32_t in_mask = word % 64, part = 64 - in_mask;
+        if (part > first + count - word)
+            part = first + count - word;
+        page->mask[word / 64] |= (part == 64 ? UINT64_MAX : (UINT64_C(1) << part) - 1) << in_mask;
+        word += part;
+    }
 }
 
-static ph_status take_data(struct ph_fold_set *set, const uint8_t *bytes, uint64_t length, uint64_t *at)
+/* The part of the operation from `done` on that lies in one page. */
+static ph_status apply_part(struct ph_fold_set *set, const struct ph_operation *operation, uint64_t done,
+                            uint64_t part)
 {
-    if (set->arena_length + length > set->arena_capacity) {
-        size_t capacity = set->arena_capacity == 0 ? 1u << 20 : set->arena_capacity * 2;
-        while (capacity < set->arena_length + length)
-            capacity *= 2;
-        uint8_t *arena = set->io->resize(set->io->ctx, set->arena, capacity);
-        if (arena == NULL)
-            return no_memory(set);
-        set->arena = arena;
-        set->arena_capacity = capacity;
-    }
-    *at = set->arena_length;
-    memcpy(set->arena + set->arena_length, bytes, length);
-    set->arena_length += length;
+    uint64_t offset = operation->offset + done;
+    struct page *page = find_page(set, offset / PH_PAGE_BYTES);
+    if (page == NULL)
+        return no_memory(set);
+    uint32_t at = (uint32_t)(offset % PH_PAGE_BYTES);
+    if (operation->kind == PH_OPERATION_WRITE)
+        memcpy(page->image + at, operation->bytes + done, part);
+    else
+        for (uint64_t i = 0; i < part; i += 8)
+            memcpy(page->image + at + i, &operation->value, 8);
+    mark_words(page, at / 8, (uint32_t)part / 8);
     return PH_OK;
 }
 
@@ -181,23 +193,17 @@ ph_status ph_fold_set_apply(void *context, const struct ph_operation *operation)
     struct ph_fold_set *set = context;
     if (operation->kind == PH_OPERATION_GROW)
         return PH_OK; /* the file's size is seen to apart */
-    uint64_t used = set->arena_length + (uint64_t)set->piece_count * sizeof *set->pieces;
-    if (used > set->memory_max) {
-        ph_status status = ph_fold_set_write(set);
-        if (status != PH_OK)
-            return status;
-    }
-    uint64_t data = operation->value;
-    bool fill = operation->kind == PH_OPERATION_FILL;
-    if (!fill) {
-        ph_status status = take_data(set, operation->bytes, operation->length, &data);
-        if (status != PH_OK)
-            return status;
-    }
     for (uint64_t done = 0; done < operation->length;) {
         uint64_t offset = operation->offset + done, rest = PH_PAGE_BYTES - offset % PH_PAGE_BYTES;
         uint64_t part = operation->length - done < rest ? operation->length - done : rest;
-        ph_status status = add_piece(set, offset, (uint32_t)part, fill ? data : data + done, fill);
+        ph_status status = PH_OK;
+        if ((uint64_t)set->page_count * PH_PAGE_BYTES >= set->memory_max) {
+            if (set->parts > 0)
+                return ph_fail(PH_TOO_BIG, "%s: a part of the log changes too many pages", set->heap->path);
+            status = ph_fold_set_write(set);
+        }
+        if (status == PH_OK && (set->parts <= 1 || hash_page(offset / PH_PAGE_BYTES) % set->parts == set->part))
+            status = apply_part(set, operation, done, part);
         if (status != PH_OK)
             return status;
         done += part;
@@ -239,41 +245,36 @@ static ph_status put(struct ph_fold_set *set, uint64_t offset, const uint8_t *by
     return PH_OK;
 }
 
-/* The page's pieces in order onto `bytes`; `changed` gets a flag for each word. */
-static void overlay(const struct ph_fold_set *set, const struct page *page, uint8_t *bytes, uint8_t *changed)
+static bool has_word(const struct page *page, uint32_t word)
 {
-    for (uint32_t i = page->first; i != 0; i = set->pieces[i - 1].next) {
-        const struct piece *piece = &set->pieces[i - 1];
-        uint32_t length = piece->length == 0 ? PH_PAGE_BYTES : piece->length;
-        if (piece->fill)
-            for (uint32_t at = 0; at < length; at += 8)
-                memcpy(bytes + piece->at + at, &piece->data, 8);
-        else
-            memcpy(bytes + piece->at, set->arena + piece->data, length);
-        memset(changed + piece->at / 8, 1, length / 8);
-    }
+    return (page->mask[word / 64] >> (word % 64) & 1) != 0;
 }
 
-static uint32_t count_runs(const uint8_t *changed)
+static uint32_t count_runs(const struct page *page)
 {
-    uint32_t runs = changed[0];
-    for (uint32_t word = 1; word < WORDS_PER_PAGE; word++)
-        runs += changed[word] != 0 && changed[word - 1] == 0;
+    uint32_t runs = 0;
+    uint64_t before = 0; /* whether the last word of the mask word before was set */
+    for (uint32_t i = 0; i < MASK_WORDS; i++) {
+        uint64_t mask = page->mask[i], starts = mask & ~(mask << 1 | before);
+        runs += (uint32_t)__builtin_popcountll(starts);
+        before = mask >> 63;
+    }
     return runs;
 }
 
-static ph_status put_runs(struct ph_fold_set *set, uint64_t start, const uint8_t *bytes, const uint8_t *changed)
+static ph_status put_runs(struct ph_fold_set *set, const struct page *page)
 {
+    uint64_t start = page->number * PH_PAGE_BYTES;
     for (uint32_t word = 0; word < WORDS_PER_PAGE;) {
         uint32_t from = word;
-        while (word < WORDS_PER_PAGE && changed[word] != 0)
+        while (word < WORDS_PER_PAGE && has_word(page, word))
             word++;
         if (word > from) {
-            ph_status status = put(set, start + from * 8, bytes + from * 8, (size_t)(word - from) * 8);
+            ph_status status = put(set, start + from * 8, page->image + from * 8, (size_t)(word - from) * 8);
             if (status != PH_OK)
                 return status;
         }
-        while (word < WORDS_PER_PAGE && changed[word] == 0)
+        while (word < WORDS_PER_PAGE && !has_word(page, word))
             word++;
     }
     return PH_OK;
@@ -281,21 +282,18 @@ static ph_status put_runs(struct ph_fold_set *set, uint64_t start, const uint8_t
 
 static ph_status write_page(struct ph_fold_set *set, const struct page *page)
 {
-    uint8_t bytes[PH_PAGE_BYTES], changed[WORDS_PER_PAGE];
-    uint64_t start = page->number * PH_PAGE_BYTES;
-    memset(changed, 0, sizeof changed);
-    overlay(set, page, bytes, changed);
-    if (count_runs(changed) <= RUNS_MAX)
-        return put_runs(set, start, bytes, changed);
+    if (count_runs(page) <= RUNS_MAX)
+        return put_runs(set, page);
     uint8_t whole[PH_PAGE_BYTES];
     size_t got;
+    uint64_t start = page->number * PH_PAGE_BYTES;
     ph_status status = ph_file_read(set->heap, whole, sizeof whole, start, &got);
     if (status != PH_OK)
         return status;
     memset(whole + got, 0, sizeof whole - got);
     for (uint32_t word = 0; word < WORDS_PER_PAGE; word++)
-        if (changed[word] != 0)
-            memcpy(whole + word * 8, bytes + word * 8, 8);
+        if (has_word(page, word))
+            memcpy(whole + word * 8, page->image + word * 8, 8);
     return put(set, start, whole, sizeof whole);
 }
 
@@ -315,8 +313,7 @@ ph_status ph_fold_set_write(struct ph_fold_set *set)
     if (status == PH_OK)
         status = write_output(set);
     set->output_length = 0;
-    set->page_count = set->piece_count = set->recent = 0;
-    set->arena_length = 0;
+    set->page_count = set->recent = 0;
     if (set->index != NULL)
         memset(set->index, 0, (set->index_mask + UINT64_C(1)) * sizeof *set->index);
     return status;

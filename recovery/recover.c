@@ -132,7 +132,7 @@ static ph_status fold_all(struct ph_store *store, const struct origin *origin, c
     ph_status status = extend_heap(store, end->heap_bytes);
     struct ph_fold_set *set = NULL;
     if (status == PH_OK)
-        status = ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES);
+        status = ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES, 0, 0);
     if (status == PH_OK)
         status = run(store, origin, end, ph_fold_set_apply, set);
     if (status == PH_OK)

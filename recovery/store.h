@@ -62,11 +62,16 @@ bool ph_store_seat_alive(struct ph_store *store, uint32_t seat);
 
 /* ------------------------------------------------------------------------------------------- inside recovery/ only */
 
-/* Gathers operations and writes them to the heap file page by page, in offset order. */
+/*
+ * Gathers operations and writes them to the heap file page by page, in offset order.  parts 0: when memory_max bytes of
+ * page images are reached, what was gathered is written and gathering goes on.  parts > 0: only pages of the given part
+ * are gathered, and reaching memory_max is TOO_BIG, so that each page is written once, in its last state.
+ */
 struct ph_fold_set;
-PH_MUST_CHECK ph_status ph_fold_set_init(struct ph_fold_set **set, struct ph_file *heap, uint64_t memory_max);
+PH_MUST_CHECK ph_status ph_fold_set_init(struct ph_fold_set **set, struct ph_file *heap, uint64_t memory_max,
+                                         uint32_t part, uint32_t parts);
 void ph_fold_set_deinit(struct ph_fold_set *set); /* NULL is fine */
-/* Take one operation (a ph_replay_apply); writes what was gathered when memory_max is reached. */
+/* Take one operation (a ph_replay_apply). */
 ph_status ph_fold_set_apply(void *set, const struct ph_operation *operation);
 /* Write what is gathered. */
 PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
