@@ -199,7 +199,11 @@ enum ph_alloc_kind ph_alloc_kind(struct ph_space space, uint64_t offset)
         return PH_KIND_INVALID;
     }
     if (place.kind == PLACE_METADATA) {
-        return PH_KIND_METADATA;
+        /* In a slab only the header is metadata; what lies between it and the first slot, or behind the last, is not. */
+        struct ph_disk_page d = ph_page_get(&heap, offset >> PH_PAGE_SHIFT);
+        bool slab = offset >> PH_PAGE_SHIFT >= PH_FIRST_PAGE && ph_page_state(d) == PH_PAGE_SLAB;
+        uint64_t at = offset - (place.slot.page << PH_PAGE_SHIFT);
+        return slab && at >= ph_class_header(&ph_classes[place.slot.class]) ? PH_KIND_FREE : PH_KIND_METADATA;
     }
     return place.live ? PH_KIND_LIVE : PH_KIND_FREE;
 }
@@ -653,14 +657,15 @@ ph_status ph_alloc_apply_deferred(struct ph_edits *edits)
     for (uint32_t i = 0; status == PH_OK && i < edits->deferred_count; i++) {
         uint64_t start = edits->deferred[i] >> PH_PAGE_SHIFT;
         if (start < PH_FIRST_PAGE || start >= heap.tail) {
-            continue; /* given back already: a block may be in the list twice */
+            continue; /* given back already: a block or slab may be in the list twice */
         }
         struct ph_disk_page d = ph_page_get(&heap, start);
         uint64_t pages = ph_page_value(d);
-        if (pages == 0 || pages > heap.tail - start) {
+        if (ph_page_state(d) == PH_PAGE_SLAB) {
+            status = ph_slab_release(edits, &heap, start, d);
+        } else if (pages == 0 || pages > heap.tail - start) {
             continue;
-        }
-        if (ph_page_state(d) == PH_PAGE_DOOMED) {
+        } else if (ph_page_state(d) == PH_PAGE_DOOMED) {
             status = large_release(edits, &heap, start, start, start + pages);
         } else if (ph_page_state(d) == PH_PAGE_LARGE && d.word1 != 0 && d.word1 < pages) {
             status = large_release(edits, &heap, start, start + d.word1, start + pages);

@@ -216,15 +216,24 @@ static ph_status attach_first(struct ph_core *core)
 {
     struct ph_store *store = &core->store;
     uint64_t length = ph_coord_bytes(store->superblock.buffer_bytes);
-    ph_status status = open_coord(core, PH_OPEN_CREATE);
+    struct ph_file_stat stat;
+    ph_status status = open_coord(core, 0);
+    bool found = status == PH_OK;
+    if (found)
+        status = ph_file_stat(&store->coord_file, &stat);
+    bool whole = found && status == PH_OK && stat.size_bytes == length;
+    if (whole)
+        status = map_coord(core, length);
+    if (status != PH_OK && (found || status != PH_NOT_FOUND))
+        return status;
+    bool usable = whole && coord_usable(core, core->coord, length);
+    status = ph_store_recover(store, usable ? core->coord : NULL, core->read_only);
+    if (status == PH_OK && !found) /* only now: a heap that is refused leaves nothing behind */
+        status = open_coord(core, PH_OPEN_CREATE);
     if (status == PH_OK)
         status = size_coord(core, length);
-    if (status == PH_OK)
+    if (status == PH_OK && core->coord == NULL)
         status = map_coord(core, length);
-    if (status != PH_OK)
-        return status;
-    bool usable = coord_usable(core, core->coord, length);
-    status = ph_store_recover(store, usable ? core->coord : NULL, core->read_only);
     if (status == PH_OK)
         status = init_coord(core, core->coord, length);
     if (status == PH_OK)

@@ -37,6 +37,8 @@ static ph_status fill_superblock(const ph_io *io, const char *path, const struct
     if (limit / segment <= PH_SEGMENTS_MIN || limit / segment > PH_SEGMENTS_MAX)
         return ph_fail(PH_INVALID, "log_limit_bytes is %llu; it must be more than %u and at most %u segments of %u",
                        (unsigned long long)limit, PH_SEGMENTS_MIN, PH_SEGMENTS_MAX, segment);
+    if (options->mode > 0777)
+        return ph_fail(PH_INVALID, "mode is 0%o; it has permission bits only, up to 0777", options->mode);
     *superblock = (struct ph_superblock){
         .byte_order = PH_BYTE_ORDER_MARK,
         .format_version = PH_FORMAT_VERSION,
@@ -49,7 +51,7 @@ static ph_status fill_superblock(const ph_io *io, const char *path, const struct
         .log_limit_bytes = limit,
         .segment_bytes = segment,
         .buffer_bytes = buffer,
-        .file_mode = options->mode != 0 ? options->mode & 0777 : 0666,
+        .file_mode = options->mode != 0 ? options->mode : 0666,
         .created_ns = io->clock_ns(io->ctx, PH_CLOCK_REALTIME),
     };
     memcpy(superblock->magic, PH_HEAP_MAGIC, sizeof superblock->magic);

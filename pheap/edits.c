@@ -8,6 +8,7 @@
 #include <assert.h>
 
 #define FRESH_WHOLE_MAX 65536u /* fresh blocks up to this are logged whole without asking what was stored to */
+#define RESERVE_MAX_BYTES (UINT64_C(64) << 20)
 #define TOUCHED_STEP_BYTES (UINT64_C(128) << 20)
 
 struct ph_savepoint {
@@ -321,6 +322,25 @@ ph_status ph_edits_drop(struct ph_edits *edits, uint64_t offset, uint64_t length
     return result < 0 ? ph_file_fail(edits->view->store->heap.path, "drop private pages", -result) : PH_OK;
 }
 
+/*
+ * Make the heap file `size` bytes long.  Ordinary growth gets its disk space now, so that a full disk is an error of
+ * this transaction and not of a later fold; a step of more than RESERVE_MAX_BYTES stays sparse.  On tmpfs a private
+ * store into a hole needs a page of the file system, and ends in a SIGBUS if there is none, so there all is reserved.
+ */
+static ph_status extend_file(struct ph_store *store, uint64_t size)
+{
+    struct ph_coord *coord = store->wal.coord;
+    uint64_t now = atomic_load(&coord->physical_bytes);
+    ph_status status = PH_UNSUPPORTED;
+    if (size - now <= RESERVE_MAX_BYTES || store->tmpfs)
+        status = ph_file_allocate(&store->heap, PH_ALLOCATE_RESERVE, now, size - now);
+    if (status == PH_UNSUPPORTED)
+        status = ph_file_truncate(&store->heap, size);
+    if (status == PH_OK)
+        atomic_store(&coord->physical_bytes, size);
+    return status;
+}
+
 ph_status ph_edits_grow(struct ph_edits *edits, uint64_t size)
 {
     struct ph_store *store = edits->view->store;
@@ -333,12 +353,10 @@ ph_status ph_edits_grow(struct ph_edits *edits, uint64_t size)
                        "%s: the heap would grow to %llu bytes, beyond the %llu of address space reserved when it was "
                        "opened; close and open it again, or set reserve_bytes",
                        store->heap.path, (unsigned long long)size, (unsigned long long)edits->view->reserve_bytes);
-    struct ph_coord *coord = store->wal.coord;
-    if (atomic_load(&coord->physical_bytes) < size) {
-        ph_status status = ph_file_truncate(&store->heap, size);
+    if (atomic_load(&store->wal.coord->physical_bytes) < size) {
+        ph_status status = extend_file(store, size);
         if (status != PH_OK)
             return status;
-        atomic_store(&coord->physical_bytes, size);
     }
     /* An aborted transaction may have stored there. */
     ph_status status = ph_edits_drop(edits, edits->heap_size, size - edits->heap_size);

@@ -291,6 +291,12 @@ ph_status ph_extent_plan_free(struct ph_edits *edits, const struct ph_heap *heap
     if (end == heap->tail) {
         return PH_OK;
     }
+    if (merge->below == 0) {
+        status = ph_page_prepare(edits, heap, page); /* the rest of a block that was cut begins anywhere */
+    }
+    if (status != PH_OK) {
+        return status;
+    }
     struct ph_disk_page d;
     merge->above = extent_at(heap, end, &d);
     if (merge->above > 0) {

@@ -15,6 +15,7 @@
 #define RESERVE_DEFAULT_BYTES (UINT64_C(64) << 30)
 #define PATH_MAX_BYTES 4096
 
+#define MAGIC_TMPFS 0x01021994u
 #define MAGIC_NFS 0x6969u
 #define MAGIC_SMB 0x517bu
 #define MAGIC_CIFS 0xff534d42u
@@ -109,6 +110,7 @@ static ph_status check_filesystem(struct ph_core *core)
     int result = core->io->filesystem(core->io->ctx, core->store.heap.handle, &magic);
     if (result < 0)
         return ph_file_fail(core->path, "statfs", -result);
+    core->store.tmpfs = magic == MAGIC_TMPFS;
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
         if (magic == refused[i])
             return ph_fail(PH_UNSUPPORTED,

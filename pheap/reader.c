@@ -76,6 +76,14 @@ static bool thread_reads(const struct ph_core *core, uint64_t thread)
     return false;
 }
 
+bool ph_reader_is_open_here(struct ph_core *core)
+{
+    ph_local_lock(&core->reader_lock);
+    bool open = thread_reads(core, ph_thread_id());
+    ph_local_unlock(&core->reader_lock);
+    return open;
+}
+
 /* FRESH: wait until the view is free or shows the newest commit.  The reader lock is held. */
 static ph_status wait_for_view(struct ph_core *core)
 {
@@ -228,7 +236,10 @@ enum pheap_status pheap_check(const pheap_read *reader, pheap_fault fault, pheap
 {
     if (reader == NULL)
         return (enum pheap_status)ph_fail(PH_INVALID, "pheap_check: reader is NULL");
-    return (enum pheap_status)ph_check_heap(reader->core->io, space_of(reader), fault, progress, context);
+    ph_status status = ph_check_heap(reader->core->io, space_of(reader), fault, progress, context);
+    if (status != PH_OK)
+        status = ph_fail_context(status, "%s", reader->core->path);
+    return (enum pheap_status)status;
 }
 
 enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *space, pheap_progress progress,
@@ -240,7 +251,7 @@ enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *
     size_t size = space->size;
     ph_status status = ph_space_walk(space_of(reader), &full, progress, context);
     if (status != PH_OK)
-        return (enum pheap_status)status;
+        return (enum pheap_status)ph_fail_context(status, "%s", reader->core->path);
     full.size = size;
     memcpy(space, &full, size < sizeof full ? size : sizeof full);
     return PHEAP_OK;

@@ -219,40 +219,6 @@ ph_status ph_slab_alloc(struct ph_edits *edits, struct ph_heap *heap, unsigned c
 
 /* --------------------------------------------------------------------------------------------------------- freeing */
 
-/* A slab to be given back. */
-struct departure {
-    uint64_t page; /* 0: none */
-    unsigned class;
-    struct ph_merge merge;
-};
-
-/* Check and prepare to give back a slab: its header is saved, since its pages may become fresh bytes of a block. */
-static ph_status plan_departure(struct ph_edits *edits, const struct ph_heap *heap, struct departure *d)
-{
-    const struct ph_class *c = &ph_classes[d->class];
-    ph_status status = check_links(heap, d->page, d->class);
-    if (status == PH_OK) {
-        status = ph_extent_plan_free(edits, heap, d->page, c->pages, &d->merge);
-    }
-    if (status == PH_OK && ph_edits_is_fresh(edits, d->page << PH_PAGE_SHIFT, NULL) != 1) {
-        status = ph_edits_range(edits, d->page << PH_PAGE_SHIFT, ph_class_header(c));
-    }
-    return status;
-}
-
-static void depart(struct ph_edits *edits, struct ph_heap *heap, const struct departure *d)
-{
-    const struct ph_disk_page none = {0, 0};
-    unlink_slab(edits, d->page, d->class);
-    for (unsigned i = 0; i < ph_classes[d->class].pages; i++) {
-        ph_page_put(edits, heap, d->page + i, none);
-    }
-    ph_extent_free(edits, heap, &d->merge);
-    if (ph_edits_is_fresh(edits, d->page << PH_PAGE_SHIFT, NULL) == 1) {
-        ph_edits_change_fresh(edits, d->page << PH_PAGE_SHIFT, 0);
-    }
-}
-
 /* The spare slab of the header: its class; *page is 0 when there is none or it is not empty. */
 static ph_status empty_spare(const struct ph_heap *heap, uint64_t *page, unsigned *class)
 {
@@ -276,7 +242,19 @@ static ph_status empty_spare(const struct ph_heap *heap, uint64_t *page, unsigne
     return PH_OK;
 }
 
-ph_status ph_slab_free(struct ph_edits *edits, struct ph_heap *heap, const struct ph_slot *slot)
+/* The slab at `page` becomes empty and thereby the spare one: the spare one until now goes at commit. */
+static ph_status retire_spare(struct ph_edits *edits, const struct ph_heap *heap, uint64_t page)
+{
+    uint64_t spare;
+    unsigned class;
+    ph_status status = empty_spare(heap, &spare, &class);
+    if (status == PH_OK && spare != 0 && spare != page) {
+        status = ph_edits_defer(edits, spare << PH_PAGE_SHIFT);
+    }
+    return status;
+}
+
+ph_status ph_slab_free(struct ph_edits *edits, const struct ph_heap *heap, const struct ph_slot *slot)
 {
     const struct ph_class *c = &ph_classes[slot->class];
     unsigned i = slot->index / 64;
@@ -288,20 +266,16 @@ ph_status ph_slab_free(struct ph_edits *edits, struct ph_heap *heap, const struc
     for (unsigned other = 0; empty && other < words; other++) {
         empty = other == i || ph_slab_word(edits->base, slot->page, other) == ph_class_mask(c, other);
     }
-    struct departure leaving = {0};
     ph_status status = full ? check_list(heap, slot->class) : PH_OK;
     if (status == PH_OK && empty) {
-        status = empty_spare(heap, &leaving.page, &leaving.class);
-        if (status == PH_OK && leaving.page != 0) {
-            status = plan_departure(edits, heap, &leaving);
-        }
+        status = retire_spare(edits, heap, slot->page);
     }
     int fresh = status == PH_OK ? ph_edits_is_fresh(edits, slot->start, NULL) : 0;
     if (status == PH_OK && fresh != 1) {
         status = ph_edits_range(edits, slot->start, c->size);
     }
     if (status == PH_OK) {
-        status = ph_edits_reserve(edits, leaving.page != 0 ? PH_EXTENT_LINES : PH_SLOT_LINES);
+        status = ph_edits_reserve(edits, PH_SLOT_LINES);
     }
     if (status != PH_OK) {
         return status;
@@ -313,13 +287,49 @@ ph_status ph_slab_free(struct ph_edits *edits, struct ph_heap *heap, const struc
     if (full) {
         link_slab(edits, slot->page, slot->class);
     }
-    if (leaving.page != 0) {
-        depart(edits, heap, &leaving);
-    }
     if (empty) {
         ph_put(edits, PH_HEADER_AT(spare_page), slot->page);
     }
     return PH_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- giving back, at commit */
+
+/* Give back an empty slab. */
+static ph_status destroy(struct ph_edits *edits, struct ph_heap *heap, uint64_t page, unsigned class)
+{
+    const struct ph_class *c = &ph_classes[class];
+    const struct ph_disk_page none = {0, 0};
+    struct ph_merge merge;
+    ph_status status = check_links(heap, page, class);
+    if (status == PH_OK) {
+        status = ph_extent_plan_free(edits, heap, page, c->pages, &merge);
+    }
+    if (status == PH_OK) {
+        status = ph_edits_reserve(edits, PH_EXTENT_LINES);
+    }
+    if (status != PH_OK) {
+        return status;
+    }
+    unlink_slab(edits, page, class);
+    for (unsigned i = 0; i < c->pages; i++) {
+        ph_page_put(edits, heap, page + i, none);
+    }
+    ph_extent_free(edits, heap, &merge);
+    if (ph_edits_is_fresh(edits, page << PH_PAGE_SHIFT, NULL) == 1) {
+        ph_edits_change_fresh(edits, page << PH_PAGE_SHIFT, 0);
+    }
+    return PH_OK;
+}
+
+ph_status ph_slab_release(struct ph_edits *edits, struct ph_heap *heap, uint64_t page, struct ph_disk_page d)
+{
+    unsigned class = ph_page_class(d);
+    if (ph_page_value(d) != 0 || class >= PH_CLASSES || !ph_slab_valid(heap, page, class) ||
+        page == ph_edits_get(edits, PH_HEADER_AT(spare_page)) || !ph_slab_empty(heap, page, class)) {
+        return PH_OK;
+    }
+    return destroy(edits, heap, page, class);
 }
 
 /* Does anything live in the heap besides the (empty) slab at `spare`?  Looks at no more than a few extents. */
@@ -343,17 +353,14 @@ static bool lives_alone(const struct ph_heap *heap, uint64_t spare, unsigned cla
 
 ph_status ph_slab_release_spare(struct ph_edits *edits, struct ph_heap *heap)
 {
-    struct departure leaving = {0};
-    ph_status status = empty_spare(heap, &leaving.page, &leaving.class);
-    if (status != PH_OK || leaving.page == 0 || !lives_alone(heap, leaving.page, leaving.class)) {
+    uint64_t spare;
+    unsigned class;
+    ph_status status = empty_spare(heap, &spare, &class);
+    if (status != PH_OK || spare == 0 || !lives_alone(heap, spare, class)) {
         return status;
     }
-    status = plan_departure(edits, heap, &leaving);
+    status = destroy(edits, heap, spare, class);
     if (status == PH_OK) {
-        status = ph_edits_reserve(edits, PH_EXTENT_LINES);
-    }
-    if (status == PH_OK) {
-        depart(edits, heap, &leaving);
         ph_put(edits, PH_HEADER_AT(spare_page), 0);
     }
     return status;

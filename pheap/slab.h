@@ -8,8 +8,9 @@
  *
  * Invariants
  *   S1  A slab is in its class's list exactly when a bit of its bitmap is set.
- *   S2  At most one slab of the heap is empty, the one the header calls spare; commit gives that back too when nothing
- *       else lives in the heap.
+ *   S2  Between transactions at most one slab of the heap is empty, the one the header calls spare, and something
+ *       else lives in the heap.  Slabs that become empty are given back at commit: until then their pages are not
+ *       used for anything else, so that abort need not save them.
  */
 #ifndef PHEAP_SLAB_H
 #define PHEAP_SLAB_H
@@ -63,7 +64,11 @@ PH_MUST_CHECK ph_status ph_slab_locate(const struct ph_heap *heap, struct ph_dis
 PH_MUST_CHECK ph_status ph_slab_alloc(struct ph_edits *edits, struct ph_heap *heap, unsigned class, uint64_t *offset);
 
 /* Free a slot that is live. */
-PH_MUST_CHECK ph_status ph_slab_free(struct ph_edits *edits, struct ph_heap *heap, const struct ph_slot *slot);
+PH_MUST_CHECK ph_status ph_slab_free(struct ph_edits *edits, const struct ph_heap *heap, const struct ph_slot *slot);
+
+/* At commit: give back a slab that was deferred, with the descriptor `d`, if it still is empty and not the spare. */
+PH_MUST_CHECK ph_status ph_slab_release(struct ph_edits *edits, struct ph_heap *heap, uint64_t page,
+                                        struct ph_disk_page d);
 
 /* At commit: give back the spare slab if it is empty and nothing else lives in the heap. */
 PH_MUST_CHECK ph_status ph_slab_release_spare(struct ph_edits *edits, struct ph_heap *heap);

@@ -66,18 +66,19 @@ static void unlock_writer(struct ph_core *core)
     ph_mutex_unlock(&core->coord->writer_lock);
 }
 
-/* Under the writer lock: room in the buffer for a record, private pages within the budget. */
+/* Under the writer lock: room for a record in buffer and log, private pages within the budget. */
 static bool ready_to_write(struct ph_core *core, bool *over_budget)
 {
     struct ph_wal *wal = &core->store.wal;
     uint64_t used = ph_coord_stream_end(core->coord) - atomic_load(&core->coord->durable);
     struct ph_view *view = &core->write_view;
-    if (view->touched_bytes > view->budget_bytes && ph_view_private_bytes(view) > view->budget_bytes / 2) {
+    if (view->current && view->touched_bytes > view->budget_bytes &&
+        ph_view_private_bytes(view) > view->budget_bytes / 2) {
         view->current = false; /* the next move drops its pages */
         *over_budget = true;
         return false;
     }
-    return used <= wal->buffer_bytes / 2;
+    return used <= wal->buffer_bytes / 2 && ph_upkeep_room_for_one(core);
 }
 
 /* Prepare and take the writer lock. */

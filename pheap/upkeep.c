@@ -3,7 +3,8 @@
  * Upkeep: the flushes and checkpoints that calls of the library do on the way, in place of hidden threads.
  *
  *   before the writer lock   flush if the buffer is half full; extend the log, or checkpoint, if its free space would
- *                            not take two of the largest records
+ *                            not take two of the largest records; where a reader holds the log, wait for up to a
+ *                            second, then LOG_FULL
  *   after a commit           flush if the buffer is half full; extend the log or checkpoint if less than a segment is
  *                            free
  *   every call               flush LAZY commits older than a second (R5)
@@ -12,12 +13,19 @@
 #include "wal/flush.h"
 
 #define LAZY_AGE_NS UINT64_C(1000000000)
+#define PIN_WAIT_NS UINT64_C(1000000000)
+#define PIN_POLL_NS UINT64_C(1000000)
 
 static uint64_t free_reserve(struct ph_core *core)
 {
     uint64_t limit = atomic_load_explicit(&core->coord->reserve_limit, memory_order_acquire);
     uint64_t reserve = atomic_load_explicit(&core->coord->reserve, memory_order_relaxed);
     return limit > reserve ? limit - reserve : 0;
+}
+
+static uint64_t largest_reserve(const struct ph_core *core)
+{
+    return ph_record_reserve(core->store.wal.record_max, PH_PAGE_BYTES);
 }
 
 static bool buffer_half_full(struct ph_core *core)
@@ -74,22 +82,35 @@ static ph_status gain_log(struct ph_core *core, bool wait)
 
 ph_status ph_upkeep_make_room(struct ph_core *core)
 {
-    struct ph_wal *wal = &core->store.wal;
     ph_status status = ph_upkeep_flush_old(core);
     if (status == PH_OK && buffer_half_full(core))
-        status = ph_flush_all(wal);
+        status = ph_flush_all(&core->store.wal);
     if (status != PH_OK)
         return status;
-    uint64_t wanted = 2 * ph_record_reserve(wal->record_max, PH_PAGE_BYTES);
-    if (free_reserve(core) >= wanted)
-        return PH_OK;
-    status = gain_log(core, true);
-    if (status == PH_OK && free_reserve(core) < wanted) { /* a pin holds the log: use what the limit still allows */
-        status = ph_store_extend_log(&core->store);
-        if (status == PH_LOG_FULL)
-            status = free_reserve(core) >= wanted / 2 ? PH_OK : ph_upkeep_log_full(core);
+    uint64_t waited = 0;
+    while (status == PH_OK && free_reserve(core) < 2 * largest_reserve(core)) {
+        status = gain_log(core, true);
+        if (status != PH_OK || free_reserve(core) >= 2 * largest_reserve(core))
+            break;
+        status = ph_store_extend_log(&core->store); /* a pin may hold the log: use what the limit still allows */
+        if (status != PH_LOG_FULL)
+            continue;
+        if (ph_upkeep_room_for_one(core))
+            return PH_OK;
+        /* A reader has to end, or another writer has taken what was gained: wait a little, but not for ourselves. */
+        if (waited >= PIN_WAIT_NS || ph_reader_is_open_here(core))
+            return ph_upkeep_log_full(core);
+        uint32_t word = 0;
+        core->io->wait(core->io->ctx, &word, 0, PIN_POLL_NS);
+        waited += PIN_POLL_NS;
+        status = PH_OK;
     }
     return status;
+}
+
+bool ph_upkeep_room_for_one(struct ph_core *core)
+{
+    return free_reserve(core) >= largest_reserve(core);
 }
 
 ph_status ph_upkeep_after_commit(struct ph_core *core)

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define RETRIES_MAX 100 /* of a reset that fold and log recycling overtake */
+#define RETRIES_MAX 100 /* of a reset that writers, fold and log recycling overtake */
 #define TOUCHED_STEP_BYTES (UINT64_C(128) << 20) /* heap bytes for each question about private pages */
 
 ph_status ph_view_map(struct ph_view *view, struct ph_store *store, uint64_t reserve_bytes, uint64_t least_bytes,
@@ -77,7 +77,7 @@ static ph_status run(struct ph_view *view, struct ph_replay *replay, uint64_t ls
     return status;
 }
 
-static ph_status reset_once(struct ph_view *view, uint64_t lsn)
+static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
 {
     struct ph_store *store = view->store;
     struct ph_fold_mark mark;
@@ -99,7 +99,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn)
         return PH_OK;
     }
     struct ph_replay replay;
-    ph_status status = ph_replay_init_live(&replay, &store->wal, &view->at, mark.segment, mark.offset, lsn);
+    ph_status status = ph_replay_init_live(&replay, &store->wal, &view->at, mark.segment, mark.offset, lsn, from_log);
     return status == PH_OK ? run(view, &replay, lsn) : status;
 }
 
@@ -107,7 +107,7 @@ ph_status ph_view_reset(struct ph_view *view, uint64_t lsn)
 {
     ph_status status = PH_OK;
     for (int i = 0; i < RETRIES_MAX; i++) {
-        status = reset_once(view, lsn);
+        status = reset_once(view, lsn, i > 0);
         if (status != PH_BUSY)
             return status;
     }

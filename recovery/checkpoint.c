@@ -74,18 +74,16 @@ int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn)
 
 /* ----------------------------------------------------------------------------------------------------------- fold */
 
-/* Bring records [from, to) into the heap file; *reached is the boundary after the last.  part, parts: as for the fold
- * set. */
-static ph_status fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
-                              uint64_t offset, uint64_t to, uint32_t part, uint32_t parts,
-                              struct ph_boundary *reached)
+static ph_status fold_once(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
+                           uint64_t offset, uint64_t to, bool from_log, uint32_t part, uint32_t parts,
+                           struct ph_boundary *reached)
 {
     struct ph_replay replay;
     struct ph_fold_set *set = NULL;
     ph_status status = ph_fold_set_init(&set, &store->heap, FOLD_MEMORY_BYTES, part, parts);
     if (status != PH_OK)
         return status;
-    status = ph_replay_init_live(&replay, &store->wal, from, segment, offset, to);
+    status = ph_replay_init_live(&replay, &store->wal, from, segment, offset, to, from_log);
     if (status == PH_OK)
         status = ph_replay_run(&replay, ph_fold_set_apply, set);
     if (status == PH_OK)
@@ -94,6 +92,18 @@ static ph_status fold_stretch(struct ph_store *store, const struct ph_boundary *
         *reached = replay.boundary;
     ph_replay_deinit(&replay);
     ph_fold_set_deinit(set);
+    return status;
+}
+
+/* Bring records [from, to) into the heap file; *reached is the boundary after the last.  part, parts: as for the fold
+ * set. */
+static ph_status fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
+                              uint64_t offset, uint64_t to, uint32_t part, uint32_t parts,
+                              struct ph_boundary *reached)
+{
+    ph_status status = fold_once(store, from, segment, offset, to, false, part, parts, reached);
+    if (status == PH_BUSY) /* a writer lapped the buffer while it was read */
+        status = fold_once(store, from, segment, offset, to, true, part, parts, reached);
     return status;
 }
 

@@ -29,7 +29,7 @@ ph_status ph_replay_init_ring(struct ph_replay *replay, struct ph_wal *wal, cons
 }
 
 ph_status ph_replay_init_live(struct ph_replay *replay, struct ph_wal *wal, const struct ph_boundary *from,
-                              uint64_t segment, uint64_t offset, uint64_t end)
+                              uint64_t segment, uint64_t offset, uint64_t end, bool from_log)
 {
     ph_status status = init(replay, wal, wal->coord->checkpoint.epoch, from);
     if (status != PH_OK)
@@ -37,7 +37,7 @@ ph_status ph_replay_init_live(struct ph_replay *replay, struct ph_wal *wal, cons
     replay->live = replay->use_ring = true;
     replay->end = end;
     replay->ring_from = atomic_load_explicit(&wal->coord->durable, memory_order_acquire);
-    replay->in_ring = from->lsn >= replay->ring_from || ph_ring_has(wal, from->lsn);
+    replay->in_ring = from->lsn >= replay->ring_from || (!from_log && ph_ring_has(wal, from->lsn));
     if (from->lsn >= end || replay->in_ring)
         return PH_OK;
     status = ph_scan_init(&replay->scan, wal, segment, offset, &replay->place, true);

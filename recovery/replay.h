@@ -44,10 +44,13 @@ typedef ph_status (*ph_replay_apply)(void *context, const struct ph_operation *o
 PH_MUST_CHECK ph_status ph_replay_init_ring(struct ph_replay *replay, struct ph_wal *wal,
                                             const struct ph_boundary *from, uint64_t end);
 
-/* Live: from `from`, whose record stands at or after the batch at (segment, offset) of the log, up to `end`. */
+/*
+ * Live: from `from`, whose record stands at or after the batch at (segment, offset) of the log, up to `end`.  What is
+ * durable comes from the log file if from_log, else from the buffer if that still has it.
+ */
 PH_MUST_CHECK ph_status ph_replay_init_live(struct ph_replay *replay, struct ph_wal *wal,
                                             const struct ph_boundary *from, uint64_t segment, uint64_t offset,
-                                            uint64_t end);
+                                            uint64_t end, bool from_log);
 
 /* Recovery: as far as the records go; wal->coord, if not NULL, is a coordination file left by the last users. */
 PH_MUST_CHECK ph_status ph_replay_init_recovery(struct ph_replay *replay, struct ph_wal *wal, uint64_t epoch,

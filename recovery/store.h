@@ -22,6 +22,7 @@ struct ph_store {
     struct ph_wal wal;
     struct ph_superblock superblock; /* as read at open; identity and parameters stay true */
     uint32_t seat;                   /* of this process */
+    bool tmpfs;                      /* the heap file is on one */
     uint64_t replayed_bytes;         /* by the recovery of this open */
     bool recovered;
 };

@@ -170,7 +170,7 @@ ph_status ph_record_add_write(struct ph_record_builder *builder, uint64_t offset
 {
     assert(offset % 8 == 0 && length % 8 == 0);
     uint64_t plain = 0, at = 0; /* [plain, at) waits to be written as it is */
-    while (at < length && length - plain > FILL_WORDS_MIN * 8) {
+    while (at < length && length - plain >= FILL_WORDS_MIN * 8) {
         uint64_t words = equal_words(bytes + at, length - at);
         if (words < FILL_WORDS_MIN) {
             at += words * 8;

@@ -155,17 +155,17 @@ static ph_status enter_batch(struct ph_scan *scan, uint64_t offset, bool *entere
         header->sequence != position->segment ||
         header->length > scan->wal->segment_bytes - offset - sizeof *header)
         return PH_OK;
-    if (scan->started ? header->lsn != position->place.lsn || header->chain != position->place.chain
+    if (position->started ? header->lsn != position->place.lsn || header->chain != position->place.chain
                       : header->lsn > position->place.lsn)
         return PH_OK;
     position->batch_start = offset;
     position->batch_lsn = header->lsn;
     position->offset = offset + sizeof *header;
     position->batch_end = position->offset + header->length;
-    if (!scan->started) { /* records before the one wanted are checked too, from here */
+    if (!position->started) { /* records before the one wanted are checked too, from here */
         position->place.lsn = header->lsn;
         position->place.chain = header->chain;
-        scan->started = true;
+        position->started = true;
     }
     *entered = true;
     return PH_OK;
@@ -231,15 +231,15 @@ static ph_status next_any(struct ph_scan *scan, const uint8_t **record)
 ph_status ph_scan_next(struct ph_scan *scan, const uint8_t **record)
 {
     struct ph_record_place wanted = scan->position.place;
-    if (scan->started)
+    if (scan->position.started)
         return next_any(scan, record);
     for (;;) { /* from the batch that the position names to the record that was asked for */
         ph_status status = next_any(scan, record);
-        if (status == PH_END && !scan->started)
+        if (status == PH_END && !scan->position.started)
             return status; /* nothing was written from here on */
         const struct ph_record_place *at = &scan->position.place;
         if (status == PH_END && at->lsn < wanted.lsn) {
-            scan->started = true;
+            scan->position.started = true;
             return PH_END;
         }
         if (status != PH_OK)

@@ -20,6 +20,7 @@ struct ph_scan_position {
     uint64_t batch_start; /* of the present batch's header */
     uint64_t batch_lsn;   /* of its first record */
     struct ph_record_place place; /* of the next record */
+    bool started; /* the first batch has been found; from then on chains must match */
 };
 
 struct ph_scan {
@@ -30,7 +31,6 @@ struct ph_scan {
     uint64_t window_segment, window_at;
     size_t window_length, window_capacity;
     struct ph_scan_position position;
-    bool started; /* the first batch has been found; from then on chains must match */
     enum ph_record_fault fault; /* why the scan ended, when in the middle of a batch */
     uint64_t bytes_read;
 };
