@@ -340,6 +340,10 @@ static ph_status open_epoch_locked(struct ph_store *store)
     ph_status status = ph_superblock_read(&store->heap, &clean, &other_damaged);
     if (status == PH_OK)
         status = ph_superblock_write(&store->heap, &clean);
+    if (status == PH_OK && clean.epoch == 0) { /* its creator may have died before it synced the name */
+        int result = store->io->sync_directory(store->io->ctx, store->heap.path);
+        status = result < 0 ? ph_file_fail(store->heap.path, "cannot sync the directory", -result) : PH_OK;
+    }
     if (status == PH_OK)
         status = ph_log_begin_epoch(&store->wal, &header);
     uint32_t slots = 0;

@@ -112,7 +112,7 @@ static ph_status secure(struct ph_store *store, const struct origin *origin, con
     uint64_t durable = evidence->durable > origin->from.lsn ? evidence->durable : origin->from.lsn;
     ph_status status = ph_superblock_write(&store->heap, &store->superblock);
     if (status == PH_OK)
-        status = ph_scan_rewrite(&store->wal, origin->segment, origin->offset, &place, durable, &tail);
+        status = ph_scan_secure(&store->wal, origin->segment, origin->offset, &place, durable, end->lsn, &tail);
     if (status == PH_OK && tail.place.lsn < end->lsn)
         status = append_buffer(store, origin, &tail, end);
     return status;

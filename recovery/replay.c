@@ -226,7 +226,9 @@ ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *c
             restore(replay, &here);
             status = next_record(replay, &record);
             if (status != PH_OK)
-                return status;
+                return status != PH_END ? status
+                                        : ph_fail(PH_IO, "%s: the log read differently the second time",
+                                                  replay->wal->path);
         }
         status = apply_record(replay, record, apply, context);
         if (status != PH_OK)

@@ -10,11 +10,11 @@
 
 #define WAIT_SLICE_NS UINT64_C(10000000) /* how soon a waiter notices that the flusher died */
 
-static ph_status poison(struct ph_wal *wal, ph_status status)
+static ph_status poison(struct ph_wal *wal)
 {
     atomic_store(&wal->coord->poisoned, 1);
-    /* The records are published and may survive, so no status that means "aborted" will do. */
-    return ph_fail_context(status == PH_IO ? PH_IO : PH_POISONED,
+    /* The records are published and may survive: no other status says so. */
+    return ph_fail_context(PH_POISONED,
                            "the log could not be written and the heap accepts no more commits until it is reopened");
 }
 
@@ -154,12 +154,15 @@ static ph_status flush_locked(struct ph_wal *wal)
         return status;
     struct ph_flush_mark mark;
     if (!ph_coord_read_flush(wal->coord, &mark))
-        return poison(wal, ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path));
+        {
+        (void)ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path);
+        return poison(wal);
+    }
     uint64_t end = ph_coord_stream_end(wal->coord);
     while (mark.lsn < end) {
         status = write_batch(wal, &mark, end);
         if (status != PH_OK)
-            return poison(wal, status);
+            return poison(wal);
         ph_coord_publish_flush(wal->coord, &mark);
     }
     ph_flush_set_limit(wal);

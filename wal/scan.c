@@ -255,26 +255,63 @@ ph_status ph_scan_next(struct ph_scan *scan, const uint8_t **record)
     }
 }
 
-/* Write the blocks of the batch that the scan stands in again, and those of the segment's header with the first. */
-static ph_status rewrite_batch(struct ph_scan *scan)
+/* Read the blocks of the present batch, with those of the segment's header if it is the first. */
+static ph_status read_batch(struct ph_scan *scan, uint8_t **bytes, uint64_t *length, uint64_t *file_offset)
 {
     struct ph_wal *wal = scan->wal;
     uint64_t block = wal->block_bytes, end = (scan->position.batch_end + block - 1) & ~(block - 1);
     uint64_t start = scan->position.batch_start == block ? 0 : scan->position.batch_start;
     int64_t slot = find_slot(scan, scan->position.segment);
-    uint8_t *bytes = wal->io->alloc(wal->io->ctx, end - start, PH_PAGE_BYTES);
-    if (bytes == NULL)
-        return no_memory(wal);
-    uint64_t at = ph_log_slot_offset(wal, (uint64_t)slot) + start;
-    ph_status status = ph_file_read_exact(&wal->file, bytes, end - start, at);
+    *length = end - start;
+    *file_offset = ph_log_slot_offset(wal, (uint64_t)slot) + start;
+    *bytes = wal->io->alloc(wal->io->ctx, *length, PH_PAGE_BYTES);
+    return *bytes == NULL ? no_memory(wal) : ph_file_read_exact(&wal->file, *bytes, *length, *file_offset);
+}
+
+static ph_status rewrite_batch(struct ph_scan *scan)
+{
+    struct ph_wal *wal = scan->wal;
+    uint8_t *bytes = NULL;
+    uint64_t length, at;
+    ph_status status = read_batch(scan, &bytes, &length, &at);
     if (status == PH_OK)
-        status = ph_file_write(&wal->file, bytes, end - start, at, PH_WRITE_DSYNC);
-    wal->io->free(wal->io->ctx, bytes);
+        status = ph_file_write(&wal->file, bytes, length, at, PH_WRITE_DSYNC);
+    if (bytes != NULL)
+        wal->io->free(wal->io->ctx, bytes);
     return status;
 }
 
-ph_status ph_scan_rewrite(struct ph_wal *wal, uint64_t segment, uint64_t offset, const struct ph_record_place *place,
-                          uint64_t lsn, struct ph_scan_position *end)
+/* End the present batch at the scan's position. */
+static ph_status cut_batch(struct ph_scan *scan)
+{
+    struct ph_wal *wal = scan->wal;
+    struct ph_scan_position *position = &scan->position;
+    uint64_t block = wal->block_bytes, first = position->batch_start + sizeof(struct ph_batch_header);
+    if (position->offset == first) { /* nothing of it is good: the next batch takes its place, and writes the segment's
+                                        header again if that stood with it */
+        position->batch_end = position->offset = position->batch_start == block ? 0 : position->batch_start;
+        return PH_OK;
+    }
+    uint8_t *bytes = NULL;
+    uint64_t length, at;
+    position->batch_end = position->offset;
+    ph_status status = read_batch(scan, &bytes, &length, &at);
+    if (status == PH_OK) {
+        uint64_t skipped = position->batch_start == block ? block : 0, good = position->offset - first;
+        struct ph_batch_header *header = (struct ph_batch_header *)(void *)(bytes + skipped);
+        header->length = (uint32_t)good;
+        header->checksum = ph_checksum(header, offsetof(struct ph_batch_header, checksum));
+        uint64_t used = skipped + sizeof *header + good;
+        memset(bytes + used, 0, length - used);
+        status = ph_file_write(&wal->file, bytes, length, at, PH_WRITE_DSYNC);
+    }
+    if (bytes != NULL)
+        wal->io->free(wal->io->ctx, bytes);
+    return status;
+}
+
+ph_status ph_scan_secure(struct ph_wal *wal, uint64_t segment, uint64_t offset, const struct ph_record_place *place,
+                         uint64_t lsn, uint64_t end, struct ph_scan_position *position)
 {
     struct ph_scan scan;
     ph_status status = ph_scan_init(&scan, wal, segment, offset, place, false);
@@ -290,9 +327,13 @@ ph_status ph_scan_rewrite(struct ph_wal *wal, uint64_t segment, uint64_t offset,
         if (status != PH_OK)
             break;
     }
-    *end = scan.position;
+    if (status == PH_END)
+        status = PH_OK;
+    if (status == PH_OK && scan.position.place.lsn < end && scan.position.offset < scan.position.batch_end)
+        status = cut_batch(&scan);
+    *position = scan.position;
     ph_scan_deinit(&scan);
-    return status == PH_END ? PH_OK : status;
+    return status;
 }
 
 void ph_scan_slots(const struct ph_scan *scan, struct ph_coord *coord)

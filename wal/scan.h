@@ -51,14 +51,16 @@ PH_MUST_CHECK ph_status ph_scan_next(struct ph_scan *scan, const uint8_t **recor
 void ph_scan_seek(struct ph_scan *scan, const struct ph_scan_position *position);
 
 /*
- * Write the blocks of every batch that begins at or after `lsn` up to the end of the records again, as they are,
- * durably.  Then what the scan has read is on stable storage, whatever became of the write that put it there.
- * segment, offset, place: as for ph_scan_init.  *end is the position after the last good record.  IO, NO_SPACE,
- * NO_MEMORY.
+ * Make what can be read of the log from `lsn` on durable, and fit to be continued.
+ *
+ * Writes the blocks of every batch that begins at or after `lsn` again, as they are, up to the end of the good records:
+ * then they are on stable storage, whatever became of the write that put them there.  If the good records end before
+ * `end` and inside a batch, that batch is cut there, so that a batch appended behind it will be found.  segment, offset,
+ * place: as for ph_scan_init.  *position is where to continue.  IO, NO_SPACE, NO_MEMORY.
  */
-PH_MUST_CHECK ph_status ph_scan_rewrite(struct ph_wal *wal, uint64_t segment, uint64_t offset,
-                                        const struct ph_record_place *place, uint64_t lsn,
-                                        struct ph_scan_position *end);
+PH_MUST_CHECK ph_status ph_scan_secure(struct ph_wal *wal, uint64_t segment, uint64_t offset,
+                                       const struct ph_record_place *place, uint64_t lsn, uint64_t end,
+                                       struct ph_scan_position *position);
 
 /* Put the slots of the segments from the scan's present one on into a coordination file; the others are free. */
 void ph_scan_slots(const struct ph_scan *scan, struct ph_coord *coord);
