@@ -49,7 +49,7 @@ struct ph_disk_heap {
     uint64_t table[PH_TABLES];         /*   64 first page of each table segment, 0 beyond table_count */
     uint64_t free_bits[PH_FREE_WORDS]; /*  288 bit i: free_head[i] is not 0 */
     uint64_t reserved1;                /*  328 */
-    uint64_t partial[PH_CLASSES];      /*  336 by class: a slab with a free slot, or 0; circular list */
+    uint64_t partial[PH_CLASSES];      /*  336 by class: a slab that offers free slots, or 0; circular list */
     uint64_t free_head[PH_FREE_LISTS]; /*  912 by length: first page of a free extent, or 0; list */
     uint8_t reserved2[1008];           /* 3088 */
 };
@@ -124,8 +124,8 @@ enum ph_page_state {
 /* The header of a slab; the slots begin where the class says.  Only as many bitmap words exist as the class needs. */
 struct ph_disk_slab {
     uint64_t name;                  /*  0 bits 0-35 page number of this slab, 36-43 class, 44-63 PH_SLAB_MAGIC */
-    uint64_t prev_page;             /*  8 circular list of the slabs of the class that have a free slot; */
-    uint64_t next_page;             /* 16 both 0 when full */
+    uint64_t prev_page;             /*  8 circular list of the slabs of the class that offer free slots; */
+    uint64_t next_page;             /* 16 both 0 when it is not in the list */
     uint64_t bitmap[PH_SLAB_WORDS]; /* 24 bit i of the whole: slot i is free; bits beyond the last slot are 0 */
 };
 

@@ -6,6 +6,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define DIRECT_BYTES 512
+
 struct failure {
     int error;
     ph_status status;
@@ -97,9 +99,10 @@ ph_status ph_file_read(struct ph_file *file, void *buffer, size_t length, uint64
             continue;
         if (part < 0)
             return fail(file, "cannot read", part);
-        if (part == 0)
-            break;
         done += (size_t)part;
+        /* Direct transfers go by whole sectors; less is the end of the file, behind which a read would be refused. */
+        if (part == 0 || (file->direct && part % DIRECT_BYTES != 0))
+            break;
     }
     *got = done;
     return PH_OK;

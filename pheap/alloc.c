@@ -588,6 +588,9 @@ static ph_status move(struct ph_edits *edits, struct ph_heap *heap, const struct
         status = ph_edits_range(edits, place->start, place->length);
     }
     if (status == PH_OK) {
+        status = ph_edits_reserve_deferred(edits);
+    }
+    if (status == PH_OK) {
         status = ph_edits_reserve(edits, 4 * PH_EXTENT_LINES);
     }
     uint64_t start;

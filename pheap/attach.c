@@ -121,8 +121,9 @@ static bool coord_usable(const struct ph_core *core, const struct ph_coord *coor
            memcmp(coord->identity, s->identity, sizeof coord->identity) == 0;
 }
 
-/* Everything as it is when nobody has used the heap since its clean close. */
-static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64_t length)
+/* Everything as it is when nobody has used the heap since its clean close.  own: of the coordination file. */
+static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64_t length,
+                            const struct ph_file_stat *own)
 {
     const ph_io *io = core->io;
     const struct ph_superblock *s = &core->store.superblock;
@@ -140,6 +141,8 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
     coord->size_bytes = length;
     coord->heap_device = core->device;
     coord->heap_inode = core->inode;
+    coord->own_device = own->device;
+    coord->own_inode = own->inode;
     memcpy(coord->identity, s->identity, sizeof coord->identity);
     coord->buffer_bytes = s->buffer_bytes;
     coord->commit_marks[0] = (struct ph_commit_mark){.lsn = s->checkpoint_lsn,
@@ -235,7 +238,9 @@ static ph_status attach_first(struct ph_core *core)
     if (status == PH_OK && core->coord == NULL)
         status = map_coord(core, length);
     if (status == PH_OK)
-        status = init_coord(core, core->coord, length);
+        status = ph_file_stat(&store->coord_file, &stat);
+    if (status == PH_OK)
+        status = init_coord(core, core->coord, length, &stat);
     if (status == PH_OK)
         status = take_seat(core);
     if (status != PH_OK)
@@ -269,6 +274,7 @@ static ph_status attach_later(struct ph_core *core)
     struct ph_coord *coord = core->coord;
     if (atomic_load_explicit(&coord->ready, memory_order_acquire) == 0 || !coord_usable(core, coord, length) ||
         coord->heap_device != core->device || coord->heap_inode != core->inode ||
+        coord->own_device != stat.device || coord->own_inode != stat.inode || /* a copy put in the place of the file */
         io->boot_id(io->ctx, boot_id) < 0 || memcmp(boot_id, coord->boot_id, sizeof boot_id) != 0)
         return ph_fail(PH_BUSY, "%s-shm: the coordination file does not belong to the heap in use", core->path);
     if (io->pid_namespace(io->ctx, &name_space) < 0 || name_space != coord->pid_namespace)
@@ -287,44 +293,56 @@ static void leave_coord(struct ph_core *core)
     ph_file_close(&core->store.coord_file);
 }
 
+/* BUSY if the coordination file says that somebody who may write is attached. */
+static ph_status refuse_if_in_use(struct ph_core *core)
+{
+    const ph_io *io = core->io;
+    size_t length = strlen(core->path) + sizeof "-shm", got = 0;
+    char *path = io->alloc(io->ctx, length, 16);
+    struct ph_coord *coord = io->alloc(io->ctx, sizeof *coord, 64);
+    struct ph_file file = {0};
+    ph_status status = PH_OK;
+    if (path == NULL || coord == NULL)
+        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
+    if (status == PH_OK) {
+        (void)snprintf(path, length, "%s-shm", core->path);
+        status = ph_file_open(&file, io, path, PH_OPEN_READ, 0);
+    }
+    if (status == PH_OK)
+        status = ph_file_read(&file, coord, sizeof *coord, 0, &got);
+    if (status == PH_OK && got == sizeof *coord && coord->magic == PH_COORD_MAGIC && coord->ready != 0)
+        status = ph_fail(PH_BUSY,
+                         "%s: a process that may write has this heap open, or died with it open; a reader must then be "
+                         "able to write the heap and its coordination file %s",
+                         core->path, path);
+    ph_file_close(&file);
+    if (path != NULL)
+        io->free(io->ctx, path);
+    if (coord != NULL)
+        io->free(io->ctx, coord);
+    return status == PH_NOT_FOUND ? PH_OK : status;
+}
+
 /* The heap file could be opened for reading only. */
 static ph_status attach_private(struct ph_core *core)
 {
     const ph_io *io = core->io;
     uint64_t length = ph_coord_bytes(core->store.superblock.buffer_bytes);
+    struct ph_file_stat own = {.size_bytes = 0};
     ph_status status = ph_file_lock(&core->store.heap, PH_LOCK_SHARED, ATTACH_LOCK_START, 1, false);
     if (status != PH_OK)
         return ph_fail(PH_BUSY, "%s: another process is opening or closing the heap", core->path);
-    status = ph_store_recover(&core->store, NULL, true);
+    status = refuse_if_in_use(core);
+    if (status == PH_OK)
+        status = ph_store_recover(&core->store, NULL, true);
     if (status != PH_OK)
         return status;
-    struct ph_file shm = {0};
-    char *path = io->alloc(io->ctx, strlen(core->path) + sizeof "-shm", 16);
-    struct ph_coord *coord = io->alloc(io->ctx, length, 4096);
-    if (path == NULL || coord == NULL) {
-        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
-    } else {
-        (void)snprintf(path, strlen(core->path) + sizeof "-shm", "%s-shm", core->path);
-        status = ph_file_open(&shm, io, path, PH_OPEN_READ, 0);
-        size_t got = 0;
-        if (status == PH_OK)
-            status = ph_file_read(&shm, coord, sizeof *coord, 0, &got);
-        if (status == PH_OK && got == sizeof *coord && coord->magic == PH_COORD_MAGIC && coord->ready != 0)
-            status = ph_fail(PH_BUSY,
-                             "%s: a process that may write has this heap open; a reader must then be able to write "
-                             "the coordination file %s",
-                             core->path, path);
-        if (status == PH_NOT_FOUND)
-            status = PH_OK;
-    }
-    ph_file_close(&shm);
-    if (path != NULL)
-        io->free(io->ctx, path);
-    if (status == PH_OK)
-        status = init_coord(core, coord, length);
+    struct ph_coord *coord = io->alloc(io->ctx, length, PH_PAGE_BYTES);
+    if (coord == NULL)
+        return ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
+    status = init_coord(core, coord, length, &own);
     if (status != PH_OK) {
-        if (coord != NULL)
-            io->free(io->ctx, coord);
+        io->free(io->ctx, coord);
         return status;
     }
     core->private_coord = true;
@@ -386,12 +404,18 @@ ph_status ph_detach(struct ph_core *core)
     ph_status status = ph_coord_check_poison(core->coord, core->path);
     if (status == PH_OK && atomic_load(&core->coord->epoch_open) != 0)
         status = ph_flush_all(&core->store.wal);
-    atomic_store(&core->coord->seats[core->store.seat].pin, 0);
+    struct ph_seat *seat = &core->coord->seats[core->store.seat];
+    atomic_store(&seat->pin, 0);
+    atomic_store(&seat->process, 0);
     ph_status alone = ph_file_lock(&core->store.heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
     if (alone == PH_OK && status == PH_OK)
         status = ph_store_close_epoch(&core->store);
     if (alone == PH_OK && status == PH_OK)
         atomic_store(&core->coord->ready, 0);
+    /* Closing would not do while a forked child that never used the heap holds copies of the descriptors. */
+    ph_status unlocked = ph_file_lock(&core->store.coord_file, PH_LOCK_NONE, core->store.seat, 1, false);
     leave_coord(core);
-    return status;
+    if (unlocked == PH_OK)
+        unlocked = ph_file_lock(&core->store.heap, PH_LOCK_NONE, ATTACH_LOCK_START, 1, false);
+    return status == PH_OK ? unlocked : status;
 }

@@ -219,11 +219,15 @@ static uint64_t check_slab(struct check *c, uint64_t page, struct ph_disk_page d
             report(c, page_offset(page), "slab at page %" PRIu64 ": free slots beyond the last", page);
         }
     }
-    if (!ph_slab_full(heap, page, class)) {
+    uint64_t prev = ph_load(heap->base, PH_SLAB_FIELD(page, prev_page));
+    uint64_t next = ph_load(heap->base, PH_SLAB_FIELD(page, next_page));
+    if (prev != 0 || next != 0) {
         add_page(c, &c->partial_seen[class], page);
-    } else if (ph_load(heap->base, PH_SLAB_FIELD(page, prev_page)) != 0 ||
-               ph_load(heap->base, PH_SLAB_FIELD(page, next_page)) != 0) {
-        report(c, page_offset(page), "slab at page %" PRIu64 ": it is full, but has list links", page);
+        if (!ph_slab_has_free(heap, page, class, 1)) {
+            report(c, page_offset(page), "slab at page %" PRIu64 ": it is full, but has list links", page);
+        }
+    } else if (ph_slab_has_free(heap, page, class, ph_class_relist(k))) {
+        report(c, page_offset(page), "slab at page %" PRIu64 ": it has free slots, but no list links", page);
     }
     if (page == c->spare) {
         c->spare_seen = true;
@@ -393,7 +397,7 @@ static void check_partial_list(struct check *c, unsigned class)
         }
         uint64_t next = ph_load(heap->base, PH_SLAB_FIELD(page, next_page));
         if (listed.count == c->partial_seen[class].count) {
-            report(c, slot, "there are more slabs of class %u in its list than have free slots", class);
+            report(c, slot, "there are more slabs of class %u in its list than in the heap", class);
             return;
         }
         add_page(c, &listed, page);
@@ -410,7 +414,7 @@ static void check_partial_list(struct check *c, unsigned class)
     if (!same_set(&listed, &c->partial_seen[class]) && !c->stopped) {
         report(c, slot,
                "the list of slabs of class %u has %" PRIu64 " slabs, not those %" PRIu64
-               " of the heap that have free slots",
+               " of the heap that have list links",
                class, listed.count, c->partial_seen[class].count);
     }
 }
@@ -439,7 +443,7 @@ static void check_lists(struct check *c)
         report(c, PH_HEADER_AT(free_head), "the lists hold %" PRIu64 " free extents, not those %" PRIu64 " of the heap",
                listed.count, c->free_seen.count);
     }
-    for (unsigned class = 0; class < PH_CLASSES; class ++) {
+    for (unsigned class = 0; class < PH_CLASSES; class += 1) {
         check_partial_list(c, class);
     }
     if (c->spare != 0 && !c->spare_seen && !c->stopped) {

@@ -152,10 +152,35 @@ void ph_edits_deinit(struct ph_edits *edits)
 
 /* ---------------------------------------------------------------------------------------------------------- lines */
 
-static ph_status check_budget(struct ph_edits *edits)
+/* Private pages in a range of the view; 0 where that cannot be told. */
+static uint64_t private_in_range(struct ph_edits *edits, uint64_t offset, uint64_t length)
+{
+    uint64_t first = offset & ~(uint64_t)(PH_PAGE_BYTES - 1), pages = 0;
+    size_t bitmap_bytes = TOUCHED_STEP_BYTES / PH_PAGE_BYTES / 8;
+    uint8_t *bitmap = edits->io->alloc(edits->io->ctx, bitmap_bytes, 16);
+    for (uint64_t at = first; bitmap != NULL && at < offset + length; at += TOUCHED_STEP_BYTES) {
+        uint64_t part = offset + length - at < TOUCHED_STEP_BYTES ? offset + length - at : TOUCHED_STEP_BYTES;
+        part = (part + PH_PAGE_BYTES - 1) & ~(uint64_t)(PH_PAGE_BYTES - 1);
+        memset(bitmap, 0, bitmap_bytes);
+        if (edits->io->touched(edits->io->ctx, edits->base + at, part, bitmap) < 0)
+            break;
+        for (size_t i = 0; i < bitmap_bytes; i++)
+            pages += (uint64_t)__builtin_popcount(bitmap[i]);
+    }
+    if (bitmap != NULL)
+        edits->io->free(edits->io->ctx, bitmap);
+    return pages * PH_PAGE_BYTES;
+}
+
+/* Whether `length` bytes at `offset` may become private too; looks closely only when the bound is near. */
+static ph_status check_budget(struct ph_edits *edits, uint64_t offset, uint64_t length)
 {
     struct ph_view *view = edits->view;
-    if (view->touched_bytes <= view->budget_bytes || ph_view_private_bytes(view) <= view->budget_bytes)
+    if (view->touched_bytes + length <= view->budget_bytes)
+        return PH_OK;
+    uint64_t more = length + PH_PAGE_BYTES, have = private_in_range(edits, offset, length);
+    more = more > have ? more - have : 0;
+    if (ph_view_private_bytes(view) + more <= view->budget_bytes)
         return PH_OK;
     return ph_fail(PH_TOO_BIG,
                    "%s: the transaction changes more pages than the budget of %llu bytes allows; commit in smaller "
@@ -165,11 +190,6 @@ static ph_status check_budget(struct ph_edits *edits)
 
 ph_status ph_edits_reserve(struct ph_edits *edits, uint32_t count)
 {
-    if (edits->view->touched_bytes > edits->view->budget_bytes) {
-        ph_status status = check_budget(edits);
-        if (status != PH_OK)
-            return status;
-    }
     if (edits->line_count + (uint64_t)count > edits->line_capacity) {
         void *lines = edits->lines;
         if (!make_room(edits, &lines, &edits->line_capacity, edits->line_count, count, sizeof *edits->lines))
@@ -221,7 +241,9 @@ ph_status ph_edits_range(struct ph_edits *edits, uint64_t offset, uint64_t lengt
     if (last - first >= UINT32_MAX / 4)
         return ph_fail(PH_TOO_BIG, "%s: a range of %llu bytes is more than a transaction can keep for undo",
                        edits->view->store->heap.path, (unsigned long long)length);
-    ph_status status = ph_edits_reserve(edits, (uint32_t)(last - first + 1));
+    ph_status status = check_budget(edits, offset, length);
+    if (status == PH_OK)
+        status = ph_edits_reserve(edits, (uint32_t)(last - first + 1));
     if (status != PH_OK)
         return status;
     for (uint64_t line = first; line <= last; line++) {
@@ -255,6 +277,11 @@ static void undo_lines(struct ph_edits *edits, uint32_t first)
 ph_status ph_edits_add_fresh(struct ph_edits *edits, uint64_t offset, uint64_t length)
 {
     void *fresh = edits->fresh;
+    if (length <= FRESH_WHOLE_MAX) {
+        ph_status status = check_budget(edits, offset, length);
+        if (status != PH_OK)
+            return status;
+    }
     if (!make_room(edits, &fresh, &edits->fresh_capacity, edits->fresh_count, 1, sizeof *edits->fresh))
         return no_memory(edits);
     edits->fresh = fresh;
@@ -300,14 +327,21 @@ void ph_edits_change_fresh(struct ph_edits *edits, uint64_t offset, uint64_t len
     fresh->length = length;
 }
 
-ph_status ph_edits_defer(struct ph_edits *edits, uint64_t offset)
+ph_status ph_edits_reserve_deferred(struct ph_edits *edits)
 {
     void *deferred = edits->deferred;
     if (!make_room(edits, &deferred, &edits->deferred_capacity, edits->deferred_count, 1, sizeof *edits->deferred))
         return no_memory(edits);
     edits->deferred = deferred;
-    edits->deferred[edits->deferred_count++] = offset;
     return PH_OK;
+}
+
+ph_status ph_edits_defer(struct ph_edits *edits, uint64_t offset)
+{
+    ph_status status = ph_edits_reserve_deferred(edits);
+    if (status == PH_OK)
+        edits->deferred[edits->deferred_count++] = offset;
+    return status;
 }
 
 /* ----------------------------------------------------------------------------------------------- space, savepoints */

@@ -68,7 +68,7 @@ struct ph_edits {
     uint32_t level_first_line;      /* entries from here on belong to the present level */
 };
 
-/* Make room for `count` more lines (E3).  NO_MEMORY, TOO_BIG (private-page budget). */
+/* Make room for `count` more lines (E3).  NO_MEMORY. */
 PH_MUST_CHECK ph_status ph_edits_reserve(struct ph_edits *edits, uint32_t count);
 
 /* Declare [offset, offset + length): save what is not yet saved.  No check that the range may be edited.
@@ -85,7 +85,7 @@ static inline uint64_t ph_edits_get(const struct ph_edits *edits, uint64_t offse
     return value;
 }
 
-/* A block becomes fresh (E2).  NO_MEMORY. */
+/* A block becomes fresh (E2).  NO_MEMORY, TOO_BIG. */
 PH_MUST_CHECK ph_status ph_edits_add_fresh(struct ph_edits *edits, uint64_t offset, uint64_t length);
 
 /*
@@ -97,6 +97,8 @@ int ph_edits_is_fresh(const struct ph_edits *edits, uint64_t offset, uint64_t *l
 /* The fresh block at `offset`, of the present level, was freed or changed its length (0: freed). */
 void ph_edits_change_fresh(struct ph_edits *edits, uint64_t offset, uint64_t length);
 
+/* Make room for one more deferred block, so that the next ph_edits_defer cannot fail.  NO_MEMORY. */
+PH_MUST_CHECK ph_status ph_edits_reserve_deferred(struct ph_edits *edits);
 /* Remember a large block to be freed at commit; rollback forgets it.  NO_MEMORY. */
 PH_MUST_CHECK ph_status ph_edits_defer(struct ph_edits *edits, uint64_t offset);
 

@@ -4,7 +4,8 @@
 
 #include <inttypes.h>
 
-/* Growth beyond what is needed: an eighth of the heap within these bounds, in pages. */
+/* Growth beyond what is needed: a part of the heap within these bounds, in pages. */
+#define GROW_PART 128u
 #define GROW_MIN 16u
 #define GROW_MAX 16384u
 
@@ -64,7 +65,7 @@ static ph_status grow(struct ph_edits *edits, struct ph_heap *heap, uint64_t nee
 {
     uint64_t have = edits->heap_size >> PH_PAGE_SHIFT;
     if (have < need) {
-        uint64_t step = heap->end / 8;
+        uint64_t step = heap->end / GROW_PART;
         step = step < GROW_MIN ? GROW_MIN : step > GROW_MAX ? GROW_MAX : step;
         uint64_t want = have + step > need ? have + step : need;
         want = want > PH_PAGE_LIMIT ? PH_PAGE_LIMIT : want;

@@ -89,7 +89,7 @@ const struct ph_class ph_classes[PH_CLASSES] = {
 
 unsigned ph_class_aligned(uint64_t length, uint64_t alignment)
 {
-    for (unsigned class = ph_class_of(length); class < PH_CLASSES; class ++) {
+    for (unsigned class = ph_class_of(length); class < PH_CLASSES; class += 1) {
         if (ph_classes[class].size % alignment == 0) {
             return class;
         }

@@ -60,6 +60,12 @@ static inline uint64_t ph_class_mask(const struct ph_class *class, unsigned i)
     return slots >= 64 ? UINT64_MAX : (UINT64_C(1) << slots) - 1;
 }
 
+/* A slab that was full is offered for allocation again once it has this many free slots. */
+static inline unsigned ph_class_relist(const struct ph_class *class)
+{
+    return class->count < 48 ? 1 : class->count / 24u;
+}
+
 /* Bytes of the slab header that the class uses. */
 static inline uint64_t ph_class_header(const struct ph_class *class)
 {

@@ -25,14 +25,14 @@ bool ph_slab_empty(const struct ph_heap *heap, uint64_t page, unsigned class)
     return true;
 }
 
-bool ph_slab_full(const struct ph_heap *heap, uint64_t page, unsigned class)
+bool ph_slab_has_free(const struct ph_heap *heap, uint64_t page, unsigned class, unsigned count)
 {
-    for (unsigned i = 0; i < ph_class_words(&ph_classes[class]); i++) {
-        if (ph_slab_word(heap->base, page, i) != 0) {
-            return false;
+    for (unsigned i = 0; count > 0 && i < ph_class_words(&ph_classes[class]); i++) {
+        for (uint64_t word = ph_slab_word(heap->base, page, i); word != 0 && count > 0; word &= word - 1) {
+            count--;
         }
     }
-    return true;
+    return count == 0;
 }
 
 ph_status ph_slab_locate(const struct ph_heap *heap, struct ph_disk_page d, uint64_t offset, struct ph_slot *slot)
@@ -89,27 +89,33 @@ static ph_status check_links(const struct ph_heap *heap, uint64_t page, unsigned
     return PH_OK;
 }
 
+/* A slab may be put into the list. */
 static ph_status check_list(const struct ph_heap *heap, unsigned class)
 {
     uint64_t head = ph_load(heap->base, partial_slot(class));
     return head == 0 ? PH_OK : check_links(heap, head, class);
 }
 
-/* Put a slab at the end of its list, which was checked. */
+/* Put a slab into its list, which was checked: first if its address is below the first one's, else second. */
 static void link_slab(struct ph_edits *edits, uint64_t page, unsigned class)
 {
-    uint64_t head = ph_edits_get(edits, partial_slot(class));
-    if (head == 0) {
+    uint64_t next = ph_edits_get(edits, partial_slot(class));
+    if (next == 0) {
         ph_put(edits, partial_slot(class), page);
         ph_put(edits, PH_SLAB_FIELD(page, prev_page), page);
         ph_put(edits, PH_SLAB_FIELD(page, next_page), page);
         return;
     }
-    uint64_t last = ph_edits_get(edits, PH_SLAB_FIELD(head, prev_page));
-    ph_put(edits, PH_SLAB_FIELD(last, next_page), page);
-    ph_put(edits, PH_SLAB_FIELD(head, prev_page), page);
-    ph_put(edits, PH_SLAB_FIELD(page, prev_page), last);
-    ph_put(edits, PH_SLAB_FIELD(page, next_page), head);
+    if (page < next) {
+        ph_put(edits, partial_slot(class), page);
+    } else {
+        next = ph_edits_get(edits, PH_SLAB_FIELD(next, next_page));
+    }
+    uint64_t prev = ph_edits_get(edits, PH_SLAB_FIELD(next, prev_page));
+    ph_put(edits, PH_SLAB_FIELD(prev, next_page), page);
+    ph_put(edits, PH_SLAB_FIELD(next, prev_page), page);
+    ph_put(edits, PH_SLAB_FIELD(page, prev_page), prev);
+    ph_put(edits, PH_SLAB_FIELD(page, next_page), next);
 }
 
 /* Take a slab out of its list; it was checked. */
@@ -261,12 +267,13 @@ ph_status ph_slab_free(struct ph_edits *edits, const struct ph_heap *heap, const
     unsigned words = ph_class_words(c);
     uint64_t old = ph_slab_word(edits->base, slot->page, i);
     uint64_t word = old | UINT64_C(1) << (slot->index % 64);
-    bool full = old == 0 && ph_slab_full(heap, slot->page, slot->class);
+    bool relist = ph_load(edits->base, PH_SLAB_FIELD(slot->page, prev_page)) == 0 &&
+                  ph_slab_has_free(heap, slot->page, slot->class, ph_class_relist(c) - 1);
     bool empty = word == ph_class_mask(c, i);
     for (unsigned other = 0; empty && other < words; other++) {
         empty = other == i || ph_slab_word(edits->base, slot->page, other) == ph_class_mask(c, other);
     }
-    ph_status status = full ? check_list(heap, slot->class) : PH_OK;
+    ph_status status = relist ? check_list(heap, slot->class) : PH_OK;
     if (status == PH_OK && empty) {
         status = retire_spare(edits, heap, slot->page);
     }
@@ -284,7 +291,7 @@ ph_status ph_slab_free(struct ph_edits *edits, const struct ph_heap *heap, const
         ph_edits_change_fresh(edits, slot->start, 0);
     }
     ph_edits_word(edits, PH_SLAB_FIELD(slot->page, bitmap) + 8u * i, word);
-    if (full) {
+    if (relist) {
         link_slab(edits, slot->page, slot->class);
     }
     if (empty) {

@@ -3,11 +3,14 @@
  * Slabs: runs of pages cut into slots of one size class.
  *
  * A slab is its bitmap: no counter, so that allocating or freeing a slot changes one word.  The slabs of a class that
- * have a free slot form a circular list, in the order in which they got one: the first is filled until it is full,
- * so that a slab enters and leaves the list once for many slots.
+ * offer free slots form a circular list.  The first is filled until it is full and then leaves the list; a full one
+ * comes back when a twenty-fourth of its slots are free, so that entering and leaving are shared by several slots.  It
+ * comes in first if its address is below the first one's, else second: so slots are taken from few slabs and from the
+ * front of the heap, and others drain.
  *
  * Invariants
- *   S1  A slab is in its class's list exactly when a bit of its bitmap is set.
+ *   S1  A slab in its class's list has a free slot; one that is not has fewer than ph_class_relist() of them, and its
+ *       links are 0.
  *   S2  Between transactions at most one slab of the heap is empty, the one the header calls spare, and something
  *       else lives in the heap.  Slabs that become empty are given back at commit: until then their pages are not
  *       used for anything else, so that abort need not save them.
@@ -53,9 +56,10 @@ static inline bool ph_slab_valid(const struct ph_heap *heap, uint64_t page, unsi
            ph_load(heap->base, PH_SLAB_FIELD(page, name)) == ph_slab_name(page, class);
 }
 
-/* Is every slot of the slab free?  Is every one allocated? */
+/* Is every slot of the slab free? */
 bool ph_slab_empty(const struct ph_heap *heap, uint64_t page, unsigned class);
-bool ph_slab_full(const struct ph_heap *heap, uint64_t page, unsigned class);
+/* Are at least `count` of them? */
+bool ph_slab_has_free(const struct ph_heap *heap, uint64_t page, unsigned class, unsigned count);
 
 /* What lies at `offset`, in a page whose descriptor `d` is that of a slab. */
 PH_MUST_CHECK ph_status ph_slab_locate(const struct ph_heap *heap, struct ph_disk_page d, uint64_t offset,

@@ -23,6 +23,61 @@
 
 #define ATTEMPTS_MAX 1000
 
+/* -------------------------------------------------------------------------------------------------------- publish */
+
+/* Where the next record goes: after the last commit, or after fragments that a dead writer left behind it. */
+static ph_status find_base(struct ph_core *core, struct ph_commit_mark *base)
+{
+    struct ph_commit_mark fragment;
+    *base = core->begin_mark;
+    if (atomic_load_explicit(&core->coord->appended, memory_order_acquire) <= base->lsn)
+        return PH_OK;
+    if (!ph_coord_read_fragment(core->coord, &fragment))
+        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+    base->lsn = fragment.lsn;
+    base->chain = fragment.chain;
+    base->reserve = fragment.reserve;
+    return PH_OK;
+}
+
+/* Room in the buffer for a record of `length` bytes at `lsn`; drains it if it must. */
+static ph_status make_buffer_room(struct ph_core *core, uint64_t lsn, uint32_t length)
+{
+    struct ph_wal *wal = &core->store.wal;
+    if (lsn + length - atomic_load_explicit(&core->coord->durable, memory_order_acquire) <= wal->buffer_bytes)
+        return PH_OK;
+    return ph_flush_all(wal);
+}
+
+/* Append the builder's records and publish them; `mark` is the base and becomes the commit. */
+static ph_status publish(struct ph_core *core, struct ph_commit_mark *mark)
+{
+    struct ph_wal *wal = &core->store.wal;
+    struct ph_record_builder *builder = &core->builder;
+    struct ph_record_place place = {
+        .heap_id = wal->heap_id, .epoch = core->coord->checkpoint.epoch, .lsn = mark->lsn, .chain = mark->chain};
+    for (size_t at = 0; at < builder->length;) {
+        uint8_t *record = builder->bytes + at;
+        uint32_t length = ph_record_length(record);
+        ph_status status = make_buffer_room(core, place.lsn, length);
+        if (status != PH_OK)
+            return status;
+        uint64_t durable = atomic_load_explicit(&core->coord->durable, memory_order_acquire);
+        ph_record_seal(record, &place, durable);
+        ph_ring_append(wal, place.lsn, record, length);
+        place.lsn += length;
+        place.chain = ((const struct ph_record_header *)(const void *)record)->checksum;
+        mark->lsn = place.lsn;
+        mark->chain = place.chain;
+        mark->reserve += ph_record_reserve(length, wal->block_bytes);
+        at += length;
+        if (at < builder->length)
+            ph_coord_publish_fragment(core->coord, mark);
+    }
+    ph_coord_publish_commit(core->coord, mark);
+    return PH_OK;
+}
+
 /* ---------------------------------------------------------------------------------------------------------- begin */
 
 static ph_status refuse_busy(struct ph_core *core)
@@ -66,13 +121,13 @@ static void unlock_writer(struct ph_core *core)
     ph_mutex_unlock(&core->coord->writer_lock);
 }
 
-/* Under the writer lock: room for a record in buffer and log, private pages within the budget. */
+/* Under the writer lock: room for a record in buffer and log, half of the private-page budget free. */
 static bool ready_to_write(struct ph_core *core, bool *over_budget)
 {
     struct ph_wal *wal = &core->store.wal;
     uint64_t used = ph_coord_stream_end(core->coord) - atomic_load(&core->coord->durable);
     struct ph_view *view = &core->write_view;
-    if (view->current && view->touched_bytes > view->budget_bytes &&
+    if (view->current && view->touched_bytes > view->budget_bytes / 2 &&
         ph_view_private_bytes(view) > view->budget_bytes / 2) {
         view->current = false; /* the next move drops its pages */
         *over_budget = true;
@@ -109,6 +164,32 @@ static ph_status enter(struct ph_core *core, int64_t timeout_ms)
     return ph_fail(PH_BUSY, "%s: other writers fill the log faster than it drains", core->path);
 }
 
+/*
+ * A writer that died while it appended fragments left them behind the last commit, where they keep fold from the position
+ * of the next batch.  Put a commit behind them that changes nothing and has no number of its own.
+ */
+static ph_status bury_fragments(struct ph_core *core)
+{
+    struct ph_commit_mark mark;
+    struct ph_record_builder *builder = &core->builder;
+    ph_status status = find_base(core, &mark);
+    ph_record_builder_reset(builder);
+    if (status == PH_OK)
+        status = ph_record_add_write(builder, PH_HEAP_START, core->write_view.base + PH_HEAP_START, 8);
+    if (status != PH_OK)
+        return status;
+    ph_record_builder_finish(builder, mark.version);
+    status = publish(core, &mark);
+    if (status != PH_OK)
+        return status;
+    core->begin_mark = mark;
+    core->write_view.at.lsn = mark.lsn;
+    core->write_view.at.chain = mark.chain;
+    if (core->verify)
+        core->shadow_view.at = core->write_view.at;
+    return PH_OK;
+}
+
 static ph_status start(struct ph_core *core)
 {
     ph_status status = ph_coord_check_poison(core->coord, core->path);
@@ -122,6 +203,8 @@ static ph_status start(struct ph_core *core)
         status = ph_view_move(&core->write_view, core->begin_mark.lsn);
     if (status == PH_OK && core->verify)
         status = ph_view_move(&core->shadow_view, core->begin_mark.lsn);
+    if (status == PH_OK && atomic_load(&core->coord->appended) > core->begin_mark.lsn)
+        status = bury_fragments(core);
     if (status == PH_OK)
         status = ph_edits_begin(&core->edits, &core->write_view);
     return status;
@@ -216,59 +299,6 @@ enum pheap_status pheap_abort(pheap_txn *txn)
 
 /* --------------------------------------------------------------------------------------------------------- commit */
 
-/* Where the next record goes: after the last commit, or after fragments that a dead writer left behind it. */
-static ph_status find_base(struct ph_core *core, struct ph_commit_mark *base)
-{
-    struct ph_commit_mark fragment;
-    *base = core->begin_mark;
-    if (atomic_load_explicit(&core->coord->appended, memory_order_acquire) <= base->lsn)
-        return PH_OK;
-    if (!ph_coord_read_fragment(core->coord, &fragment))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
-    base->lsn = fragment.lsn;
-    base->chain = fragment.chain;
-    base->reserve = fragment.reserve;
-    return PH_OK;
-}
-
-/* Room in the buffer for a record of `length` bytes at `lsn`; drains it if it must. */
-static ph_status make_buffer_room(struct ph_core *core, uint64_t lsn, uint32_t length)
-{
-    struct ph_wal *wal = &core->store.wal;
-    if (lsn + length - atomic_load_explicit(&core->coord->durable, memory_order_acquire) <= wal->buffer_bytes)
-        return PH_OK;
-    return ph_flush_all(wal);
-}
-
-/* Append the builder's records and publish them; `mark` is the base and becomes the commit. */
-static ph_status publish(struct ph_core *core, struct ph_commit_mark *mark)
-{
-    struct ph_wal *wal = &core->store.wal;
-    struct ph_record_builder *builder = &core->builder;
-    struct ph_record_place place = {
-        .heap_id = wal->heap_id, .epoch = core->coord->checkpoint.epoch, .lsn = mark->lsn, .chain = mark->chain};
-    for (size_t at = 0; at < builder->length;) {
-        uint8_t *record = builder->bytes + at;
-        uint32_t length = ph_record_length(record);
-        ph_status status = make_buffer_room(core, place.lsn, length);
-        if (status != PH_OK)
-            return status;
-        uint64_t durable = atomic_load_explicit(&core->coord->durable, memory_order_acquire);
-        ph_record_seal(record, &place, durable);
-        ph_ring_append(wal, place.lsn, record, length);
-        place.lsn += length;
-        place.chain = ((const struct ph_record_header *)(const void *)record)->checksum;
-        mark->lsn = place.lsn;
-        mark->chain = place.chain;
-        mark->reserve += ph_record_reserve(length, wal->block_bytes);
-        at += length;
-        if (at < builder->length)
-            ph_coord_publish_fragment(core->coord, mark);
-    }
-    ph_coord_publish_commit(core->coord, mark);
-    return PH_OK;
-}
-
 static ph_status check_room(struct ph_core *core, const struct ph_commit_mark *base)
 {
     uint64_t reserve = 0;
@@ -277,16 +307,7 @@ static ph_status check_room(struct ph_core *core, const struct ph_commit_mark *b
         reserve += ph_record_reserve(ph_record_length(builder->bytes + at), core->store.wal.block_bytes);
     if (ph_upkeep_log_has_room(core, base->reserve, reserve))
         return PH_OK;
-    /* An unusually big transaction: the log may have room to grow, or flushing may show that less is used. */
-    ph_status status = ph_flush_all(&core->store.wal);
-    while (status == PH_OK && !ph_upkeep_log_has_room(core, base->reserve, reserve))
-        status = ph_store_extend_log(&core->store);
-    if (status != PH_LOG_FULL)
-        return status;
-    status = ph_store_checkpoint(&core->store, true);
-    if (status != PH_OK || ph_upkeep_log_has_room(core, base->reserve, reserve))
-        return status;
-    return ph_upkeep_log_full(core);
+    return ph_upkeep_make_log_room(core, base->reserve, reserve);
 }
 
 /* Encode and publish.  *end: the LSN to wait for, 0 if nothing had changed. */

@@ -52,22 +52,29 @@ ph_status ph_upkeep_flush_old(struct ph_core *core)
     return now - since < LAZY_AGE_NS ? PH_OK : ph_flush_all(&core->store.wal);
 }
 
-ph_status ph_upkeep_log_full(struct ph_core *core)
+ph_status ph_upkeep_log_full(struct ph_core *core, uint64_t wanted)
 {
-    uint64_t lsn;
+    uint64_t lsn, limit = core->store.wal.log_limit_bytes;
     int seat = ph_store_oldest_pin(&core->store, &lsn);
-    struct ph_seat *s = seat >= 0 ? &core->coord->seats[seat] : NULL;
-    if (s != NULL && lsn < atomic_load(&core->coord->committed))
-        return ph_fail(PH_LOG_FULL,
-                       "%s: the log is at its limit of %llu bytes and a reader of process %lld (seat %d) has held "
-                       "version %llu since; end that read transaction",
-                       core->path, (unsigned long long)core->store.wal.log_limit_bytes,
-                       (long long)atomic_load(&s->process), seat,
-                       (unsigned long long)atomic_load(&s->pin_version));
+    if (seat < 0 || lsn >= atomic_load(&core->coord->committed))
+        return ph_fail(PH_TOO_BIG,
+                       "%s: the transaction needs up to %llu bytes of log, whose limit is %llu; commit in smaller "
+                       "parts, or create the heap with a larger log_limit_bytes",
+                       core->path, (unsigned long long)wanted, (unsigned long long)limit);
+    struct ph_seat *s = &core->coord->seats[seat];
+    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), since = atomic_load(&s->pin_since_ns);
     return ph_fail(PH_LOG_FULL,
-                   "%s: the transaction does not fit in the log, whose limit is %llu bytes; commit in smaller parts, "
-                   "or create the heap with a larger log_limit_bytes",
-                   core->path, (unsigned long long)core->store.wal.log_limit_bytes);
+                   "%s: the log is at its limit of %llu bytes and cannot be recycled: a reader of process %lld (seat %d) "
+                   "has held version %llu for %llu s; end that read transaction",
+                   core->path, (unsigned long long)limit, (long long)atomic_load(&s->process), seat,
+                   (unsigned long long)atomic_load(&s->pin_version),
+                   (unsigned long long)(now > since ? (now - since) / 1000000000 : 0));
+}
+
+static void pause_briefly(struct ph_core *core)
+{
+    uint32_t word = 0;
+    core->io->wait(core->io->ctx, &word, 0, PIN_POLL_NS);
 }
 
 /* More free log: another segment while less than half of the limit is in use, else a checkpoint. */
@@ -99,9 +106,8 @@ ph_status ph_upkeep_make_room(struct ph_core *core)
             return PH_OK;
         /* A reader has to end, or another writer has taken what was gained: wait a little, but not for ourselves. */
         if (waited >= PIN_WAIT_NS || ph_reader_is_open_here(core))
-            return ph_upkeep_log_full(core);
-        uint32_t word = 0;
-        core->io->wait(core->io->ctx, &word, 0, PIN_POLL_NS);
+            return ph_upkeep_log_full(core, 2 * largest_reserve(core));
+        pause_briefly(core);
         waited += PIN_POLL_NS;
         status = PH_OK;
     }
@@ -122,6 +128,32 @@ ph_status ph_upkeep_after_commit(struct ph_core *core)
         status = gain_log(core, false);
     /* What went wrong here did not undo the commit; whoever needs the room will meet it. */
     return status == PH_POISONED ? status : PH_OK;
+}
+
+/*
+ * An unusually big transaction: flushing may show that less is used, the log may have room to grow, a checkpoint may free
+ * some; a reader that holds it is waited for as in make_room.
+ */
+ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far, uint64_t reserve)
+{
+    ph_status status = ph_flush_all(&core->store.wal);
+    while (status == PH_OK && !ph_upkeep_log_has_room(core, reserve_so_far, reserve))
+        status = ph_store_extend_log(&core->store);
+    if (status != PH_LOG_FULL)
+        return status;
+    bool held = true;
+    for (uint64_t waited = 0;; waited += PIN_POLL_NS) {
+        bool held_before = held;
+        status = ph_store_checkpoint(&core->store, true);
+        if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
+            return status;
+        uint64_t pin;
+        held = ph_store_oldest_pin(&core->store, &pin) >= 0 && pin < atomic_load(&core->coord->committed);
+        /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
+        if ((!held && !held_before) || waited >= PIN_WAIT_NS || ph_reader_is_open_here(core))
+            return ph_upkeep_log_full(core, reserve);
+        pause_briefly(core);
+    }
 }
 
 bool ph_upkeep_log_has_room(struct ph_core *core, uint64_t reserve_so_far, uint64_t reserve)

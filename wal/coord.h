@@ -90,7 +90,9 @@ struct ph_coord {
     uint64_t heap_inode;
     uint8_t identity[16];
     uint64_t buffer_bytes;
-    uint64_t unused[5];
+    uint64_t own_device; /* of this file itself */
+    uint64_t own_inode;
+    uint64_t unused[3];
 
     /* Writer. */
     _Alignas(64) struct ph_mutex writer_lock;

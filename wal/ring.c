@@ -11,7 +11,10 @@ static _Atomic uint64_t *word_at(struct ph_wal *wal, uint64_t lsn)
 
 void ph_ring_append(struct ph_wal *wal, uint64_t lsn, const uint8_t *bytes, size_t length)
 {
-    atomic_store_explicit(&wal->coord->reserved, lsn + length, memory_order_relaxed); /* the first word's release orders it */
+    /* It never goes back: a writer that died here may have announced, and overwritten, more than this one does. */
+    if (atomic_load_explicit(&wal->coord->reserved, memory_order_relaxed) < lsn + length)
+        atomic_store_explicit(&wal->coord->reserved, lsn + length, memory_order_relaxed);
+    /* The first word's release orders what was announced before it. */
     for (size_t at = 0; at < length; at += 8) {
         uint64_t word;
         memcpy(&word, bytes + at, sizeof word);
