@@ -85,18 +85,19 @@ typedef struct ph_io {
 
     /*
      * Mappings.  map: `length` bytes of the file from 0, which may go past its end (such pages appear when the file
-     * grows); private maps are readable and writable, reserve no memory, do not pass to forked children and are
-     * advised for random access.  Fails with -ENOMEM where address space is short.
+     * grows); no map passes to forked children; private maps are readable and writable, reserve no memory and are advised
+     * for random access.  Fails with -ENOMEM where address space is short.
      */
     int (*map)(void *ctx, int file, size_t length, unsigned flags, void **address);
     int (*unmap)(void *ctx, void *address, size_t length);
     int (*drop)(void *ctx, void *address, size_t length);                   /* private pages go; the file shows again */
     int (*protect)(void *ctx, void *address, size_t length, bool writable);
     /*
-     * For each 4 KiB page of [address, address + length) of a private map set bit i of `bitmap` if the page has been
-     * stored to (is a private copy), clear it if the page still shows the file.  -ENOSYS where that cannot be told.
+     * Count the 4 KiB pages of [address, address + length) of a private map that have been stored to (are private
+     * copies).  bitmap, if not NULL: bit i is set for each of them and cleared for a page that still shows the file.
+     * -ENOSYS where that cannot be told.
      */
-    int (*touched)(void *ctx, const void *address, size_t length, uint8_t *bitmap);
+    int64_t (*touched)(void *ctx, const void *address, size_t length, uint8_t *bitmap);
 
     /* Memory.  NULL when there is none.  alignment: a power of two >= 16.  resize keeps alignment 16. */
     void *(*alloc)(void *ctx, size_t length, size_t alignment);

@@ -298,7 +298,7 @@ static int posix_map(void *ctx, int file, size_t length, unsigned flags, void **
     void *map = mmap(NULL, length, PROT_READ | PROT_WRITE, private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED, file, 0);
     if (map == MAP_FAILED)
         return -errno;
-    if (private && madvise(map, length, MADV_DONTFORK) != 0) {
+    if (madvise(map, length, MADV_DONTFORK) != 0) {
         int error = errno;
         (void)munmap(map, length);
         return -error;
@@ -346,8 +346,9 @@ struct scan_arguments {
 #define SCAN_REGIONS 256
 
 /* A private copy is in memory or swapped, and is neither the page of the file nor the page of zeros. */
-static int touched_by_scan(int pagemap, uint64_t start, uint64_t end, uint8_t *bitmap)
+static int64_t touched_by_scan(int pagemap, uint64_t start, uint64_t end, uint8_t *bitmap)
 {
+    int64_t count = 0;
     struct scan_region regions[SCAN_REGIONS];
     memset(regions, 0, sizeof regions); /* a memory checker does not know that the kernel fills it */
     for (uint64_t from = start; from < end;) {
@@ -370,13 +371,15 @@ static int touched_by_scan(int pagemap, uint64_t start, uint64_t end, uint8_t *b
         for (int i = 0; i < found; i++)
             for (uint64_t at = regions[i].start; at < regions[i].end; at += PAGE_BYTES) {
                 uint64_t page = (at - start) / PAGE_BYTES;
-                bitmap[page / 8] |= (uint8_t)(1U << (page % 8));
+                if (bitmap != NULL)
+                    bitmap[page / 8] |= (uint8_t)(1U << (page % 8));
+                count++;
             }
         if (scan.walk_end <= from)
             return -EIO;
         from = scan.walk_end;
     }
-    return 0;
+    return count;
 }
 
 #define ENTRY_PRESENT (UINT64_C(1) << 63)
@@ -384,8 +387,9 @@ static int touched_by_scan(int pagemap, uint64_t start, uint64_t end, uint8_t *b
 #define ENTRY_FILE (UINT64_C(1) << 61)
 #define ENTRY_COUNT 1024
 
-static int touched_by_entries(int pagemap, uint64_t start, uint64_t end, uint8_t *bitmap)
+static int64_t touched_by_entries(int pagemap, uint64_t start, uint64_t end, uint8_t *bitmap)
 {
+    int64_t touched = 0;
     uint64_t entries[ENTRY_COUNT];
     uint64_t count = (end - start) / PAGE_BYTES;
     for (uint64_t page = 0; page < count;) {
@@ -399,14 +403,17 @@ static int touched_by_entries(int pagemap, uint64_t start, uint64_t end, uint8_t
         batch = (uint64_t)got / sizeof entries[0];
         for (uint64_t i = 0; i < batch; i++, page++) {
             bool here = (entries[i] & (ENTRY_PRESENT | ENTRY_SWAPPED)) != 0;
-            if (here && (entries[i] & ENTRY_FILE) == 0)
+            if (!here || (entries[i] & ENTRY_FILE) != 0)
+                continue;
+            if (bitmap != NULL)
                 bitmap[page / 8] |= (uint8_t)(1U << (page % 8));
+            touched++;
         }
     }
-    return 0;
+    return touched;
 }
 
-static int posix_touched(void *ctx, const void *address, size_t length, uint8_t *bitmap)
+static int64_t posix_touched(void *ctx, const void *address, size_t length, uint8_t *bitmap)
 {
     (void)ctx;
     uint64_t start = (uint64_t)(uintptr_t)address;
@@ -420,14 +427,16 @@ static int posix_touched(void *ctx, const void *address, size_t length, uint8_t 
     int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (pagemap < 0)
         return -ENOSYS;
-    memset(bitmap, 0, bitmap_bytes);
-    int done = touched_by_scan(pagemap, start, end, bitmap);
-    if (done != 0) {
+    if (bitmap != NULL)
         memset(bitmap, 0, bitmap_bytes);
+    int64_t done = touched_by_scan(pagemap, start, end, bitmap);
+    if (done < 0) {
+        if (bitmap != NULL)
+            memset(bitmap, 0, bitmap_bytes);
         done = touched_by_entries(pagemap, start, end, bitmap);
     }
     (void)close(pagemap);
-    return done == 0 ? 0 : -ENOSYS;
+    return done < 0 ? -ENOSYS : done;
 }
 
 /* Memory. */

@@ -593,7 +593,7 @@ static ph_status move(struct ph_edits *edits, struct ph_heap *heap, const struct
     if (status == PH_OK) {
         status = ph_edits_reserve(edits, 4 * PH_EXTENT_LINES);
     }
-    uint64_t start;
+    uint64_t start = 0;
     if (status == PH_OK) {
         status = ph_alloc(edits, 16, length, false, &start);
     }

@@ -82,6 +82,15 @@ static void release_coord(struct ph_core *core)
     core->store.wal.coord = NULL;
 }
 
+void ph_core_lose_mappings(const ph_io *io)
+{
+    for (struct mapping *m = mappings; m != NULL; m = m->next)
+        if (m->io == io) {
+            m->used = true; /* never to be found again */
+            m->address = NULL;
+        }
+}
+
 void ph_core_forget_mappings(const ph_io *io)
 {
     for (struct mapping **at = &mappings; *at != NULL;) {

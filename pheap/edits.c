@@ -152,24 +152,12 @@ void ph_edits_deinit(struct ph_edits *edits)
 
 /* ---------------------------------------------------------------------------------------------------------- lines */
 
-/* Private pages in a range of the view; 0 where that cannot be told. */
+/* Bytes of private pages in a range of the view; 0 where that cannot be told. */
 static uint64_t private_in_range(struct ph_edits *edits, uint64_t offset, uint64_t length)
 {
-    uint64_t first = offset & ~(uint64_t)(PH_PAGE_BYTES - 1), pages = 0;
-    size_t bitmap_bytes = TOUCHED_STEP_BYTES / PH_PAGE_BYTES / 8;
-    uint8_t *bitmap = edits->io->alloc(edits->io->ctx, bitmap_bytes, 16);
-    for (uint64_t at = first; bitmap != NULL && at < offset + length; at += TOUCHED_STEP_BYTES) {
-        uint64_t part = offset + length - at < TOUCHED_STEP_BYTES ? offset + length - at : TOUCHED_STEP_BYTES;
-        part = (part + PH_PAGE_BYTES - 1) & ~(uint64_t)(PH_PAGE_BYTES - 1);
-        memset(bitmap, 0, bitmap_bytes);
-        if (edits->io->touched(edits->io->ctx, edits->base + at, part, bitmap) < 0)
-            break;
-        for (size_t i = 0; i < bitmap_bytes; i++)
-            pages += (uint64_t)__builtin_popcount(bitmap[i]);
-    }
-    if (bitmap != NULL)
-        edits->io->free(edits->io->ctx, bitmap);
-    return pages * PH_PAGE_BYTES;
+    uint64_t first = offset & ~(uint64_t)(PH_PAGE_BYTES - 1);
+    int64_t pages = edits->io->touched(edits->io->ctx, edits->base + first, offset + length - first, NULL);
+    return pages < 0 ? 0 : (uint64_t)pages * PH_PAGE_BYTES;
 }
 
 /* Whether `length` bytes at `offset` may become private too; looks closely only when the bound is near. */

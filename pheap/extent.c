@@ -4,8 +4,9 @@
 
 #include <inttypes.h>
 
-/* Candidates looked at in the list where only some extents are long enough. */
-#define TRIES_MAX 8
+/* Candidates looked at in the list where only some extents are long enough: usually, and when the heap cannot grow. */
+#define TRIES_USUAL 8u
+#define TRIES_LAST (1u << 20)
 
 static uint64_t head_slot(unsigned list)
 {
@@ -139,13 +140,14 @@ static unsigned next_list(const struct ph_heap *heap, unsigned list)
 }
 
 /* An extent of at least `pages` pages: *page, or 0 if none was found. */
-static ph_status find_fit(const struct ph_heap *heap, uint64_t pages, uint64_t *page, struct ph_disk_page *d)
+static ph_status find_fit(const struct ph_heap *heap, uint64_t pages, unsigned tries, uint64_t *page,
+                          struct ph_disk_page *d)
 {
     *page = 0;
     unsigned list = ph_free_list(pages);
-    for (int tries = TRIES_MAX; (list = next_list(heap, list)) < PH_FREE_LISTS; list++) {
+    while ((list = next_list(heap, list)) < PH_FREE_LISTS) {
         uint64_t at = ph_load(heap->base, head_slot(list));
-        while (at != 0 && tries-- > 0) {
+        for (unsigned i = 0; at != 0 && i < tries; i++) {
             uint64_t length = extent_at(heap, at, d);
             if (length == 0 || ph_free_list(length) != list) {
                 return ph_fail(PH_CORRUPT, "list %u of free extents leads to page %" PRIu64 ", which does not belong",
@@ -157,9 +159,7 @@ static ph_status find_fit(const struct ph_heap *heap, uint64_t pages, uint64_t *
             }
             at = ph_page_next(*d);
         }
-        if (tries <= 0) {
-            tries = 1; /* any later list holds only longer extents */
-        }
+        list++; /* any later list holds only longer extents */
     }
     return PH_OK;
 }
@@ -192,22 +192,20 @@ ph_status ph_extent_find(struct ph_edits *edits, struct ph_heap *heap, uint64_t 
 {
     struct ph_disk_page d = {0, 0};
     uint64_t from;
-    ph_status status = find_fit(heap, pages + align - 1, &from, &d);
+    ph_status status = find_fit(heap, pages + align - 1, TRIES_USUAL, &from, &d);
+    if (status == PH_OK && from == 0) {
+        status = ph_tail_extend(edits, heap, pages, align);
+        if (status == PH_NO_SPACE || status == PH_RESERVE || status == PH_FULL) {
+            ph_status found = find_fit(heap, pages + align - 1, TRIES_LAST, &from, &d);
+            status = found != PH_OK || from != 0 ? found : status;
+        }
+    }
     if (status != PH_OK) {
         return status;
     }
     cut->pages = pages;
-    if (from != 0) {
-        cut->from = from;
-        cut->from_pages = ph_page_value(d);
-    } else {
-        status = ph_tail_extend(edits, heap, pages, align);
-        if (status != PH_OK) {
-            return status;
-        }
-        cut->from = heap->tail;
-        cut->from_pages = 0;
-    }
+    cut->from = from != 0 ? from : heap->tail;
+    cut->from_pages = from != 0 ? ph_page_value(d) : 0;
     cut->page = (cut->from + align - 1) & ~(align - 1);
     return prepare_cut(edits, heap, cut);
 }

@@ -4,7 +4,7 @@
  *
  * The registry lock is rank 0, before every lock of the coordination file.  It is held across fork(), so that the child
  * finds the registry whole; the child's copies of cores are marked and their descriptors closed, because an OFD lock
- * lives as long as any copy of its descriptor.
+ * lives as long as any copy of its descriptor or any mapping made through it.
  */
 #include "pheap/core.h"
 #include "wal/flush.h"
@@ -62,6 +62,7 @@ static void after_fork_in_child(void)
                 files[i]->open = false;
             }
     }
+    ph_core_lose_mappings(ph_io_posix());
     (void)pthread_mutex_unlock(&registry_lock);
 }
 

@@ -19,7 +19,7 @@ enum pheap_status pheap_sync(pheap *heap)
     struct ph_core *core;
     ph_status status = use_for_upkeep(heap, &core);
     if (status == PH_OK)
-        status = ph_flush_to(&core->store.wal, atomic_load(&core->coord->committed));
+        status = ph_flush_to(&core->store.wal, atomic_load(&core->coord->committed), UINT64_MAX);
     return (enum pheap_status)status;
 }
 
@@ -34,7 +34,7 @@ enum pheap_status pheap_checkpoint(pheap *heap)
 {
     struct ph_core *core;
     ph_status status = use_for_upkeep(heap, &core);
-    return (enum pheap_status)(status == PH_OK ? ph_store_checkpoint(&core->store, true) : status);
+    return (enum pheap_status)(status == PH_OK ? ph_store_checkpoint(&core->store, UINT64_MAX) : status);
 }
 
 enum pheap_status pheap_maintain(pheap *heap)
@@ -42,9 +42,9 @@ enum pheap_status pheap_maintain(pheap *heap)
     struct ph_core *core;
     ph_status status = use_for_upkeep(heap, &core);
     if (status == PH_OK)
-        status = ph_upkeep_flush_old(core);
+        status = ph_upkeep_flush_old(core, UINT64_MAX);
     if (status == PH_OK && ph_upkeep_log_used(core) >= core->store.wal.log_limit_bytes / 2)
-        status = ph_store_checkpoint(&core->store, true);
+        status = ph_store_checkpoint(&core->store, UINT64_MAX);
     return (enum pheap_status)status;
 }
 

@@ -140,7 +140,7 @@ enum pheap_status pheap_read_begin(pheap *heap, unsigned flags, pheap_read **rea
     if (status == PH_OK && (reader == NULL || (flags & ~(unsigned)PHEAP_FRESH) != 0))
         status = ph_fail(PH_INVALID, "pheap_read_begin: reader is NULL, or flags 0x%x has unknown bits", flags);
     if (status == PH_OK && !core->read_only && atomic_load(&core->coord->poisoned) == 0)
-        status = ph_upkeep_flush_old(core);
+        status = ph_upkeep_flush_old(core, 0);
     if (status != PH_OK && status != PH_POISONED)
         return (enum pheap_status)status;
     ph_local_lock(&core->reader_lock);

@@ -139,14 +139,15 @@ static bool ready_to_write(struct ph_core *core, bool *over_budget)
 /* Prepare and take the writer lock. */
 static ph_status enter(struct ph_core *core, int64_t timeout_ms)
 {
+    const uint64_t timeout_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000;
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
         ph_status status = ph_coord_check_poison(core->coord, core->path);
         if (status == PH_OK)
-            status = ph_store_open_epoch(&core->store);
+            status = ph_store_open_epoch(&core->store, timeout_ns);
         if (status == PH_OK)
             status = ph_log_ensure_open(&core->store.wal);
         if (status == PH_OK)
-            status = ph_upkeep_make_room(core);
+            status = ph_upkeep_make_room(core, timeout_ns);
         if (status == PH_OK)
             status = lock_writer(core, timeout_ms);
         if (status != PH_OK)
@@ -374,7 +375,7 @@ enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64
     if (end != 0 && how == PHEAP_LAZY)
         note_lazy(core);
     if (end != 0 && how == PHEAP_DURABLE)
-        status = ph_flush_to(&core->store.wal, end);
+        status = ph_flush_to(&core->store.wal, end, UINT64_MAX);
     if (end != 0 && status == PH_OK)
         status = ph_upkeep_after_commit(core);
     if (status == PH_OK && version != NULL)

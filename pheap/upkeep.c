@@ -43,13 +43,16 @@ uint64_t ph_upkeep_log_used(struct ph_core *core)
     return (mark.segment - start) * core->store.wal.segment_bytes + mark.offset;
 }
 
-ph_status ph_upkeep_flush_old(struct ph_core *core)
+ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns)
 {
     uint64_t since = atomic_load_explicit(&core->coord->lazy_since_ns, memory_order_relaxed);
     if (since == 0)
         return PH_OK;
     uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE);
-    return now - since < LAZY_AGE_NS ? PH_OK : ph_flush_all(&core->store.wal);
+    if (now - since < LAZY_AGE_NS)
+        return PH_OK;
+    ph_status status = ph_flush_to(&core->store.wal, ph_coord_stream_end(core->coord), timeout_ns);
+    return status == PH_TIMEOUT ? PH_OK : status; /* somebody is at it */
 }
 
 ph_status ph_upkeep_log_full(struct ph_core *core, uint64_t wanted)
@@ -78,34 +81,34 @@ static void pause_briefly(struct ph_core *core)
 }
 
 /* More free log: another segment while less than half of the limit is in use, else a checkpoint. */
-static ph_status gain_log(struct ph_core *core, bool wait)
+static ph_status gain_log(struct ph_core *core, uint64_t timeout_ns)
 {
     struct ph_wal *wal = &core->store.wal;
     ph_status status = PH_LOG_FULL;
     if (ph_upkeep_log_used(core) < wal->log_limit_bytes / 2)
-        status = ph_store_extend_log(&core->store);
-    return status == PH_LOG_FULL ? ph_store_checkpoint(&core->store, wait) : status;
+        status = ph_store_extend_log(&core->store, timeout_ns);
+    return status == PH_LOG_FULL ? ph_store_checkpoint(&core->store, timeout_ns) : status;
 }
 
-ph_status ph_upkeep_make_room(struct ph_core *core)
+ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
 {
-    ph_status status = ph_upkeep_flush_old(core);
+    ph_status status = ph_upkeep_flush_old(core, timeout_ns);
     if (status == PH_OK && buffer_half_full(core))
-        status = ph_flush_all(&core->store.wal);
+        status = ph_flush_to(&core->store.wal, ph_coord_stream_end(core->coord), timeout_ns);
     if (status != PH_OK)
         return status;
     uint64_t waited = 0;
     while (status == PH_OK && free_reserve(core) < 2 * largest_reserve(core)) {
-        status = gain_log(core, true);
+        status = gain_log(core, timeout_ns);
         if (status != PH_OK || free_reserve(core) >= 2 * largest_reserve(core))
             break;
-        status = ph_store_extend_log(&core->store); /* a pin may hold the log: use what the limit still allows */
+        status = ph_store_extend_log(&core->store, timeout_ns); /* a pin may hold the log: use what the limit still allows */
         if (status != PH_LOG_FULL)
             continue;
         if (ph_upkeep_room_for_one(core))
             return PH_OK;
         /* A reader has to end, or another writer has taken what was gained: wait a little, but not for ourselves. */
-        if (waited >= PIN_WAIT_NS || ph_reader_is_open_here(core))
+        if (waited >= PIN_WAIT_NS || waited >= timeout_ns || ph_reader_is_open_here(core))
             return ph_upkeep_log_full(core, 2 * largest_reserve(core));
         pause_briefly(core);
         waited += PIN_POLL_NS;
@@ -125,7 +128,7 @@ ph_status ph_upkeep_after_commit(struct ph_core *core)
     if (buffer_half_full(core))
         status = ph_flush_all(&core->store.wal);
     if (status == PH_OK && free_reserve(core) < core->store.wal.segment_bytes)
-        status = gain_log(core, false);
+        status = gain_log(core, 0);
     /* What went wrong here did not undo the commit; whoever needs the room will meet it. */
     return status == PH_POISONED ? status : PH_OK;
 }
@@ -138,13 +141,13 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
 {
     ph_status status = ph_flush_all(&core->store.wal);
     while (status == PH_OK && !ph_upkeep_log_has_room(core, reserve_so_far, reserve))
-        status = ph_store_extend_log(&core->store);
+        status = ph_store_extend_log(&core->store, UINT64_MAX);
     if (status != PH_LOG_FULL)
         return status;
     bool held = true;
     for (uint64_t waited = 0;; waited += PIN_POLL_NS) {
         bool held_before = held;
-        status = ph_store_checkpoint(&core->store, true);
+        status = ph_store_checkpoint(&core->store, UINT64_MAX);
         if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
             return status;
         uint64_t pin;

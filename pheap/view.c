@@ -5,7 +5,6 @@
 #include <string.h>
 
 #define RETRIES_MAX 100 /* of a reset that writers, fold and log recycling overtake */
-#define TOUCHED_STEP_BYTES (UINT64_C(128) << 20) /* heap bytes for each question about private pages */
 
 ph_status ph_view_map(struct ph_view *view, struct ph_store *store, uint64_t reserve_bytes, uint64_t least_bytes,
                       uint64_t budget_bytes)
@@ -130,23 +129,11 @@ ph_status ph_view_move(struct ph_view *view, uint64_t lsn)
 
 int64_t ph_view_count_private(const struct ph_view *view, uint64_t heap_bytes)
 {
-    if (view->base == NULL)
+    if (view->base == NULL || view->touched_bytes == 0)
         return 0;
     const ph_io *io = view->store->io;
-    uint64_t pages = 0;
-    size_t bitmap_bytes = TOUCHED_STEP_BYTES / PH_PAGE_BYTES / 8;
-    uint8_t *bitmap = io->alloc(io->ctx, bitmap_bytes, 16);
-    int result = bitmap == NULL ? -1 : 0;
-    for (uint64_t at = 0; at < heap_bytes && result >= 0; at += TOUCHED_STEP_BYTES) {
-        uint64_t part = heap_bytes - at < TOUCHED_STEP_BYTES ? heap_bytes - at : TOUCHED_STEP_BYTES;
-        memset(bitmap, 0, bitmap_bytes);
-        result = io->touched(io->ctx, view->base + at, part, bitmap);
-        for (size_t i = 0; i < bitmap_bytes && result >= 0; i++)
-            pages += (uint64_t)__builtin_popcount(bitmap[i]);
-    }
-    if (bitmap != NULL)
-        io->free(io->ctx, bitmap);
-    return result < 0 ? -1 : (int64_t)(pages * PH_PAGE_BYTES);
+    int64_t pages = io->touched(io->ctx, view->base, heap_bytes, NULL);
+    return pages < 0 ? -1 : pages * (int64_t)PH_PAGE_BYTES;
 }
 
 uint64_t ph_view_private_bytes(struct ph_view *view)

@@ -19,11 +19,14 @@
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
 #define PARTS_MAX 65536u
 
-static ph_status lock_fold(struct ph_store *store)
+static ph_status lock_fold(struct ph_store *store, uint64_t timeout_ns)
 {
-    enum ph_mutex_result result = ph_mutex_lock(&store->wal.coord->fold_lock);
+    enum ph_mutex_result result = ph_mutex_timedlock(&store->wal.coord->fold_lock, timeout_ns);
     if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED)
         return PH_OK;
+    if (result == PH_MUTEX_TIMEOUT)
+        return ph_fail(PH_TIMEOUT, "%s: another process is at a checkpoint, or was stopped in the midst of one",
+                       store->heap.path);
     return ph_fail(PH_CORRUPT, "%s: the fold lock in the coordination file is damaged", store->heap.path);
 }
 
@@ -161,7 +164,7 @@ ph_status ph_store_fold(struct ph_store *store)
         return PH_OK;
     ph_status status = ph_flush_all(&store->wal);
     if (status == PH_OK)
-        status = lock_fold(store);
+        status = lock_fold(store, UINT64_MAX);
     if (status != PH_OK)
         return status;
     status = fold_locked(store);
@@ -270,21 +273,14 @@ static ph_status checkpoint_locked(struct ph_store *store)
     return ph_flush_update_limit(&store->wal);
 }
 
-ph_status ph_store_checkpoint(struct ph_store *store, bool wait)
+ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns)
 {
     struct ph_coord *coord = store->wal.coord;
     if (atomic_load(&coord->epoch_open) == 0)
         return PH_OK;
-    ph_status status = ph_flush_all(&store->wal);
-    if (status == PH_OK && !wait) {
-        enum ph_mutex_result result = ph_mutex_trylock(&coord->fold_lock);
-        if (result == PH_MUTEX_TIMEOUT)
-            return PH_OK;
-        if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
-            return damaged(store);
-    } else if (status == PH_OK) {
-        status = lock_fold(store);
-    }
+    ph_status status = ph_flush_to(&store->wal, ph_coord_stream_end(coord), timeout_ns);
+    if (status == PH_OK)
+        status = lock_fold(store, timeout_ns);
     if (status != PH_OK)
         return status;
     status = ph_coord_check_poison(coord, store->heap.path);
@@ -294,9 +290,9 @@ ph_status ph_store_checkpoint(struct ph_store *store, bool wait)
     return status;
 }
 
-ph_status ph_store_extend_log(struct ph_store *store)
+ph_status ph_store_extend_log(struct ph_store *store, uint64_t timeout_ns)
 {
-    ph_status status = lock_fold(store);
+    ph_status status = lock_fold(store, timeout_ns);
     if (status != PH_OK)
         return status;
     status = ph_log_add_slot(&store->wal);
@@ -365,12 +361,12 @@ static ph_status open_epoch_locked(struct ph_store *store)
     return PH_OK;
 }
 
-ph_status ph_store_open_epoch(struct ph_store *store)
+ph_status ph_store_open_epoch(struct ph_store *store, uint64_t timeout_ns)
 {
     struct ph_coord *coord = store->wal.coord;
     if (atomic_load_explicit(&coord->epoch_open, memory_order_acquire) != 0)
         return PH_OK;
-    ph_status status = lock_fold(store);
+    ph_status status = lock_fold(store, timeout_ns);
     if (status != PH_OK)
         return status;
     status = ph_coord_check_poison(coord, store->heap.path);
@@ -385,7 +381,7 @@ ph_status ph_store_close_epoch(struct ph_store *store)
     struct ph_coord *coord = store->wal.coord;
     if (atomic_load(&coord->epoch_open) == 0)
         return PH_OK;
-    ph_status status = ph_store_checkpoint(store, true);
+    ph_status status = ph_store_checkpoint(store, UINT64_MAX);
     if (status != PH_OK)
         return status;
     struct ph_fold_mark mark;

@@ -40,8 +40,14 @@ static ph_status find_end(struct ph_store *store, const struct origin *origin, s
                           struct ph_scan_evidence *evidence)
 {
     struct ph_replay replay;
-    ph_status status = ph_replay_init_recovery(&replay, &store->wal, origin->epoch, &origin->from, origin->segment,
-                                               origin->offset);
+    uint32_t slots;
+    ph_status status = ph_log_count_slots(&store->wal, &slots);
+    if (status == PH_OK && slots < PH_SEGMENTS_MIN) /* they were there before the header was */
+        status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
+                         store->wal.path, slots, PH_SEGMENTS_MIN);
+    if (status == PH_OK)
+        status = ph_replay_init_recovery(&replay, &store->wal, origin->epoch, &origin->from, origin->segment,
+                                         origin->offset);
     if (status != PH_OK)
         return status;
     status = ph_replay_run(&replay, check_only, NULL);
@@ -53,6 +59,8 @@ static ph_status find_end(struct ph_store *store, const struct origin *origin, s
         status = ph_scan_evidence(&store->wal, origin->epoch, evidence);
     if (status == PH_OK)
         status = ph_judge_end(store->wal.path, &store->superblock, lsn, evidence, fault);
+    if (status == PH_OK && end->lsn >= PH_NUMBER_LIMIT)
+        status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path, (unsigned long long)end->lsn);
     return status;
 }
 
@@ -75,9 +83,12 @@ static ph_status run(struct ph_store *store, const struct origin *origin, const 
     return status;
 }
 
-/* Append the records [tail, end) of the shared buffer to the log.  Nobody else uses the coordination file. */
+/*
+ * Append the records [tail, end) of the shared buffer to the log.  Nobody else uses the coordination file.  *segment: the
+ * last one that they took.
+ */
 static ph_status append_buffer(struct ph_store *store, const struct origin *origin,
-                               const struct ph_scan_position *tail, const struct ph_boundary *end)
+                               const struct ph_scan_position *tail, const struct ph_boundary *end, uint64_t *segment)
 {
     struct ph_wal *wal = &store->wal;
     struct ph_coord *coord = wal->coord;
@@ -101,12 +112,18 @@ static ph_status append_buffer(struct ph_store *store, const struct origin *orig
     coord->appended = 0;
     coord->durable = tail->place.lsn;
     coord->committed = end->lsn;
-    return ph_flush_all(wal);
+    status = ph_flush_all(wal);
+    struct ph_flush_mark mark;
+    if (status == PH_OK && ph_coord_read_flush(coord, &mark))
+        *segment = mark.segment;
+    return status;
 }
 
+/* *segment: the greatest sequence number of a segment, found or taken for records from the buffer. */
 static ph_status secure(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
-                        const struct ph_scan_evidence *evidence)
+                        const struct ph_scan_evidence *evidence, uint64_t *segment)
 {
+    uint64_t appended = 0;
     struct ph_record_place place = {store->wal.heap_id, origin->epoch, origin->from.lsn, origin->from.chain};
     struct ph_scan_position tail;
     uint64_t durable = evidence->durable > origin->from.lsn ? evidence->durable : origin->from.lsn;
@@ -114,7 +131,8 @@ static ph_status secure(struct ph_store *store, const struct origin *origin, con
     if (status == PH_OK)
         status = ph_scan_secure(&store->wal, origin->segment, origin->offset, &place, durable, end->lsn, &tail);
     if (status == PH_OK && tail.place.lsn < end->lsn)
-        status = append_buffer(store, origin, &tail, end);
+        status = append_buffer(store, origin, &tail, end, &appended);
+    *segment = appended > evidence->newest_segment ? appended : evidence->newest_segment;
     return status;
 }
 
@@ -164,27 +182,18 @@ static ph_status write_clean(struct ph_store *store, const struct origin *origin
     return status;
 }
 
-/* The greatest sequence number in use: found, or taken for records from the buffer. */
-static uint64_t newest_segment(struct ph_store *store, const struct ph_scan_evidence *evidence)
-{
-    struct ph_flush_mark mark;
-    uint64_t newest = evidence->newest_segment;
-    if (store->wal.coord != NULL && ph_coord_read_flush(store->wal.coord, &mark) && mark.segment > newest)
-        newest = mark.segment;
-    return newest;
-}
-
 static ph_status replay_log(struct ph_store *store, const struct origin *origin)
 {
     struct ph_boundary end;
     struct ph_scan_evidence evidence;
+    uint64_t newest_segment = 0;
     ph_status status = find_end(store, origin, &end, &evidence);
     if (status == PH_OK)
-        status = secure(store, origin, &end, &evidence);
+        status = secure(store, origin, &end, &evidence, &newest_segment);
     if (status == PH_OK)
         status = fold_all(store, origin, &end);
     if (status == PH_OK)
-        status = write_clean(store, origin, &end, newest_segment(store, &evidence));
+        status = write_clean(store, origin, &end, newest_segment);
     store->recovered = status == PH_OK;
     return status;
 }

@@ -81,11 +81,17 @@ static ph_status next_from_log(struct ph_replay *replay, const uint8_t **record)
         replay->place = replay->scan.position.place;
         return PH_OK;
     }
+    *record = NULL; /* the scan may have passed over some */
     if (status != PH_END)
         return status;
     if (replay->live) /* the log goes on, so it was recycled under us */
         return ph_fail(PH_BUSY, "%s: the log was recycled while it was read", replay->wal->path);
     replay->fault = replay->scan.fault;
+    uint64_t reached = replay->scan.position.place.lsn;
+    if (reached < replay->place.lsn) /* where replay begins was durable once */
+        return ph_fail(PH_CORRUPT, "%s: the log is damaged at LSN %llu (%s): replay begins at LSN %llu",
+                       replay->wal->path, (unsigned long long)reached, ph_record_fault_text(replay->fault),
+                       (unsigned long long)replay->place.lsn);
     if (!replay->use_ring)
         return PH_END;
     replay->in_ring = true;

@@ -40,17 +40,19 @@ PH_MUST_CHECK ph_status ph_store_recover(struct ph_store *store, struct ph_coord
 /* -------------------------------------------------------------------------------------------- fold and checkpoint */
 
 /* Make sure an epoch is open, so that commits may be logged.  Any process, any time. */
-PH_MUST_CHECK ph_status ph_store_open_epoch(struct ph_store *store);
+PH_MUST_CHECK ph_status ph_store_open_epoch(struct ph_store *store, uint64_t timeout_ns);
 
 /* Fold everything durable, as far as pins allow. */
 PH_MUST_CHECK ph_status ph_store_fold(struct ph_store *store);
 
-/* Flush, fold, sync the heap file, move the checkpoint there, free log segments.  wait false: if another thread or
- * process is at it, leave it to them. */
-PH_MUST_CHECK ph_status ph_store_checkpoint(struct ph_store *store, bool wait);
+/*
+ * Flush, fold, sync the heap file, move the checkpoint there, free log segments.  If another thread or process is at it,
+ * wait for at most timeout_ns (UINT64_MAX: without limit), then TIMEOUT.
+ */
+PH_MUST_CHECK ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns);
 
-/* Give the log one more segment if it may have one.  LOG_FULL if not. */
-PH_MUST_CHECK ph_status ph_store_extend_log(struct ph_store *store);
+/* Give the log one more segment if it may have one.  LOG_FULL if not, TIMEOUT as above. */
+PH_MUST_CHECK ph_status ph_store_extend_log(struct ph_store *store, uint64_t timeout_ns);
 
 /* The last user closes: checkpoint and write the CLEAN superblock. */
 PH_MUST_CHECK ph_status ph_store_close_epoch(struct ph_store *store);

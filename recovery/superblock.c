@@ -15,13 +15,14 @@ static bool power_of_two_within(uint64_t value, uint64_t least, uint64_t most)
 static bool values_possible(const struct ph_superblock *s, uint32_t copy)
 {
     return s->page_bytes == PH_PAGE_BYTES && (s->state == PH_STATE_CLEAN || s->state == PH_STATE_OPEN) &&
-           s->copy == copy && s->generation % 2 == copy && s->generation > 0 && s->checkpoint_lsn >= PH_FIRST_LSN &&
-           s->checkpoint_lsn % 8 == 0 && s->checkpoint_lsn < UINT64_MAX / 2 && s->durable_lsn < UINT64_MAX / 2 &&
+           s->copy == copy && s->generation % 2 == copy && s->generation > 0 && s->generation < PH_NUMBER_LIMIT &&
+           s->checkpoint_lsn >= PH_FIRST_LSN && s->checkpoint_lsn % 8 == 0 && s->checkpoint_lsn < PH_NUMBER_LIMIT &&
+           s->durable_lsn < PH_NUMBER_LIMIT &&
            power_of_two_within(s->segment_bytes, PH_SEGMENT_MIN_BYTES, PH_SEGMENT_MAX_BYTES) &&
            power_of_two_within(s->buffer_bytes, PH_BUFFER_MIN_BYTES, PH_BUFFER_MAX_BYTES) &&
            s->log_limit_bytes / s->segment_bytes >= PH_SEGMENTS_MIN &&
            s->log_limit_bytes / s->segment_bytes <= PH_SEGMENTS_MAX && s->checkpoint_offset <= s->segment_bytes &&
-           s->checkpoint_segment < UINT64_MAX / 2 && s->epoch < UINT64_MAX / 2 &&
+           s->checkpoint_segment < PH_NUMBER_LIMIT && s->epoch < PH_NUMBER_LIMIT &&
            s->heap_bytes % PH_PAGE_BYTES == 0 && s->heap_bytes > 2 * PH_PAGE_BYTES &&
            s->heap_bytes <= PH_HEAP_MAX_BYTES;
 }
@@ -100,6 +101,8 @@ void ph_superblock_seal(struct ph_superblock *superblock)
 ph_status ph_superblock_write(struct ph_file *file, struct ph_superblock *superblock)
 {
     ph_superblock_seal(superblock);
+    if (ph_superblock_check(superblock, superblock->copy) != PH_COPY_GOOD) /* nobody could open the heap again */
+        return ph_fail(PH_CORRUPT, "%s: what the files hold leads to a superblock that is impossible", file->path);
     return ph_file_write(file, superblock, sizeof *superblock, PH_SUPERBLOCK_OFFSET(superblock->copy),
                          PH_WRITE_DSYNC);
 }

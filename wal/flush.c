@@ -184,17 +184,19 @@ static void wake_waiters(struct ph_wal *wal)
         wal->io->wake(wal->io->ctx, futex_word(wal), INT32_MAX);
 }
 
-static void wait_for_flusher(struct ph_wal *wal, uint32_t word, uint64_t lsn)
+static void wait_for_flusher(struct ph_wal *wal, uint32_t word, uint64_t lsn, uint64_t timeout_ns)
 {
     atomic_fetch_add(&wal->coord->flush_waiters, 1);
     if (atomic_load(&wal->coord->durable) < lsn)
-        wal->io->wait(wal->io->ctx, futex_word(wal), word, WAIT_SLICE_NS);
+        wal->io->wait(wal->io->ctx, futex_word(wal), word,
+                      timeout_ns < WAIT_SLICE_NS ? timeout_ns : WAIT_SLICE_NS);
     atomic_fetch_sub(&wal->coord->flush_waiters, 1);
 }
 
-ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn)
+ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t timeout_ns)
 {
     struct ph_coord *coord = wal->coord;
+    const uint64_t start = timeout_ns == UINT64_MAX ? 0 : wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC);
     while (atomic_load_explicit(&coord->durable, memory_order_acquire) < lsn) {
         ph_status status = ph_coord_check_poison(coord, wal->path);
         if (status != PH_OK)
@@ -202,7 +204,11 @@ ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn)
         uint32_t word = atomic_load(&coord->flush_word);
         enum ph_mutex_result result = ph_mutex_trylock(&coord->flush_lock);
         if (result == PH_MUTEX_TIMEOUT) {
-            wait_for_flusher(wal, word, lsn);
+            if (timeout_ns != UINT64_MAX &&
+                wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC) - start >= timeout_ns)
+                return ph_fail(PH_TIMEOUT, "%s: another process is flushing the log, or was stopped in the midst of it",
+                               wal->path);
+            wait_for_flusher(wal, word, lsn, timeout_ns);
             continue;
         }
         if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
@@ -221,7 +227,7 @@ ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn)
 
 ph_status ph_flush_all(struct ph_wal *wal)
 {
-    return ph_flush_to(wal, ph_coord_stream_end(wal->coord));
+    return ph_flush_to(wal, ph_coord_stream_end(wal->coord), UINT64_MAX);
 }
 
 ph_status ph_flush_update_limit(struct ph_wal *wal)

@@ -16,8 +16,9 @@
 
 #include "wal/wal.h"
 
-/* Return when everything before `lsn` is durable.  POISONED, IO. */
-PH_MUST_CHECK ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn);
+/* Return when everything before `lsn` is durable; TIMEOUT if that takes another, who is at it, longer than timeout_ns
+ * (UINT64_MAX: no limit).  POISONED. */
+PH_MUST_CHECK ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t timeout_ns);
 
 /* Everything published when called. */
 PH_MUST_CHECK ph_status ph_flush_all(struct ph_wal *wal);

@@ -107,7 +107,7 @@ static ph_status check_header(const struct ph_wal *wal, const struct ph_log_head
                        PH_FORMAT_VERSION);
     if (memcmp(header->identity, wal->identity, sizeof wal->identity) != 0)
         *condition = PH_LOG_ALIEN;
-    else if (header->segment_bytes == wal->segment_bytes &&
+    else if (header->segment_bytes == wal->segment_bytes && header->start_segment < PH_NUMBER_LIMIT &&
              (header->block_bytes == PH_SECTOR_BYTES || header->block_bytes == PH_PAGE_BYTES))
         *condition = PH_LOG_OWN;
     return PH_OK;
@@ -209,7 +209,8 @@ ph_status ph_log_begin_epoch(struct ph_wal *wal, struct ph_log_header *header)
     header->segment_bytes = wal->segment_bytes;
     header->block_bytes = condition == PH_LOG_OWN ? old.block_bytes : PH_SECTOR_BYTES;
     uint32_t slots = 0;
-    status = ph_log_count_slots(wal, &slots);
+    if (condition == PH_LOG_OWN) /* without a header what is there may never have been synced */
+        status = ph_log_count_slots(wal, &slots);
     for (uint32_t slot = slots; slot < PH_SEGMENTS_MIN && status == PH_OK; slot++)
         status = fill_slot(wal, slot);
     if (status == PH_OK && condition != PH_LOG_OWN) { /* a header vouches for the name */

@@ -11,13 +11,14 @@
 static bool segment_header_good(const struct ph_wal *wal, const struct ph_segment_header *header)
 {
     return header->magic == PH_SEGMENT_MAGIC && header->heap_id == wal->heap_id && header->sequence != 0 &&
+           header->sequence < PH_NUMBER_LIMIT &&
            header->checksum == ph_checksum(header, offsetof(struct ph_segment_header, checksum));
 }
 
 static bool batch_header_good(const struct ph_wal *wal, const struct ph_batch_header *header)
 {
     return header->magic == PH_BATCH_MAGIC && header->heap_id == wal->heap_id && header->length % 8 == 0 &&
-           header->length >= sizeof(struct ph_record_header) &&
+           header->length >= sizeof(struct ph_record_header) && header->sequence < PH_NUMBER_LIMIT &&
            header->checksum == ph_checksum(header, offsetof(struct ph_batch_header, checksum));
 }
 
