@@ -2,9 +2,10 @@
 /*
  * The allocator: blocks out of slabs and page extents, freeing, resizing, finding.
  *
- * Freeing and abort.  A slot that was live before the present savepoint level is saved as lines when it is freed, and
- * may be used again at once.  A large block that was live before is only marked DOOMED, and is given back when the
- * transaction commits, so that its content need not be saved; likewise what is cut off it when it shrinks.
+ * Freeing and abort.  A slot that an abort or rollback makes live again is saved as lines when it is used again in the
+ * same transaction, which is avoided while the slab at hand has others.  A large block that was live before is only
+ * marked DOOMED, and is given back when the transaction commits, so that its content need not be saved; likewise what
+ * is cut off it when it shrinks.
  *
  * Zeros.  Pages at or after the header's zero_page were never allocated and are zero in the file; a view may hold
  * private leftovers of an aborted transaction there, which are dropped before a zeroed block is handed out.
@@ -582,14 +583,7 @@ static ph_status move(struct ph_edits *edits, struct ph_heap *heap, const struct
                       uint64_t length)
 {
     /* What the end of the move needs is got first, so that it hardly can fail. */
-    bool fresh = ph_edits_is_fresh(edits, place->start, NULL) == 1;
-    ph_status status = PH_OK;
-    if (place->kind == PLACE_SLOT && !fresh) {
-        status = ph_edits_range(edits, place->start, place->length);
-    }
-    if (status == PH_OK) {
-        status = ph_edits_reserve_deferred(edits);
-    }
+    ph_status status = ph_edits_reserve_deferred(edits);
     if (status == PH_OK) {
         status = ph_edits_reserve(edits, 4 * PH_EXTENT_LINES);
     }
@@ -600,7 +594,8 @@ static ph_status move(struct ph_edits *edits, struct ph_heap *heap, const struct
     if (status != PH_OK) {
         return status;
     }
-    memcpy(edits->base + start, edits->base + place->start, place->length < length ? place->length : length);
+    /* In a damaged heap the two may overlap. */
+    memmove(edits->base + start, edits->base + place->start, place->length < length ? place->length : length);
     status = ph_heap_of(edits, heap);
     if (status == PH_OK) {
         status = place->kind == PLACE_SLOT ? ph_slab_free(edits, heap, &place->slot) : large_free(edits, heap, place);

@@ -248,6 +248,22 @@ void ph_edits_word(struct ph_edits *edits, uint64_t offset, uint64_t value)
     memcpy(edits->base + offset, &value, sizeof value);
 }
 
+uint64_t ph_edits_common(const struct ph_edits *edits, uint64_t offset)
+{
+    uint64_t common = UINT64_MAX;
+    unsigned word = offset % PH_LINE_BYTES / 8;
+    uint32_t slot = line_slot(edits, offset & ~(uint64_t)(PH_LINE_BYTES - 1));
+    uint32_t entry = index_entry(edits, edits->index[slot]);
+    for (; entry != 0; entry = edits->lines[entry - 1].shadowed) {
+        const struct ph_edit_line *line = &edits->lines[entry - 1];
+        uint64_t old;
+        memcpy(&old, line->old + word * 8, sizeof old);
+        if ((line->mask >> word & 1) != 0)
+            common &= old;
+    }
+    return common;
+}
+
 /* Put the saved words of entries [first, line_count) back, newest first, and forget the entries. */
 static void undo_lines(struct ph_edits *edits, uint32_t first)
 {

@@ -85,6 +85,12 @@ static inline uint64_t ph_edits_get(const struct ph_edits *edits, uint64_t offse
     return value;
 }
 
+/*
+ * The bits that are set in every value of the word at `offset` that undo or a rollback may put back: all of them if the
+ * word was not saved in this transaction.
+ */
+uint64_t ph_edits_common(const struct ph_edits *edits, uint64_t offset);
+
 /* A block becomes fresh (E2).  NO_MEMORY, TOO_BIG. */
 PH_MUST_CHECK ph_status ph_edits_add_fresh(struct ph_edits *edits, uint64_t offset, uint64_t length);
 

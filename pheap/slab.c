@@ -195,20 +195,26 @@ ph_status ph_slab_alloc(struct ph_edits *edits, struct ph_heap *heap, unsigned c
     while (i < words && (word = ph_slab_word(edits->base, page, i)) == 0) {
         i++;
     }
-    unsigned index = i * 64 + (word == 0 ? 0 : (unsigned)__builtin_ctzll(word));
+    /* Of the free slots prefer one that no abort makes live again: its bytes need not be saved. */
+    uint64_t clean = word & ph_edits_common(edits, PH_SLAB_FIELD(page, bitmap) + 8u * i);
+    uint64_t pick = clean != 0 ? clean : word;
+    unsigned index = i * 64 + (pick == 0 ? 0 : (unsigned)__builtin_ctzll(pick));
     if (i == words || index >= c->count) {
         return damaged(page, "it is in the list of slabs with free slots, but has none");
     }
-    word &= word - 1;
+    word &= ~(pick & (0 - pick));
     bool full = word == 0;
     for (unsigned later = i + 1; full && later < words; later++) {
         full = ph_slab_word(edits->base, page, later) == 0;
     }
     ph_status status = full ? check_links(heap, page, class) : PH_OK;
+    uint64_t start = (page << PH_PAGE_SHIFT) + c->first + (uint64_t)index * c->size;
+    if (status == PH_OK && clean == 0) {
+        status = ph_edits_range(edits, start, c->size);
+    }
     if (status == PH_OK) {
         status = ph_edits_reserve(edits, PH_SLOT_LINES);
     }
-    uint64_t start = (page << PH_PAGE_SHIFT) + c->first + (uint64_t)index * c->size;
     if (status == PH_OK) {
         status = ph_edits_add_fresh(edits, start, c->size);
     }
@@ -277,17 +283,13 @@ ph_status ph_slab_free(struct ph_edits *edits, const struct ph_heap *heap, const
     if (status == PH_OK && empty) {
         status = retire_spare(edits, heap, slot->page);
     }
-    int fresh = status == PH_OK ? ph_edits_is_fresh(edits, slot->start, NULL) : 0;
-    if (status == PH_OK && fresh != 1) {
-        status = ph_edits_range(edits, slot->start, c->size);
-    }
     if (status == PH_OK) {
         status = ph_edits_reserve(edits, PH_SLOT_LINES);
     }
     if (status != PH_OK) {
         return status;
     }
-    if (fresh == 1) {
+    if (ph_edits_is_fresh(edits, slot->start, NULL) == 1) {
         ph_edits_change_fresh(edits, slot->start, 0);
     }
     ph_edits_word(edits, PH_SLAB_FIELD(slot->page, bitmap) + 8u * i, word);

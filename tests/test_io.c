@@ -1,0 +1,702 @@
+/* SPDX-License-Identifier: MIT */
+/* The seam over Linux, files over the seam, and locks in shared memory. */
+#include "io/file.h"
+#include "io/io.h"
+#include "io/mutex.h"
+#include "tests/support/simfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PAGE 4096u
+
+static char directory[64];
+
+static int make_directory(void **state)
+{
+    (void)state;
+    strcpy(directory, "/tmp/pheap-io-XXXXXX");
+    return mkdtemp(directory) == NULL;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    char command[128];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", directory);
+    return system(command);
+}
+
+static const char *in_directory(const char *name)
+{
+    static char paths[4][128];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    (void)snprintf(path, sizeof paths[0], "%s/%s", directory, name);
+    return path;
+}
+
+static int open_file(const char *name, unsigned flags)
+{
+    const ph_io *io = ph_io_posix();
+    int file = io->open(io->ctx, in_directory(name), flags, 0600);
+    assert_true(file > 2);
+    return file;
+}
+
+static int open_pages(const char *name, unsigned count)
+{
+    const ph_io *io = ph_io_posix();
+    int file = open_file(name, PH_OPEN_WRITE | PH_OPEN_CREATE);
+    assert_int_equal(io->truncate(io->ctx, file, 0), 0);
+    assert_int_equal(io->truncate(io->ctx, file, (uint64_t)count * PAGE), 0);
+    return file;
+}
+
+/* Each open() is an owner of its own, and close() of one handle does not drop the lock of another: catches POSIX
+ * record locks, which belong to the process. */
+static void lock__conflicts_between_opens_of_one_process(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int one = open_file("lock", PH_OPEN_WRITE | PH_OPEN_CREATE);
+    int other = open_file("lock", PH_OPEN_WRITE);
+    int third = open_file("lock", PH_OPEN_READ);
+    assert_int_equal(io->lock(io->ctx, one, PH_LOCK_EXCLUSIVE, 0, 10, false), 0);
+    assert_int_equal(io->lock(io->ctx, other, PH_LOCK_SHARED, 9, 1, false), -EAGAIN);
+    assert_int_equal(io->lock(io->ctx, other, PH_LOCK_SHARED, 10, 1, false), 0);
+    assert_int_equal(io->close(io->ctx, third), 0);
+    assert_int_equal(io->lock(io->ctx, other, PH_LOCK_SHARED, 9, 1, false), -EAGAIN);
+    assert_int_equal(io->lock(io->ctx, one, PH_LOCK_SHARED, 0, 10, false), 0);
+    assert_int_equal(io->lock(io->ctx, other, PH_LOCK_SHARED, 0, 10, false), 0);
+    assert_int_equal(io->lock(io->ctx, one, PH_LOCK_EXCLUSIVE, 0, 10, false), -EAGAIN);
+    assert_int_equal(io->close(io->ctx, other), 0);
+    assert_int_equal(io->lock(io->ctx, one, PH_LOCK_EXCLUSIVE, 0, 10, true), 0);
+    assert_int_equal(io->close(io->ctx, one), 0);
+}
+
+/* The kernel drops the lock with the process: catches a lock kept by an inherited descriptor. */
+static void lock__is_dropped_when_the_process_dies(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        int file = io->open(io->ctx, in_directory("lock"), PH_OPEN_WRITE | PH_OPEN_CREATE, 0600);
+        char done = io->lock(io->ctx, file, PH_LOCK_EXCLUSIVE, 0, 0, false) == 0 ? 'y' : 'n';
+        (void)!write(ready[1], &done, 1);
+        (void)pause();
+        _exit(0);
+    }
+    char done = 0;
+    assert_int_equal(read(ready[0], &done, 1), 1);
+    assert_int_equal(done, 'y');
+    int file = open_file("lock", PH_OPEN_WRITE);
+    assert_int_equal(io->lock(io->ctx, file, PH_LOCK_SHARED, 5, 1, false), -EAGAIN);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(io->lock(io->ctx, file, PH_LOCK_SHARED, 5, 1, true), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(io->close(io->ctx, file), 0);
+    assert_int_equal(close(ready[0]) | close(ready[1]), 0);
+}
+
+/* A program without standard streams must not print into its heap. */
+static void open__never_gives_a_standard_descriptor(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        const ph_io *io = ph_io_posix();
+        const char *path = in_directory("low");
+        (void)close(0);
+        (void)close(1);
+        (void)close(2);
+        int one = io->open(io->ctx, path, PH_OPEN_WRITE | PH_OPEN_CREATE, 0600);
+        int other = io->open(io->ctx, path, PH_OPEN_WRITE, 0600);
+        bool good = one > 2 && other > 2 && fcntl(0, F_GETFD) < 0 && fcntl(1, F_GETFD) < 0 && fcntl(2, F_GETFD) < 0 &&
+                    fcntl(one, F_GETFD) == FD_CLOEXEC && fcntl(other, F_GETFD) == FD_CLOEXEC;
+        _exit(good ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* A FIFO in the heap's place must not hang the open, nor a directory or a missing file look like something else. */
+static void open__of_something_else_fails_at_once(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    struct ph_file_stat found;
+    assert_int_equal(mkfifo(in_directory("fifo"), 0600), 0);
+    int file = io->open(io->ctx, in_directory("fifo"), PH_OPEN_WRITE, 0);
+    assert_true(file >= 0);
+    assert_int_equal(io->stat(io->ctx, file, &found), 0);
+    assert_int_equal(found.type, PH_FILE_OTHER);
+    assert_int_equal(io->close(io->ctx, file), 0);
+    assert_int_equal(io->open(io->ctx, directory, PH_OPEN_WRITE, 0), -EISDIR);
+    assert_int_equal(io->open(io->ctx, in_directory("none"), PH_OPEN_WRITE, 0), -ENOENT);
+    assert_int_equal(io->stat_path(io->ctx, directory, &found), 0);
+    assert_int_equal(found.type, PH_FILE_DIRECTORY);
+    file = open_file("new", PH_OPEN_WRITE | PH_OPEN_CREATE | PH_OPEN_EXCLUSIVE);
+    assert_int_equal(io->close(io->ctx, file), 0);
+    assert_int_equal(io->open(io->ctx, in_directory("new"), PH_OPEN_WRITE | PH_OPEN_CREATE | PH_OPEN_EXCLUSIVE, 0600),
+                     -EEXIST);
+}
+
+/* Both ways of writing give back what was written, and direct transfers work where they are offered. */
+static void write__with_dsync_and_direct_reads_back(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    static _Alignas(4096) uint8_t block[PAGE], back[PAGE];
+    int file = open_pages("dsync", 0);
+    memset(block, 'a', sizeof block);
+    assert_int_equal(io->write(io->ctx, file, block, 100, 1000, PH_WRITE_DSYNC), 100);
+    struct ph_file_stat found;
+    assert_int_equal(io->stat(io->ctx, file, &found), 0);
+    assert_int_equal(found.size_bytes, 1100);
+    assert_int_equal(io->read(io->ctx, file, back, PAGE, 990), 110);
+    assert_int_equal(back[9], 0);
+    assert_memory_equal(back + 10, block, 100);
+    assert_int_equal(io->read(io->ctx, file, back, PAGE, 1100), 0);
+    assert_int_equal(io->sync(io->ctx, file), 0);
+    int direct = io->open(io->ctx, in_directory("dsync"), PH_OPEN_WRITE | PH_OPEN_DIRECT, 0);
+    if (direct >= 0) {
+        assert_int_equal(io->write(io->ctx, direct, block, PAGE, PAGE, PH_WRITE_DSYNC), PAGE);
+        assert_int_equal(io->read(io->ctx, file, back, PAGE, PAGE), PAGE);
+        assert_memory_equal(back, block, PAGE);
+        assert_int_equal(io->close(io->ctx, direct), 0);
+    } else {
+        assert_int_equal(direct, -EINVAL);
+    }
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
+/* What the whole design stands on: a clean private page sees later writes of the file, one stored to does not, and after
+ * it was dropped it does again. */
+static void map__private_pages_follow_the_file_until_stored_to(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int file = open_pages("map", 4);
+    void *address;
+    assert_int_equal(io->map(io->ctx, file, 16 * PAGE, PH_MAP_PRIVATE, &address), 0);
+    volatile uint8_t *page = address;
+    assert_int_equal(page[0] + page[PAGE], 0);
+    page[PAGE + 1] = 7;
+    assert_int_equal(io->write(io->ctx, file, "x", 1, 0, 0), 1);
+    assert_int_equal(io->write(io->ctx, file, "y", 1, PAGE, 0), 1);
+    assert_int_equal(page[0], 'x');
+    assert_int_equal(page[PAGE], 0);
+    assert_int_equal(page[PAGE + 1], 7);
+    assert_int_equal(io->drop(io->ctx, (uint8_t *)address + PAGE, PAGE), 0);
+    assert_int_equal(page[PAGE], 'y');
+    assert_int_equal(page[PAGE + 1], 0);
+    /* Pages past the end appear when the file grows. */
+    assert_int_equal(io->truncate(io->ctx, file, 16 * PAGE), 0);
+    assert_int_equal(io->write(io->ctx, file, "z", 1, 10 * PAGE, 0), 1);
+    assert_int_equal(page[10 * PAGE], 'z');
+    /* Nothing stored in the map has reached the file. */
+    uint8_t byte = 1;
+    assert_int_equal(io->read(io->ctx, file, &byte, 1, PAGE + 1), 1);
+    assert_int_equal(byte, 0);
+    assert_int_equal(io->unmap(io->ctx, address, 16 * PAGE), 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
+/* Views do not pass to a forked child: catches a missing MADV_DONTFORK, which would double private memory. */
+static void map__private_is_gone_in_a_forked_child(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int file = open_pages("fork", 1);
+    void *address;
+    assert_int_equal(io->map(io->ctx, file, PAGE, PH_MAP_PRIVATE, &address), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        unsigned char resident;
+        _exit(mincore(address, PAGE, &resident) == -1 && errno == ENOMEM ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(io->unmap(io->ctx, address, PAGE), 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
+static bool bit(const uint8_t *bitmap, unsigned index)
+{
+    return (bitmap[index / 8] >> (index % 8) & 1) != 0;
+}
+
+/* Exactly the pages stored to are reported: read ones, unread ones, dropped ones and those past the end are not. */
+static void touched__reports_copies_and_nothing_else(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    enum { PAGES = 5000, MAPPED = 6000 };
+    int file = open_pages("touched", PAGES);
+    void *address;
+    assert_int_equal(io->write(io->ctx, file, "x", 1, 8 * PAGE, 0), 1);
+    assert_int_equal(io->map(io->ctx, file, (size_t)MAPPED * PAGE, PH_MAP_PRIVATE, &address), 0);
+    volatile uint8_t *page = address;
+    unsigned sum = 0;
+    for (unsigned i = 0; i < PAGES; i += 2)
+        sum += page[(size_t)i * PAGE];
+    assert_int_equal(sum, 'x');
+    for (unsigned i = 0; i < PAGES; i += 3)
+        page[(size_t)i * PAGE + 5] = 1;
+    assert_int_equal(io->drop(io->ctx, (uint8_t *)address + 9 * PAGE, PAGE), 0);
+    static uint8_t bitmap[MAPPED / 8];
+    memset(bitmap, 0xa5, sizeof bitmap);
+    int64_t done = io->touched(io->ctx, address, (size_t)MAPPED * PAGE, bitmap);
+    if (done == -ENOSYS)
+        skip();
+    int64_t copies = 0;
+    for (unsigned i = 0; i < MAPPED; i++) {
+        assert_int_equal(bit(bitmap, i), i < PAGES && i % 3 == 0 && i != 9);
+        copies += bit(bitmap, i);
+    }
+    assert_int_equal(done, copies);
+    assert_int_equal(io->touched(io->ctx, address, (size_t)MAPPED * PAGE, NULL), copies);
+    assert_int_equal(io->unmap(io->ctx, address, (size_t)MAPPED * PAGE), 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
+/* Shared maps are one memory for all, and `protect` takes effect. */
+static void map__shared_is_seen_through_every_map(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int file = open_pages("shared", 1);
+    void *one, *other;
+    assert_int_equal(io->map(io->ctx, file, PAGE, PH_MAP_SHARED, &one), 0);
+    assert_int_equal(io->map(io->ctx, file, PAGE, PH_MAP_SHARED, &other), 0);
+    *(volatile uint32_t *)one = 77;
+    assert_int_equal(*(volatile uint32_t *)other, 77);
+    assert_int_equal(io->protect(io->ctx, one, PAGE, false), 0);
+    assert_int_equal(io->protect(io->ctx, one, PAGE, true), 0);
+    *(volatile uint32_t *)one = 78;
+    assert_int_equal(io->unmap(io->ctx, one, PAGE) | io->unmap(io->ctx, other, PAGE), 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
+/* Reserving keeps content, punching makes zeros and keeps the size. */
+static void allocate__keeps_what_it_should(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int file = open_pages("allocate", 2);
+    uint8_t block[PAGE];
+    memset(block, 'a', sizeof block);
+    assert_int_equal(io->write(io->ctx, file, block, PAGE, 0, 0), PAGE);
+    assert_int_equal(io->write(io->ctx, file, block, PAGE, PAGE, 0), PAGE);
+    int done = io->allocate(io->ctx, file, PH_ALLOCATE_RESERVE, 0, 8 * PAGE);
+    if (done == -EOPNOTSUPP)
+        skip();
+    assert_int_equal(done, 0);
+    struct ph_file_stat found;
+    assert_int_equal(io->stat(io->ctx, file, &found), 0);
+    assert_int_equal(found.size_bytes, 8 * PAGE);
+    assert_true(found.disk_bytes >= 8 * PAGE);
+    assert_int_equal(io->allocate(io->ctx, file, PH_ALLOCATE_PUNCH, PAGE, PAGE), 0);
+    assert_int_equal(io->read(io->ctx, file, block, PAGE, 0), PAGE);
+    assert_int_equal(block[PAGE - 1], 'a');
+    assert_int_equal(io->read(io->ctx, file, block, PAGE, PAGE), PAGE);
+    assert_int_equal(block[0] | block[PAGE - 1], 0);
+    assert_int_equal(io->stat(io->ctx, file, &found), 0);
+    assert_int_equal(found.size_bytes, 8 * PAGE);
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
+/* A file that is there already is never replaced. */
+static void rename__never_replaces(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    assert_int_equal(io->close(io->ctx, open_file("from", PH_OPEN_WRITE | PH_OPEN_CREATE)), 0);
+    assert_int_equal(io->close(io->ctx, open_file("there", PH_OPEN_WRITE | PH_OPEN_CREATE)), 0);
+    assert_int_equal(io->rename_new(io->ctx, in_directory("from"), in_directory("there")), -EEXIST);
+    assert_int_equal(io->rename_new(io->ctx, in_directory("from"), in_directory("to")), 0);
+    assert_int_equal(io->open(io->ctx, in_directory("from"), PH_OPEN_READ, 0), -ENOENT);
+    assert_int_equal(io->sync_directory(io->ctx, in_directory("to")), 0);
+    assert_int_equal(io->unlink(io->ctx, in_directory("to")), 0);
+    assert_int_equal(io->unlink(io->ctx, in_directory("to")), -ENOENT);
+    assert_int_equal(io->sync_directory(io->ctx, "/nowhere/file"), -ENOENT);
+    assert_int_equal(io->sync_directory(io->ctx, "file-in-the-present-directory"), 0);
+}
+
+/* One file has one resolved name, whether it exists yet or not: catches a log beside the link instead of the heap. */
+static void resolve__follows_links_even_to_what_is_not_there(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    char real[PATH_MAX], found[PATH_MAX], want[PATH_MAX + 16];
+    assert_non_null(realpath(directory, real));
+    (void)snprintf(want, sizeof want, "%s/target", real);
+    assert_int_equal(io->resolve(io->ctx, in_directory("target"), found, sizeof found), 0);
+    assert_string_equal(found, want);
+    assert_int_equal(symlink("target", in_directory("link1")), 0);
+    assert_int_equal(symlink(in_directory("link1"), in_directory("link2")), 0);
+    assert_int_equal(io->resolve(io->ctx, in_directory("link2"), found, sizeof found), 0);
+    assert_string_equal(found, want);
+    assert_int_equal(io->close(io->ctx, open_file("target", PH_OPEN_WRITE | PH_OPEN_CREATE)), 0);
+    assert_int_equal(io->resolve(io->ctx, in_directory("./link2"), found, sizeof found), 0);
+    assert_string_equal(found, want);
+    assert_int_equal(symlink("loop", in_directory("loop")), 0);
+    assert_int_equal(io->resolve(io->ctx, in_directory("loop"), found, sizeof found), -ELOOP);
+    assert_int_equal(io->resolve(io->ctx, in_directory("none/file"), found, sizeof found), -ENOENT);
+    assert_int_equal(io->resolve(io->ctx, in_directory("none/"), found, sizeof found), -ENOENT);
+    assert_int_equal(io->resolve(io->ctx, in_directory("target"), found, 5), -ENAMETOOLONG);
+    assert_int_equal(io->resolve(io->ctx, "/", found, sizeof found), 0);
+    assert_string_equal(found, "/");
+}
+
+/* Identity and limits are what the system says: catches parsers that read nonsense. */
+static void machine__answers_are_plausible(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    uint8_t boot[2][16], chance[2][32];
+    uint64_t namespace = 0, magic = 0;
+    assert_int_equal(io->boot_id(io->ctx, boot[0]) | io->boot_id(io->ctx, boot[1]), 0);
+    assert_memory_equal(boot[0], boot[1], 16);
+    assert_int_equal(io->random(io->ctx, chance[0], 32) | io->random(io->ctx, chance[1], 32), 0);
+    assert_memory_not_equal(chance[0], chance[1], 32);
+    assert_int_equal(io->pid_namespace(io->ctx, &namespace), 0);
+    assert_true(namespace != 0);
+    assert_int_equal(io->process(io->ctx), getpid());
+    assert_true(io->memory_limit(io->ctx) >= UINT64_C(1) << 20);
+    assert_true(io->memory_limit(io->ctx) <= (uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE);
+    int file = open_pages("magic", 0);
+    assert_int_equal(io->filesystem(io->ctx, file, &magic), 0);
+    assert_true(magic != 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+    uint64_t before = io->clock_ns(io->ctx, PH_CLOCK_MONOTONIC);
+    assert_true(io->clock_ns(io->ctx, PH_CLOCK_MONOTONIC) >= before);
+    assert_true(io->clock_ns(io->ctx, PH_CLOCK_COARSE) + UINT64_C(100000000) >= before);
+    assert_true(io->clock_ns(io->ctx, PH_CLOCK_REALTIME) > UINT64_C(1600000000000000000));
+    void *memory = io->alloc(io->ctx, 100, 4096);
+    assert_non_null(memory);
+    assert_int_equal((uintptr_t)memory % 4096, 0);
+    memory = io->resize(io->ctx, memory, 100000);
+    assert_non_null(memory);
+    io->free(io->ctx, memory);
+}
+
+/* wait() sleeps only while the word is as expected, ends with the time, and a wake in another process reaches it. */
+static void wait__is_woken_across_processes(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int file = open_pages("futex", 1);
+    void *address;
+    assert_int_equal(io->map(io->ctx, file, PAGE, PH_MAP_SHARED, &address), 0);
+    uint32_t *word = address;
+    io->wait(io->ctx, word, 5, UINT64_C(60000000000));
+    uint64_t before = io->clock_ns(io->ctx, PH_CLOCK_MONOTONIC);
+    io->wait(io->ctx, word, 0, UINT64_C(2000000));
+    assert_true(io->clock_ns(io->ctx, PH_CLOCK_MONOTONIC) - before >= UINT64_C(1000000));
+    pid_t child = fork();
+    if (child == 0) { /* it has no part in the parent's map */
+        void *own;
+        if (io->map(io->ctx, file, PAGE, PH_MAP_SHARED, &own) != 0)
+            _exit(1);
+        word = own;
+        (void)usleep(20000);
+        __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+        io->wake(io->ctx, word, INT_MAX);
+        _exit(0);
+    }
+    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == 0)
+        io->wait(io->ctx, word, 0, UINT64_C(60000000000));
+    assert_true(io->clock_ns(io->ctx, PH_CLOCK_MONOTONIC) - before < UINT64_C(30000000000));
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(io->unmap(io->ctx, address, PAGE), 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
+/* Make the newer system calls fail as an older kernel does. */
+static bool forbid_newer_calls(void)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwritev2, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+    };
+    struct sock_fprog filter = {sizeof program / sizeof program[0], program};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+static bool stand_ins_work(void)
+{
+    const ph_io *io = ph_io_posix();
+    int file = io->open(io->ctx, in_directory("old"), PH_OPEN_WRITE | PH_OPEN_CREATE, 0600);
+    char back[3] = "";
+    if (io->write(io->ctx, file, "abc", 3, 5 * PAGE, PH_WRITE_DSYNC) != 3 ||
+        io->read(io->ctx, file, back, 3, 5 * PAGE) != 3 || memcmp(back, "abc", 3) != 0)
+        return false;
+    if (io->rename_new(io->ctx, in_directory("old"), in_directory("kept")) != -EEXIST ||
+        io->rename_new(io->ctx, in_directory("old"), in_directory("older")) != 0 ||
+        io->unlink(io->ctx, in_directory("older")) != 0)
+        return false;
+    void *address;
+    uint8_t bitmap = 0xff;
+    if (io->map(io->ctx, file, 8 * PAGE, PH_MAP_PRIVATE, &address) != 0)
+        return false;
+    volatile uint8_t *page = address;
+    page[2 * PAGE] = page[3 * PAGE];
+    return io->touched(io->ctx, address, 8 * PAGE, &bitmap) == 1 && bitmap == 1U << 2;
+}
+
+/* On an older kernel the stand-ins do the same: dsync, renaming, and the report of private copies. */
+static void older_kernel__has_stand_ins(void **state)
+{
+    (void)state;
+    assert_int_equal(ph_io_posix()->close(NULL, open_pages("kept", 0)), 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(!forbid_newer_calls() ? 77 : stand_ins_work() ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* Files over the seam. */
+
+/* Whole transfers come out of short and interrupted ones, at every call. */
+static void file__short_and_interrupted_transfers_are_made_whole(void **state)
+{
+    (void)state;
+    struct ph_sim *sim = ph_sim_new(NULL);
+    const ph_io *io = ph_sim_io(sim);
+    struct ph_file file;
+    uint8_t out[5000], in[5000];
+    for (size_t i = 0; i < sizeof out; i++)
+        out[i] = (uint8_t)(i * 7);
+    for (unsigned variant = 0; variant < 4; variant++) {
+        enum ph_sim_fault_mode mode = variant % 2 == 0 ? PH_SIM_SHORT : PH_SIM_ONCE;
+        unsigned ops = variant < 2 ? PH_SIM_WRITE : PH_SIM_READ;
+        assert_int_equal(ph_file_open(&file, io, "f", PH_OPEN_WRITE | PH_OPEN_CREATE, 0600), PH_OK);
+        ph_sim_fail_at(sim, ops, 1, EINTR, mode);
+        assert_int_equal(ph_file_write(&file, out, sizeof out, 100, 0), PH_OK);
+        memset(in, 0, sizeof in);
+        assert_int_equal(ph_file_read_exact(&file, in, sizeof in, 100), PH_OK);
+        assert_int_equal(ph_sim_struck(sim), 1);
+        assert_memory_equal(in, out, sizeof in);
+        ph_file_close(&file);
+    }
+    assert_int_equal(ph_file_open(&file, io, "f", PH_OPEN_WRITE, 0), PH_OK);
+    ph_sim_fail_at(sim, PH_SIM_SYNC, 1, EINTR, PH_SIM_ONCE);
+    assert_int_equal(ph_file_sync(&file), PH_OK);
+    assert_int_equal(file.sync_count, 1);
+    size_t got = 0;
+    assert_int_equal(ph_file_read(&file, in, sizeof in, 5000, &got), PH_OK);
+    assert_int_equal(got, 100);
+    assert_int_equal(ph_file_read_exact(&file, in, sizeof in, 5000), PH_CORRUPT);
+    assert_non_null(strstr(ph_detail(), "the file ends at 5100"));
+    ph_file_close(&file);
+    ph_file_close(&file);
+    ph_sim_free(sim);
+}
+
+/* Every failure names the file and has the status that R11 promises. */
+static void file__failures_have_a_status_and_a_text(void **state)
+{
+    (void)state;
+    static const struct {
+        int error;
+        ph_status status;
+    } rows[] = {
+        {ENOSPC, PH_NO_SPACE},      {EDQUOT, PH_NO_SPACE},  {EFBIG, PH_NO_SPACE},         {EIO, PH_IO},
+        {ENOMEM, PH_NO_MEMORY},     {EROFS, PH_READ_ONLY},  {EACCES, PH_PERMISSION},      {EPERM, PH_PERMISSION},
+        {ENOENT, PH_NOT_FOUND},     {EEXIST, PH_EXISTS},    {EISDIR, PH_NOT_HEAP},        {ELOOP, PH_INVALID},
+        {ENAMETOOLONG, PH_INVALID}, {EMFILE, PH_NO_MEMORY}, {EOPNOTSUPP, PH_UNSUPPORTED}, {EBADF, PH_IO}};
+    struct ph_sim *sim = ph_sim_new(NULL);
+    const ph_io *io = ph_sim_io(sim);
+    struct ph_file file, second;
+    struct ph_file_stat found;
+    uint8_t byte = 0;
+    assert_int_equal(ph_file_open(&file, io, "some/file", PH_OPEN_WRITE | PH_OPEN_CREATE, 0600), PH_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        ph_status want = rows[i].status;
+        ph_sim_fail_at(sim, PH_SIM_ANY & ~(unsigned)PH_SIM_MEMORY, 1, rows[i].error, PH_SIM_FOREVER);
+        assert_int_equal(ph_file_open(&second, io, "some/file", PH_OPEN_WRITE, 0600), want);
+        assert_non_null(strstr(ph_detail(), "some/file: cannot open: "));
+        assert_int_equal(ph_file_write(&file, &byte, 1, 0, 0), want);
+        assert_non_null(strstr(ph_detail(), "some/file: cannot write: "));
+        assert_int_equal(ph_file_read_exact(&file, &byte, 1, 0), want);
+        assert_int_equal(ph_file_sync(&file), want);
+        assert_int_equal(ph_file_truncate(&file, 9), want);
+        assert_int_equal(ph_file_allocate(&file, PH_ALLOCATE_RESERVE, 0, 9), want);
+        assert_int_equal(ph_file_stat(&file, &found), want);
+        assert_int_equal(ph_file_lock(&file, PH_LOCK_SHARED, 0, 1, false), want);
+        assert_non_null(strstr(ph_detail(), "some/file: cannot lock: "));
+        assert_non_null(strstr(ph_detail(), strerror(rows[i].error)));
+    }
+    ph_sim_fail_clear(sim);
+    assert_int_equal(file.sync_count, 0);
+    assert_int_equal(ph_file_stat(&file, &found), PH_OK);
+    assert_true(found.size_bytes <= 1); /* the write that met EIO may have happened */
+    ph_sim_fail_at(sim, PH_SIM_MEMORY, 1, ENOMEM, PH_SIM_ONCE);
+    assert_int_equal(ph_file_open(&second, io, "some/file", PH_OPEN_WRITE, 0600), PH_NO_MEMORY);
+    assert_false(second.open);
+    ph_file_close(&second);
+    ph_file_close(&file);
+    assert_int_equal(ph_sim_live_allocations(sim), 0);
+    assert_int_equal(ph_sim_live_handles(sim), 0);
+    ph_sim_free(sim);
+}
+
+/* The real system's errors arrive through the same texts; a refused direct open is UNSUPPORTED. */
+static void file__real_errors_are_told(void **state)
+{
+    (void)state;
+    struct ph_file file;
+    assert_int_equal(ph_file_open(&file, ph_io_posix(), in_directory("missing"), PH_OPEN_READ, 0), PH_NOT_FOUND);
+    assert_non_null(strstr(ph_detail(), "missing: cannot open: No such file"));
+    assert_int_equal(ph_file_open(&file, ph_io_posix(), directory, PH_OPEN_WRITE, 0), PH_NOT_HEAP);
+    struct ph_sim_options options = {.refuse_direct = true};
+    struct ph_sim *sim = ph_sim_new(&options);
+    assert_int_equal(ph_file_open(&file, ph_sim_io(sim), "f", PH_OPEN_WRITE | PH_OPEN_CREATE | PH_OPEN_DIRECT, 0600),
+                     PH_UNSUPPORTED);
+    assert_int_equal(ph_sim_size(sim, "f"), 0); /* as on Linux: the file is there all the same */
+    ph_sim_free(sim);
+}
+
+/* BUSY is silent, and ends when the other gives up the lock. */
+static void file__lock_taken_is_busy(void **state)
+{
+    (void)state;
+    struct ph_file one, other;
+    assert_int_equal(ph_file_open(&one, ph_io_posix(), in_directory("busy"), PH_OPEN_WRITE | PH_OPEN_CREATE, 0600),
+                     PH_OK);
+    assert_int_equal(ph_file_open(&other, ph_io_posix(), in_directory("busy"), PH_OPEN_WRITE, 0), PH_OK);
+    assert_int_equal(ph_file_lock(&one, PH_LOCK_EXCLUSIVE, 3, 1, true), PH_OK);
+    assert_int_equal(ph_file_lock(&other, PH_LOCK_EXCLUSIVE, 0, 0, false), PH_BUSY);
+    ph_file_close(&one);
+    assert_int_equal(ph_file_lock(&other, PH_LOCK_EXCLUSIVE, 0, 0, false), PH_OK);
+    ph_file_close(&other);
+}
+
+/* Locks in shared memory. */
+
+static struct ph_mutex *shared_mutex(void)
+{
+    struct ph_mutex *mutex = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(mutex != MAP_FAILED);
+    assert_true(ph_mutex_init(mutex));
+    return mutex;
+}
+
+/* The next to take the lock of a killed process is told once, and the lock goes on working. */
+static void mutex__owner_killed_is_told_once(void **state)
+{
+    (void)state;
+    struct ph_mutex *mutex = shared_mutex();
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        char done = ph_mutex_lock(mutex) == PH_MUTEX_ACQUIRED ? 'y' : 'n';
+        (void)!write(ready[1], &done, 1);
+        (void)pause();
+        _exit(0);
+    }
+    char done = 0;
+    assert_int_equal(read(ready[0], &done, 1), 1);
+    assert_int_equal(done, 'y');
+    assert_int_equal(ph_mutex_trylock(mutex), PH_MUTEX_TIMEOUT);
+    assert_int_equal(ph_mutex_timedlock(mutex, UINT64_C(3000000)), PH_MUTEX_TIMEOUT);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(ph_mutex_timedlock(mutex, UINT64_MAX), PH_MUTEX_OWNER_DIED);
+    assert_int_equal(ph_mutex_lock(mutex), PH_MUTEX_DEADLOCK);
+    ph_mutex_unlock(mutex);
+    assert_int_equal(ph_mutex_trylock(mutex), PH_MUTEX_ACQUIRED);
+    ph_mutex_unlock(mutex);
+    assert_int_equal(munmap(mutex, PAGE), 0);
+    assert_int_equal(close(ready[0]) | close(ready[1]), 0);
+    assert_true(ph_mutex_abi() != 0);
+}
+
+/* Garbage in the lock's memory (a stale coordination file) gives a result, not a hang. */
+static void mutex__garbage_is_an_error_or_a_timeout(void **state)
+{
+    (void)state;
+    struct ph_mutex *mutex = shared_mutex();
+    memset(mutex, 0xff, sizeof *mutex);
+    enum ph_mutex_result result = ph_mutex_timedlock(mutex, UINT64_C(1000000));
+    assert_true(result == PH_MUTEX_ERROR || result == PH_MUTEX_TIMEOUT || result == PH_MUTEX_DEADLOCK);
+    assert_int_equal(munmap(mutex, PAGE), 0);
+}
+
+/* Sleeping on the local lock ends with the time. */
+static void local_lock__wait_times_out(void **state)
+{
+    (void)state;
+    struct ph_local_lock lock;
+    assert_true(ph_local_init(&lock));
+    ph_local_lock(&lock);
+    bool woken = true;
+    while (woken)
+        woken = ph_local_wait(&lock, UINT64_C(1000000));
+    ph_local_wake(&lock);
+    ph_local_unlock(&lock);
+    ph_local_deinit(&lock);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lock__conflicts_between_opens_of_one_process),
+        cmocka_unit_test(lock__is_dropped_when_the_process_dies),
+        cmocka_unit_test(open__never_gives_a_standard_descriptor),
+        cmocka_unit_test(open__of_something_else_fails_at_once),
+        cmocka_unit_test(write__with_dsync_and_direct_reads_back),
+        cmocka_unit_test(map__private_pages_follow_the_file_until_stored_to),
+        cmocka_unit_test(map__private_is_gone_in_a_forked_child),
+        cmocka_unit_test(touched__reports_copies_and_nothing_else),
+        cmocka_unit_test(map__shared_is_seen_through_every_map),
+        cmocka_unit_test(allocate__keeps_what_it_should),
+        cmocka_unit_test(rename__never_replaces),
+        cmocka_unit_test(resolve__follows_links_even_to_what_is_not_there),
+        cmocka_unit_test(machine__answers_are_plausible),
+        cmocka_unit_test(wait__is_woken_across_processes),
+        cmocka_unit_test(older_kernel__has_stand_ins),
+        cmocka_unit_test(file__short_and_interrupted_transfers_are_made_whole),
+        cmocka_unit_test(file__failures_have_a_status_and_a_text),
+        cmocka_unit_test(file__real_errors_are_told),
+        cmocka_unit_test(file__lock_taken_is_busy),
+        cmocka_unit_test(mutex__owner_killed_is_told_once),
+        cmocka_unit_test(mutex__garbage_is_an_error_or_a_timeout),
+        cmocka_unit_test(local_lock__wait_times_out),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}

@@ -1,0 +1,474 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Test the command pheap: every command and option, its JSON, its exit codes, and bad input.
+#
+#   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE]
+#
+# PHEAP is the command.  SCRATCH is a directory, made if it is missing; what an earlier run left in its subdirectory
+# test_tools is removed.  ELEMENTTREE is the example's command, with which heaps with content are made; without it those
+# cases are skipped.  Prints a line for each case; the last line is "N passed, N failed".
+set -u
+# Names are bytes here, and messages in English.
+export LC_ALL=C
+
+[ $# -ge 2 ] || { sed -n '4,/^[^#]/{s/^# \{0,1\}//p}' "$0"; exit 2; }
+pheap=$(realpath "$1") || exit 2
+mkdir -p "$2" || exit 2
+scratch=$(realpath "$2")/test_tools
+elementtree=${3:+$(realpath "$3")}
+rm -rf "$scratch"
+mkdir "$scratch" && cd "$scratch" || exit 2
+
+passed=0
+failed=0
+skipped=0
+
+pass() { echo "ok       $1"; passed=$((passed + 1)); }
+fail() { echo "FAILED   $1: $2" | tr '\n' ' ' | cut -c 1-400; failed=$((failed + 1)); }
+skip() { echo "skipped  $1: $2"; skipped=$((skipped + 1)); }
+
+# run ARGUMENT...: run pheap; its answer is in `out` and `err`, its exit status in $status.
+run() {
+    "$pheap" "$@" >out 2>err </dev/null
+    status=$?
+}
+
+valid_json() { python3 -m json.tool <"${1:-out}" >/dev/null 2>&1; }
+
+# json EXPRESSION: the value of a Python expression in which `a` is the JSON answer.
+json() { python3 -c 'import json, sys; a = json.load(open("out")); print('"$1"')' 2>&1; }
+
+# good CASE ARGUMENT...: exit status 0, nothing on standard error, an answer.
+good() {
+    local case=$1
+    shift
+    run "$@"
+    if [ $status -ne 0 ]; then
+        fail "$case" "exit status $status: $(cat err)"
+    elif [ -s err ]; then
+        fail "$case" "says on standard error: $(cat err)"
+    elif [ ! -s out ]; then
+        fail "$case" "no answer"
+    else
+        pass "$case"
+    fi
+}
+
+# good_json CASE EXPRESSION ARGUMENT...: also, the answer is valid JSON of which the expression is true.
+good_json() {
+    local case=$1 expression=$2
+    shift 2
+    run "$@"
+    if [ $status -ne 0 ]; then
+        fail "$case" "exit status $status: $(cat err)"
+    elif ! valid_json; then
+        fail "$case" "not JSON: $(cat out)"
+    elif [ "$(json "$expression")" != True ]; then
+        fail "$case" "not so: $expression: $(json "$expression"): $(cat out)"
+    else
+        pass "$case"
+    fi
+}
+
+# wrong CASE STATUS PATTERN ARGUMENT...: exit status STATUS and a message that matches.
+wrong() {
+    local case=$1 expected=$2 pattern=$3
+    shift 3
+    run "$@"
+    if [ $status -ne "$expected" ]; then
+        fail "$case" "exit status $status, not $expected: $(cat err)"
+    elif ! grep -q -e "$pattern" err; then
+        fail "$case" "no '$pattern' in: $(cat err)"
+    else
+        pass "$case"
+    fi
+}
+
+# same CASE EXPECTED ACTUAL
+same() {
+    if [ "$2" = "$3" ]; then
+        pass "$1"
+    else
+        fail "$1" "expected '$2', is '$3'"
+    fi
+}
+
+commands="create info check log checkpoint"
+
+# --------------------------------------------------------------------------------------------------- help and usage
+
+good "help" --help
+good "version" --version
+for command in $commands; do
+    good "help of $command" "$command" --help
+done
+wrong "no command" 2 "Usage"
+wrong "unknown command" 2 "no such command: frobnicate" frobnicate
+wrong "command with an escape sequence is shown harmlessly" 2 'no such command: \\x1b\[31m' $'\033[31m'
+for command in $commands; do
+    wrong "$command without a heap" 2 "which heap" "$command"
+    wrong "$command with two heaps" 2 "one heap at a time" "$command" one two
+    wrong "$command with an unknown option" 2 "no such option: --frobnicate" "$command" --frobnicate x
+    wrong "$command with an unknown letter" 2 "no such option: -x" "$command" x.heap -xy
+done
+wrong "option with a value it does not take" 2 "takes no value" info --json=yes x.heap
+wrong "option without its value" 2 "needs a value: --segment" create x.heap --segment
+wrong "option of another command" 2 "no such option" info --segment 4M x.heap
+
+# --------------------------------------------------------------------------------------------------------- create
+
+umask 022
+good "create" create plain.heap
+same "create leaves nothing beside the heap that an empty heap needs" "plain.heap" "$(ls | grep '^plain' | grep -v -e '-shm$')"
+same "create uses the umask" 644 "$(stat -c %a plain.heap)"
+good "create with a mode" create --mode 640 mode.heap
+same "create used the mode for the heap" 640 "$(stat -c %a mode.heap)"
+good_json "create as JSON" 'a["command"] == "create" and len(a["identity"]) == 32' create --json json.heap
+good_json "create with sizes" 'a["log_limit_bytes"] == 8 << 20' \
+    create --json --log-limit 8M --segment 64K --buffer 128k sizes.heap
+good "info of that heap" info sizes.heap
+cp plain.heap before
+wrong "create where there is a heap" 2 PHEAP_EXISTS create plain.heap
+same "which is not changed" "" "$(cmp plain.heap before 2>&1)"
+echo "a letter" >letter
+wrong "create where there is another file" 2 PHEAP_EXISTS create letter
+same "which is not changed either" "a letter" "$(cat letter)"
+mkdir directory
+wrong "create where there is a directory" 2 "PHEAP_" create directory
+wrong "create in a directory that is missing" 2 "PHEAP_NOT_FOUND" create nowhere/x.heap
+wrong "create with an empty name" 2 "PHEAP_" create ""
+wrong "create with a name that is too long" 2 "PHEAP_" create "$(printf '%0300d' 0)"
+for value in "" 0 -5 12X 1KK 1.5M 0x10 18446744073709551616 17179869184G " 4M" "4M " M; do
+    wrong "create with the size '$value'" 2 "not a value for --segment" create --segment "$value" bad.heap
+done
+wrong "create with a segment above 32 bits" 2 "not a value for --segment" create --segment 4G bad.heap
+wrong "create with a segment that is no power of two" 2 PHEAP_INVALID create --segment 48K bad.heap
+wrong "create with a segment that is too small" 2 PHEAP_INVALID create --segment 4K bad.heap
+wrong "create with a buffer that is too large" 2 PHEAP_INVALID create --buffer 128M bad.heap
+wrong "create with a log that holds no segments" 2 PHEAP_INVALID create --log-limit 1 bad.heap
+wrong "create with a log beyond any disk" 2 PHEAP_INVALID create --log-limit 8388607T bad.heap
+for value in "" 0 8 1000 abc 64x -600; do
+    wrong "create with the mode '$value'" 2 "not a value for --mode" create --mode "$value" bad.heap
+done
+same "none of which left a file" "" "$(ls | grep '^bad' | tr '\n' ' ')"
+
+# ------------------------------------------------------------------------------------- the commands on a sound heap
+
+good "info" info plain.heap
+for label in identity version epoch "heap size" "log limit" "committed LSN" "durable LSN" "folded LSN" \
+    "checkpoint LSN" users "live blocks" "free in extents" "fragmentation"; do
+    grep -q "^$label" out && pass "info shows: $label" || fail "info shows: $label" "$(cat out)"
+done
+grep -q "(this command)" out && pass "info shows itself among the users" || fail "info shows itself" "$(cat out)"
+good_json "info as JSON" 'a["heap_bytes"] > 0 and a["space"]["live_blocks"] == 0 and a["durable_lsn"] >= a["folded_lsn"]' \
+    info --json plain.heap
+good_json "info names itself" '[u["self"] for u in a["users"]] == [True]' info --json plain.heap
+good_json "info adds up" \
+    'sum(a["space"][k + "_bytes"] for k in ("metadata", "live", "slab_free", "extent_free")) <= a["heap_bytes"]' \
+    info --json plain.heap
+good_json "info of an empty heap has no fragmentation" 'a["space"]["fragmentation"] == 0' info --json plain.heap
+good_json "info --quick" '"space" not in a' info --json --quick plain.heap
+good "info --read-only" info --read-only plain.heap
+good "check" check plain.heap
+good_json "check as JSON" 'a["sound"] is True and a["faults"] == []' check --json plain.heap
+good "check --read-only" check --read-only plain.heap
+good "log" log plain.heap
+good_json "log as JSON" 'a["records"] == [] or a["records"][0]["lsn"] > 0' log --json plain.heap
+good_json "log --count 0" 'a["records"] == []' log --json --count 0 plain.heap
+good_json "log --from beyond the end" 'a["records"] == []' log --json --from 18446744073709551615 plain.heap
+wrong "log --from nonsense" 2 "not a value for --from" log --from x plain.heap
+wrong "log --count nonsense" 2 "not a value for --count" log --count -1 plain.heap
+good "checkpoint" checkpoint plain.heap
+good_json "checkpoint as JSON" 'a["checkpoint_lsn"] >= a["checkpoint_lsn_before"]' checkpoint --json plain.heap
+good "check afterwards" check plain.heap
+"$pheap" check --progress plain.heap >out 2>err && pass "check --progress" || fail "check --progress" "$(cat err)"
+
+# What looking does not change: the heap file.
+cp plain.heap before
+run info plain.heap
+run check plain.heap
+run log plain.heap
+same "info, check and log do not change a cleanly closed heap" "" "$(cmp plain.heap before 2>&1)"
+
+# ----------------------------------------------------------------------------------------------------------- names
+
+try_name() {
+    local case=$1 name=$2
+    good "create: $case" create -- "$name"
+    good "check: $case" check -- "$name"
+    NAME=$name good_json "info as JSON: $case" 'a["path"] == __import__("os").environ["NAME"]' info --json -- "$name"
+    NAME=$name good_json "log as JSON: $case" 'a["path"] == __import__("os").environ["NAME"]' log --json -- "$name"
+    good "checkpoint: $case" checkpoint -- "$name"
+    NAME=$name-gone run info --json -- "$name-gone"
+    if valid_json && [ $status -eq 2 ]; then
+        pass "error as JSON: $case"
+    else
+        fail "error as JSON: $case" "exit status $status: $(cat out)"
+    fi
+}
+# Python's own file names have the same escapes for bytes that are not UTF-8.
+export PYTHONUTF8=1
+try_name "spaces" "my old heap"
+try_name "non-ASCII" "Häuser – 堆 🗄.heap"
+try_name "not UTF-8" $'latin-\xe9-\xff.heap'
+try_name "quotes and backslashes" "a\"b\\c'd.heap"
+try_name "control characters" $'line\nfeed\ttab\x1b[31m\x7f.heap'
+try_name "a leading hyphen" "--json"
+try_name "a longer path" "directory/../directory/x.heap"
+run info $'line\nfeed-gone'
+same "a message is one line whatever the name" 1 "$(wc -l <err)"
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+# refused CASE FILE STATUSES PATTERN: all commands that open a heap refuse the file with one of the exit statuses and a
+# message that matches, also as JSON, and leave it and its directory alone.
+refused() {
+    local case=$1 file=$2 statuses=$3 pattern=$4 command before after
+    for command in info check log checkpoint; do
+        before=$(ls -A; [ ! -f "$file" ] || [ ! -r "$file" ] || cksum <"$file")
+        run "$command" --json "$file"
+        after=$(ls -A; [ ! -f "$file" ] || [ ! -r "$file" ] || cksum <"$file")
+        if [[ " $statuses " != *" $status "* ]]; then
+            fail "$command: $case" "exit status $status: $(cat err)"
+        elif ! grep -q -e "$pattern" err; then
+            fail "$command: $case" "no '$pattern' in: $(cat err)"
+        elif ! valid_json || [ "$(json '"detail" in a["error"] and a["error"]["status"].startswith("PHEAP_")')" != True ]; then
+            fail "$command: $case" "the JSON answer lacks the error: $(cat out)"
+        elif [ "$before" != "$after" ]; then
+            fail "$command: $case" "changed something: $(diff <(echo "$before") <(echo "$after") | tr '\n' ' ')"
+        else
+            pass "$command: $case"
+        fi
+    done
+}
+
+touch out err
+refused "a missing file" missing.heap 2 PHEAP_NOT_FOUND
+refused "a missing directory" nowhere/missing.heap 2 PHEAP_NOT_FOUND
+: >empty.heap
+refused "an empty file" empty.heap 2 PHEAP_NOT_HEAP
+refused "a directory" directory 2 PHEAP_NOT_HEAP
+refused "a letter" letter 2 PHEAP_NOT_HEAP
+refused "a path through a file" letter/x.heap 2 "PHEAP_"
+refused "a character device" /dev/null 2 "PHEAP_"
+head -c 1048576 /dev/zero >zeros.heap
+refused "a file of zeros" zeros.heap 2 PHEAP_NOT_HEAP
+head -c 1048576 /dev/urandom >noise.heap
+refused "a file of noise" noise.heap 2 PHEAP_NOT_HEAP
+ln -s missing.heap dangling.heap
+refused "a dangling symbolic link" dangling.heap 2 PHEAP_NOT_FOUND
+ln -s loop.heap loop.heap
+refused "a symbolic link to itself" loop.heap 2 "PHEAP_"
+if mkfifo pipe.heap 2>/dev/null; then
+    pheap_path=$pheap
+    stop_after() { timeout 10 "$pheap_path" "$@"; }
+    pheap=stop_after
+    refused "a named pipe" pipe.heap 2 PHEAP_NOT_HEAP
+    pheap=$pheap_path
+fi
+
+# patch FILE OFFSET BYTES: overwrite bytes, given as printf escapes.
+patch() { printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+
+size=$(stat -c %s plain.heap)
+for bytes in 1 511 512 4096 8192 $((size / 2)) $((size - 1)); do
+    cp plain.heap cut.heap
+    truncate -s "$bytes" cut.heap
+    run check cut.heap
+    # A heap file that is too short is extended from the log's authority only where nothing can have been lost.
+    if [ $status -ne 0 ] && [ $status -le 2 ] && grep -q "cut.heap" err; then
+        pass "check: a heap cut to $bytes bytes of $size"
+    else
+        fail "check: a heap cut to $bytes bytes of $size" "exit status $status: $(cat out err)"
+    fi
+    rm -f cut.heap*
+done
+
+cp plain.heap newer.heap
+patch newer.heap 12 '\x63\x00\x00\x00'
+patch newer.heap 4108 '\x63\x00\x00\x00'
+refused "another format version" newer.heap "1 2" "PHEAP_"
+cp plain.heap swapped.heap
+patch swapped.heap 8 '\x01\x02\x03\x04'
+patch swapped.heap 4104 '\x01\x02\x03\x04'
+refused "another byte order" swapped.heap 2 PHEAP_BYTE_ORDER
+cp plain.heap torn.heap
+patch torn.heap 100 '\xff\xff\xff\xff\xff\xff\xff\xff'
+patch torn.heap 4196 '\xff\xff\xff\xff\xff\xff\xff\xff'
+refused "two damaged superblocks" torn.heap 1 PHEAP_CORRUPT
+
+# Damage inside: everything behind the superblocks.
+cp plain.heap rotten.heap
+head -c $((size - 8192)) /dev/urandom | dd of=rotten.heap bs=4096 seek=2 conv=notrunc status=none
+run check --json rotten.heap
+same "check: noise behind the superblocks is damage" 1 "$status"
+valid_json && pass "check: noise behind the superblocks, as JSON" || fail "check: noise, as JSON" "$(cat out)"
+run check rotten.heap
+grep -q "^rotten.heap: offset [0-9]" out && pass "check: says where" || fail "check: says where" "$(cat out err)"
+run info rotten.heap
+[ $status -le 2 ] && pass "info: noise behind the superblocks" || fail "info: noise" "exit status $status: $(cat err)"
+
+cp plain.heap alone.heap
+good "log: a cleanly closed heap without its log" log alone.heap
+good "check: a cleanly closed heap without its log" check alone.heap
+
+# ------------------------------------------------------------------------------------------------- read-only places
+
+mkdir sealed
+cp plain.heap sealed/x.heap
+[ ! -e plain.heap-wal ] || cp plain.heap-wal sealed/x.heap-wal
+read_only_cases() {
+    for command in "info" "check" "log" "info --read-only" "check --read-only"; do
+        "$pheap" $command sealed/x.heap >"$scratch/out" 2>"$scratch/err"
+        status=$?
+        same "$command: a cleanly closed heap in a read-only directory $(cat "$scratch/err")" 0 $status
+    done
+    for command in checkpoint; do
+        "$pheap" $command sealed/x.heap >"$scratch/out" 2>"$scratch/err"
+        status=$?
+        if [ $status -eq 2 ] && grep -q -e PHEAP_READ_ONLY -e PHEAP_PERMISSION "$scratch/err"; then
+            pass "$command: a heap in a read-only directory"
+        else
+            fail "$command: a heap in a read-only directory" "exit status $status: $(cat "$scratch/err")"
+        fi
+    done
+    "$pheap" create sealed/new.heap >"$scratch/out" 2>"$scratch/err"
+    status=$?
+    if [ $status -eq 2 ] && grep -q -e PHEAP_READ_ONLY -e PHEAP_PERMISSION "$scratch/err"; then
+        pass "create: in a read-only directory"
+    else
+        fail "create: in a read-only directory" "exit status $status: $(cat "$scratch/err")"
+    fi
+}
+if [ "$(id -u)" -ne 0 ]; then
+    chmod a-w sealed sealed/*
+    read_only_cases
+    chmod u+w sealed sealed/*
+elif unshare -m sh -c 'mount --bind sealed sealed && mount -o remount,ro,bind sealed' 2>/dev/null; then
+    # Root may write anywhere but on a read-only mount.
+    export -f read_only_cases same pass fail
+    export pheap scratch
+    results=$(unshare -m bash -c 'mount --bind sealed sealed && mount -o remount,ro,bind sealed && read_only_cases')
+    echo "$results"
+    passed=$((passed + $(grep -c '^ok' <<<"$results")))
+    failed=$((failed + $(grep -c '^FAILED' <<<"$results")))
+else
+    skip "read-only directory" "root may write everywhere, and a read-only mount could not be made"
+fi
+if [ "$(id -u)" -ne 0 ]; then
+    cp plain.heap secret.heap
+    chmod 0 secret.heap
+    refused "a file without permissions" secret.heap 2 PHEAP_PERMISSION
+    chmod 600 secret.heap
+else
+    skip "a file without permissions" "root may read everything"
+fi
+
+# --------------------------------------------------------------------------------------------------- standard streams
+
+"$pheap" info plain.heap >/dev/full 2>err
+same "an answer that cannot be written" 2 $?
+"$pheap" --help >/dev/full 2>err
+same "help that cannot be written" 2 $?
+"$pheap" info plain.heap >&- 2>err
+same "standard output closed" 2 $?
+"$pheap" create closed.heap <&- >&- 2>&-
+good "check: a heap made with all standard streams closed" check closed.heap
+"$pheap" info missing.heap >out 2>&-
+same "standard error closed" 2 $?
+
+# --------------------------------------------------------------------------------------------------- many at a time
+
+for i in 1 2 3 4 5 6 7 8; do
+    (
+        for command in info check checkpoint log info; do
+            "$pheap" $command plain.heap >/dev/null 2>>"crowd.$i" || echo "$command: exit status $?" >>"crowd.$i"
+        done
+    ) &
+done
+wait
+same "eight processes at once" "" "$(cat crowd.* | head -5)"
+good "check afterwards, too" check plain.heap
+
+# ------------------------------------------------------------------------------------------------- heaps with content
+
+# A heap in use, a heap that was left by a crash, and what can be missing or wrong beside it.
+content_cases() {
+    local writer acknowledged records
+    python3 -c '
+print("<notes>")
+for i in range(2000):
+    print("<note id=\"%d\">%s</note>" % (i, "text " * (i % 50)))
+print("</notes>")' >notes.xml
+    "$elementtree" import notes.xml full.heap >out 2>err || { fail "a heap with content" "$(cat err)"; return; }
+    good_json "check: a heap with content" 'a["sound"]' check --json full.heap
+    good_json "info: a heap with content" 'a["space"]["live_blocks"] > 4000' info --json full.heap
+    good_json "log: ranges" 'all(len(r["ranges"]) == r["range_count"] for r in a["records"])' log --json full.heap
+    good_json "log: no ranges" 'all("ranges" not in r for r in a["records"])' log --json --no-ranges full.heap
+    good_json "log: nothing is needed after a clean close" 'a["clean"] and not any(r["needed"] for r in a["records"])' \
+        log --json full.heap
+
+    "$elementtree" writer full.heap >written 2>writer.err &
+    writer=$!
+    for ((i = 0; i < 600; i++)); do
+        [ "$(wc -l <written)" -lt 20 ] || break
+        sleep 0.1
+    done
+    good_json "info: the users of a heap in use" \
+        'sorted((u["pid"] == '$writer', u["self"], u["alive"]) for u in a["users"]) == [(False, True, True), (True, False, True)]' \
+        info --json full.heap
+    good "info: as text, in use" info full.heap
+    good_json "info --read-only: in use" 'len(a["users"]) == 2' info --json --read-only full.heap
+    good_json "check: in use" 'a["sound"]' check --json full.heap
+    good_json "log: in use" 'not a["clean"]' log --json full.heap
+    good_json "checkpoint: in use" 'a["checkpoint_lsn"] > a["checkpoint_lsn_before"]' checkpoint --json full.heap
+    kill -9 $writer
+    wait $writer 2>/dev/null
+    acknowledged=$(tail -n 1 written)
+    for file in full.heap full.heap-wal; do cp $file crashed${file#full}; done
+
+    wrong "info --read-only: after a crash" 2 PHEAP_READ_ONLY info --read-only full.heap
+    wrong "check --read-only: after a crash" 2 PHEAP_READ_ONLY check --read-only full.heap
+    good_json "log: after a crash" 'not a["clean"] and any(r["needed"] for r in a["records"])' log --json full.heap
+    good_json "log: the records that are needed follow each other" \
+        '(n := [r for r in a["records"] if r["needed"]]) and all(x["lsn"] + x["bytes"] == y["lsn"] for x, y in zip(n, n[1:]))' \
+        log --json full.heap
+    good_json "log: they reach as far as the log is durable" \
+        'a["records"][-1]["lsn"] + a["records"][-1]["bytes"] >= a["durable_lsn"]' log --json full.heap
+    good_json "log --count" 'len(a["records"]) == 3' log --json --count 3 full.heap
+    good_json "log --from" 'min(r["lsn"] for r in a["records"]) >= a["checkpoint_lsn"]' \
+        log --json --from "$("$pheap" log --json full.heap | python3 -c 'import json, sys; print(json.load(sys.stdin)["checkpoint_lsn"])')" full.heap
+    good_json "info: recovers after a crash" 'a["recovered"] and a["replayed_bytes"] > 0' info --json full.heap
+    good "check: after recovery" check full.heap
+    "$elementtree" verify full.heap "$acknowledged" >out 2>err && pass "what was acknowledged is there" ||
+        fail "what was acknowledged is there" "$(cat out err)"
+
+    # Beside a heap that needs recovery.
+    cp crashed.heap lonely.heap
+    refused "a missing log" lonely.heap 2 PHEAP_LOG_MISSING
+    "$elementtree" import notes.xml other.heap >out 2>err
+    cp crashed.heap foreign.heap
+    cp other.heap-wal foreign.heap-wal
+    refused "the log of another heap" foreign.heap 2 PHEAP_LOG_FOREIGN
+    cp crashed.heap scratched.heap
+    cp crashed.heap-wal scratched.heap-wal
+    patch scratched.heap-wal 100 '\xff'
+    refused "a log with a damaged header" scratched.heap "1 2" "PHEAP_"
+    cp crashed.heap blank.heap
+    : >blank.heap-wal
+    refused "an empty log" blank.heap 2 PHEAP_LOG_MISSING
+    # A cleanly closed heap takes no other log either: it may be all that another heap has.
+    cp plain.heap taken.heap
+    cp crashed.heap-wal taken.heap-wal
+    refused "the log of another heap beside a cleanly closed one" taken.heap 2 PHEAP_LOG_FOREIGN
+}
+if [ -n "$elementtree" ]; then
+    content_cases
+else
+    skip "heaps with content" "the command elementtree was not given"
+fi
+
+[ $skipped -eq 0 ] || echo "$skipped skipped"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
