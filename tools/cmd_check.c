@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pheap check: walk the whole heap and say what is wrong where.
+ *
+ * The walk reads a snapshot, so other processes may go on writing meanwhile.
+ */
+#include "tools/output.h"
+
+#include <inttypes.h>
+
+#include "tools/progress.h"
+
+struct check {
+    struct output *output;
+    struct progress *progress;
+    uint64_t fault_count;
+};
+
+static void on_fault(void *context, uint64_t offset, const char *text)
+{
+    struct check *check = context;
+    struct output *output = check->output;
+    check->fault_count++;
+    progress_hide(check->progress);
+    output_visible(output, output->request->path);
+    output_text(output, ": offset %" PRIu64 " (0x%" PRIx64 "): ", offset, offset);
+    output_visible(output, text);
+    output_text(output, "\n");
+    output_json_begin(output, NULL, '{');
+    output_json_u64(output, "offset", offset);
+    output_json_string(output, "text", text);
+    output_json_end(output, '}');
+}
+
+static int on_progress(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct check *check = context;
+    return progress_update(check->progress, what, done, total);
+}
+
+static void write_verdict(struct output *output, bool sound, uint64_t fault_count, uint64_t version)
+{
+    output_visible(output, output->request->path);
+    if (sound)
+        output_text(output, ": sound at version %" PRIu64 "\n", version);
+    else
+        output_text(output, ": damaged at version %" PRIu64 ", %" PRIu64 " fault%s%s\n", version, fault_count,
+                    fault_count == 1 ? "" : "s", fault_count >= 1000 ? " or more" : "");
+    output_json_bool(output, "sound", sound);
+}
+
+static enum exit_code check_snapshot(struct output *output, const pheap_read *reader)
+{
+    uint64_t version = pheap_read_version(reader);
+    struct check check = {.output = output};
+    output_json_u64(output, "version", version);
+    output_json_begin(output, "faults", '[');
+    check.progress = progress_begin("checking", output->request->progress);
+    enum pheap_status status = pheap_check(reader, on_fault, on_progress, &check);
+    progress_end(check.progress);
+    output_json_end(output, ']');
+    if (status == PHEAP_OK || status == PHEAP_CORRUPT)
+        write_verdict(output, status == PHEAP_OK, check.fault_count, version);
+    else
+        output_json_null(output, "sound");
+    return status == PHEAP_OK ? EXIT_DONE : output_failure(output, status);
+}
+
+enum exit_code cmd_check(const struct request *request, struct output *output)
+{
+    pheap *heap = NULL;
+    enum pheap_status status = output_open_to_look(request, &heap);
+    if (status != PHEAP_OK)
+        return output_failure(output, status);
+    enum exit_code code = EXIT_DONE;
+    pheap_read *reader = NULL;
+    status = pheap_read_begin(heap, 0, &reader);
+    if (status == PHEAP_OK) {
+        code = check_snapshot(output, reader);
+        pheap_read_end(reader);
+    } else {
+        code = output_failure(output, status);
+    }
+    status = pheap_close(heap);
+    if (status != PHEAP_OK && code == EXIT_DONE)
+        code = output_failure(output, status);
+    return code;
+}
