@@ -107,6 +107,10 @@ static ph_status fold_stretch(struct ph_store *store, const struct ph_boundary *
     ph_status status = fold_once(store, from, segment, offset, to, false, part, parts, reached);
     if (status == PH_BUSY) /* a writer lapped the buffer while it was read */
         status = fold_once(store, from, segment, offset, to, true, part, parts, reached);
+    if (status == PH_BUSY) /* whoever folds holds the log: nobody can have recycled it */
+        return ph_fail(PH_CORRUPT, "%s: the log was damaged while the heap is in use: records from LSN %llu to %llu are "
+                                   "not there",
+                       store->wal.path, (unsigned long long)from->lsn, (unsigned long long)to);
     return status;
 }
 

@@ -165,26 +165,48 @@ static uint64_t equal_words(const uint8_t *bytes, uint64_t length)
     return words;
 }
 
+/*
+ * The start of the first stretch of FILL_WORDS_MIN equal words at or after `at`, or `length`.  A stretch that starts
+ * before word p and does not end before it has words p - 1 and p equal, so looking at every fifteenth pair passes none.
+ */
+static uint64_t find_stretch(const uint8_t *bytes, uint64_t at, uint64_t length)
+{
+    const uint64_t stride = (FILL_WORDS_MIN - 1) * 8;
+    while (at + stride < length) {
+        uint64_t p = at + stride, value = load_word(bytes + p);
+        if (load_word(bytes + p - 8) != value) {
+            at = p;
+            continue;
+        }
+        uint64_t start = p;
+        while (start > at && load_word(bytes + start - 8) == value)
+            start -= 8;
+        uint64_t words = equal_words(bytes + start, length - start);
+        if (words >= FILL_WORDS_MIN)
+            return start;
+        at = start + words * 8;
+    }
+    return length;
+}
+
 ph_status ph_record_add_write(struct ph_record_builder *builder, uint64_t offset, const uint8_t *bytes,
                               uint64_t length)
 {
     assert(offset % 8 == 0 && length % 8 == 0);
-    uint64_t plain = 0, at = 0; /* [plain, at) waits to be written as it is */
-    while (at < length && length - plain >= FILL_WORDS_MIN * 8) {
-        uint64_t words = equal_words(bytes + at, length - at);
-        if (words < FILL_WORDS_MIN) {
-            at += words * 8;
-            continue;
-        }
-        ph_status status = add_plain(builder, offset + plain, bytes + plain, at - plain);
-        if (status == PH_OK)
-            status = add_fill(builder, offset + at, words, load_word(bytes + at));
+    for (uint64_t plain = 0; plain < length;) {
+        uint64_t start = find_stretch(bytes, plain, length);
+        ph_status status = PH_OK;
+        if (start > plain)
+            status = add_plain(builder, offset + plain, bytes + plain, start - plain);
+        if (status != PH_OK || start == length)
+            return status;
+        uint64_t words = equal_words(bytes + start, length - start);
+        status = add_fill(builder, offset + start, words, load_word(bytes + start));
         if (status != PH_OK)
             return status;
-        at += words * 8;
-        plain = at;
+        plain = start + words * 8;
     }
-    return plain < length ? add_plain(builder, offset + plain, bytes + plain, length - plain) : PH_OK;
+    return PH_OK;
 }
 
 ph_status ph_record_add_grow(struct ph_record_builder *builder, uint64_t heap_bytes)
