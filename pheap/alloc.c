@@ -377,11 +377,13 @@ static ph_status large_alloc(struct ph_edits *edits, struct ph_heap *heap, uint6
         if (clean < end) {
             status = ph_edits_drop(edits, clean << PH_PAGE_SHIFT, (end - clean) << PH_PAGE_SHIFT);
         }
+        if (status == PH_OK) {
+            status = ph_edits_zero(edits, start, (clean - cut.page) << PH_PAGE_SHIFT);
+        }
         if (status != PH_OK) {
             ph_edits_change_fresh(edits, start, 0);
             return status;
         }
-        memset(edits->base + start, 0, (clean - cut.page) << PH_PAGE_SHIFT);
     }
     ph_extent_take(edits, heap, &cut);
     ph_page_put(edits, heap, cut.page, ph_page_make(PH_PAGE_LARGE, pages));

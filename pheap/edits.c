@@ -303,6 +303,16 @@ ph_status ph_edits_add_fresh(struct ph_edits *edits, uint64_t offset, uint64_t l
     return PH_OK;
 }
 
+ph_status ph_edits_zero(struct ph_edits *edits, uint64_t offset, uint64_t length)
+{
+    ph_status status = length == 0 ? PH_OK : check_budget(edits, offset, length);
+    if (status != PH_OK || length == 0)
+        return status;
+    memset(edits->base + offset, 0, length);
+    ph_view_touch(edits->view, offset, length);
+    return PH_OK;
+}
+
 static struct ph_fresh *find_fresh(const struct ph_edits *edits, uint64_t offset)
 {
     if (edits->fresh_count == 0)

@@ -94,6 +94,9 @@ uint64_t ph_edits_common(const struct ph_edits *edits, uint64_t offset);
 /* A block becomes fresh (E2).  NO_MEMORY, TOO_BIG. */
 PH_MUST_CHECK ph_status ph_edits_add_fresh(struct ph_edits *edits, uint64_t offset, uint64_t length);
 
+/* Fill a fresh range with zeros.  TOO_BIG. */
+PH_MUST_CHECK ph_status ph_edits_zero(struct ph_edits *edits, uint64_t offset, uint64_t length);
+
 /*
  * If `offset` is the start of a block allocated in this transaction: 1 if in the present savepoint level, 2 if in an
  * earlier one; else 0.  *length (may be NULL) as added.

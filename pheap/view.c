@@ -104,13 +104,20 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
 
 ph_status ph_view_reset(struct ph_view *view, uint64_t lsn)
 {
-    ph_status status = PH_OK;
-    for (int i = 0; i < RETRIES_MAX; i++) {
-        status = reset_once(view, lsn, i > 0);
+    struct ph_coord *coord = view->store->wal.coord;
+    uint64_t folded = 0;
+    for (int i = 0;; i++) {
+        uint64_t before = folded;
+        folded = atomic_load(&coord->folded);
+        ph_status status = reset_once(view, lsn, i > 0);
         if (status != PH_BUSY)
             return status;
+        /* From the log file, nothing can be missing that has not been folded since. */
+        if ((i > 1 && folded == before && folded == atomic_load(&coord->folded)) || i == RETRIES_MAX)
+            return ph_fail(PH_CORRUPT, "%s: the log was damaged while the heap is in use: records after LSN %llu are "
+                                       "not there",
+                           view->store->wal.path, (unsigned long long)folded);
     }
-    return status;
 }
 
 ph_status ph_view_move(struct ph_view *view, uint64_t lsn)
