@@ -2,7 +2,8 @@
 /*
  * Recovery: bring a heap that nobody has open to its last commit.
  *
- *   find     where the records end, and judge that end (R9); nothing is written before the judgement
+ *   find     where the records end, and judge that end (R9); nothing is written before the judgement.  What the records
+ *            say is gathered on the way if it fits in memory, else the log is read once more for folding.
  *   secure   make every record found durable in the log, because folding comes only after that (R1): what was read may
  *            be in a cache only (the write failed, or its writer died before it was done), or in the shared buffer of
  *            the last users.  Batches beyond the proven durable LSN are written again, as they are; records from the
@@ -27,6 +28,14 @@ struct origin {
     uint64_t offset;
 };
 
+/* What the first reading of the log found. */
+struct finding {
+    struct ph_boundary end; /* of the last commit */
+    struct ph_scan_evidence evidence;
+    struct ph_scan_position last; /* in the last batch that was entered, if its batch_lsn is not 0 */
+    uint64_t record_bytes;
+};
+
 /* A dry run: replay checks that every operation lies inside the heap, and tracks the heap's size. */
 static ph_status check_only(void *context, const struct ph_operation *operation)
 {
@@ -35,9 +44,12 @@ static ph_status check_only(void *context, const struct ph_operation *operation)
     return PH_OK;
 }
 
-/* Find the end of the records, and refuse if it is not one that a crash can leave. */
-static ph_status find_end(struct ph_store *store, const struct origin *origin, struct ph_boundary *end,
-                          struct ph_scan_evidence *evidence)
+/*
+ * Find the end of the records, and refuse if it is not one that a crash can leave.  set, if not NULL, gathers the
+ * operations on the way; TOO_BIG if they are too many for it.
+ */
+static ph_status find_end(struct ph_store *store, const struct origin *origin, struct ph_fold_set *set,
+                          struct finding *found)
 {
     struct ph_replay replay;
     uint32_t slots;
@@ -50,23 +62,24 @@ static ph_status find_end(struct ph_store *store, const struct origin *origin, s
                                          origin->offset);
     if (status != PH_OK)
         return status;
-    status = ph_replay_run(&replay, check_only, NULL);
-    *end = replay.boundary;
-    uint64_t lsn = replay.place.lsn;
-    enum ph_record_fault fault = replay.fault;
+    status = ph_replay_run(&replay, set != NULL ? ph_fold_set_apply : check_only, set);
+    found->end = replay.boundary;
+    found->last = replay.scan.position;
+    found->record_bytes = replay.record_bytes;
+    if (status == PH_OK)
+        status = ph_scan_evidence(&replay.scan, origin->segment, &found->evidence);
+    if (status == PH_OK)
+        status = ph_judge_end(store->wal.path, &store->superblock, replay.place.lsn, &found->evidence, replay.fault);
+    if (status == PH_OK && found->end.lsn >= PH_NUMBER_LIMIT)
+        status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path,
+                         (unsigned long long)found->end.lsn);
     ph_replay_deinit(&replay);
-    if (status == PH_OK)
-        status = ph_scan_evidence(&store->wal, origin->epoch, evidence);
-    if (status == PH_OK)
-        status = ph_judge_end(store->wal.path, &store->superblock, lsn, evidence, fault);
-    if (status == PH_OK && end->lsn >= PH_NUMBER_LIMIT)
-        status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path, (unsigned long long)end->lsn);
     return status;
 }
 
-/* Run over [origin, end) and hand every operation to `apply`. */
-static ph_status run(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
-                     ph_replay_apply apply, void *context)
+/* Read [origin, end) again, and hand every operation to the set. */
+static ph_status gather_again(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
+                              struct ph_fold_set *set)
 {
     struct ph_replay replay;
     ph_status status = ph_replay_init_recovery(&replay, &store->wal, origin->epoch, &origin->from, origin->segment,
@@ -74,11 +87,9 @@ static ph_status run(struct ph_store *store, const struct origin *origin, const 
     if (status != PH_OK)
         return status;
     replay.end = end->lsn;
-    status = ph_replay_run(&replay, apply, context);
+    status = ph_replay_run(&replay, ph_fold_set_apply, set);
     if (status == PH_OK && replay.boundary.lsn != end->lsn)
         status = ph_fail(PH_IO, "%s: the log read differently the second time", store->wal.path);
-    if (status == PH_OK)
-        store->replayed_bytes = replay.record_bytes;
     ph_replay_deinit(&replay);
     return status;
 }
@@ -120,19 +131,25 @@ static ph_status append_buffer(struct ph_store *store, const struct origin *orig
 }
 
 /* *segment: the greatest sequence number of a segment, found or taken for records from the buffer. */
-static ph_status secure(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
-                        const struct ph_scan_evidence *evidence, uint64_t *segment)
+static ph_status secure(struct ph_store *store, const struct origin *origin, const struct finding *found,
+                        uint64_t *segment)
 {
-    uint64_t appended = 0;
     struct ph_record_place place = {store->wal.heap_id, origin->epoch, origin->from.lsn, origin->from.chain};
+    uint64_t appended = 0, from_segment = origin->segment, from_offset = origin->offset;
+    uint64_t durable = found->evidence.durable > origin->from.lsn ? found->evidence.durable : origin->from.lsn;
+    if (found->last.batch_lsn > origin->from.lsn) { /* what is before the last batch was durable when that was written */
+        place.lsn = found->last.batch_lsn;
+        place.chain = found->last.batch_chain;
+        from_segment = found->last.segment;
+        from_offset = found->last.batch_start;
+    }
     struct ph_scan_position tail;
-    uint64_t durable = evidence->durable > origin->from.lsn ? evidence->durable : origin->from.lsn;
     ph_status status = ph_superblock_write(&store->heap, &store->superblock);
     if (status == PH_OK)
-        status = ph_scan_secure(&store->wal, origin->segment, origin->offset, &place, durable, end->lsn, &tail);
-    if (status == PH_OK && tail.place.lsn < end->lsn)
-        status = append_buffer(store, origin, &tail, end, &appended);
-    *segment = appended > evidence->newest_segment ? appended : evidence->newest_segment;
+        status = ph_scan_secure(&store->wal, from_segment, from_offset, &place, durable, found->end.lsn, &tail);
+    if (status == PH_OK && tail.place.lsn < found->end.lsn)
+        status = append_buffer(store, origin, &tail, &found->end, &appended);
+    *segment = appended > found->evidence.newest_segment ? appended : found->evidence.newest_segment;
     return status;
 }
 
@@ -142,20 +159,6 @@ static ph_status extend_heap(struct ph_store *store, uint64_t heap_bytes)
     ph_status status = ph_file_stat(&store->heap, &stat);
     if (status == PH_OK && stat.size_bytes < heap_bytes)
         status = ph_file_truncate(&store->heap, heap_bytes);
-    return status;
-}
-
-static ph_status fold_all(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end)
-{
-    ph_status status = extend_heap(store, end->heap_bytes);
-    struct ph_fold_set *set = NULL;
-    if (status == PH_OK)
-        status = ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES, 0, 0);
-    if (status == PH_OK)
-        status = run(store, origin, end, ph_fold_set_apply, set);
-    if (status == PH_OK)
-        status = ph_fold_set_write(set);
-    ph_fold_set_deinit(set);
     return status;
 }
 
@@ -182,18 +185,38 @@ static ph_status write_clean(struct ph_store *store, const struct origin *origin
     return status;
 }
 
+/* Find, secure, fold.  *segment: as for secure.  gather: take the operations in at the first reading; TOO_BIG if they do
+ * not fit in memory. */
+static ph_status bring_up_to_date(struct ph_store *store, const struct origin *origin, bool gather,
+                                  struct finding *found, uint64_t *segment)
+{
+    struct ph_fold_set *set = NULL;
+    ph_status status =
+        ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES, 0, gather ? 1 : 0 /* one part: all or nothing */);
+    if (status == PH_OK)
+        status = find_end(store, origin, gather ? set : NULL, found);
+    if (status == PH_OK)
+        status = secure(store, origin, found, segment);
+    if (status == PH_OK)
+        status = extend_heap(store, found->end.heap_bytes);
+    if (status == PH_OK && !gather)
+        status = gather_again(store, origin, &found->end, set);
+    if (status == PH_OK)
+        status = ph_fold_set_write(set);
+    ph_fold_set_deinit(set);
+    return status;
+}
+
 static ph_status replay_log(struct ph_store *store, const struct origin *origin)
 {
-    struct ph_boundary end;
-    struct ph_scan_evidence evidence;
+    struct finding found = {.record_bytes = 0};
     uint64_t newest_segment = 0;
-    ph_status status = find_end(store, origin, &end, &evidence);
+    ph_status status = bring_up_to_date(store, origin, true, &found, &newest_segment);
+    if (status == PH_TOO_BIG)
+        status = bring_up_to_date(store, origin, false, &found, &newest_segment);
     if (status == PH_OK)
-        status = secure(store, origin, &end, &evidence, &newest_segment);
-    if (status == PH_OK)
-        status = fold_all(store, origin, &end);
-    if (status == PH_OK)
-        status = write_clean(store, origin, &end, newest_segment);
+        status = write_clean(store, origin, &found.end, newest_segment);
+    store->replayed_bytes = found.record_bytes;
     store->recovered = status == PH_OK;
     return status;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Faults: every call of the operating system that a workload makes, and every allocation, fails once, and fails for
- * good from there on, in each way that it can.
+ * good from there on, in each way that it can; and the process dies at every call (except inside open and close).
  *
  * Whatever fails: the error has a text that names the file; what was acknowledged is there after closing, after the
  * process was killed and after a power cut, at any later operation; once the cause is gone the heap goes on as if
@@ -75,6 +75,7 @@ static const struct row {
     {PH_SIM_PROTECT, ENOMEM, PH_SIM_ONCE, false},
     {PH_SIM_RANDOM, EIO, PH_SIM_ONCE, false},
     {PH_SIM_WRITEBACK, EIO, PH_SIM_ONCE, false},
+    {PH_SIM_READ | PH_SIM_WRITE | PH_SIM_SYNC | PH_SIM_TRUNCATE | PH_SIM_ALLOCATE | PH_SIM_DROP, 0, PH_SIM_DIE, false},
     {PH_SIM_MEMORY, ENOMEM, PH_SIM_ONCE, false},
     {PH_SIM_MEMORY, ENOMEM, PH_SIM_FOREVER, false},
 };
@@ -92,7 +93,8 @@ struct run {
     uint64_t call;
     struct ph_sim *sim;
     struct ph_workload workload;
-    bool failed, poisoned, killed;
+    bool failed, poisoned, killed, died;
+    sigjmp_buf grave;
 };
 
 static uint64_t mix(uint64_t value)
@@ -114,6 +116,7 @@ static void wrong(struct run *run, const char *format, ...)
            run->row, (unsigned long long)run->call, ph_sim_struck_at(run->sim), rows[run->row].error,
            rows[run->row].mode == PH_SIM_ONCE    ? "once"
            : rows[run->row].mode == PH_SIM_SHORT ? "short"
+           : rows[run->row].mode == PH_SIM_DIE   ? "death"
                                                  : "for good");
     va_start(arguments, format);
     (void)vprintf(format, arguments);
@@ -160,6 +163,24 @@ static void work(struct run *run)
         if (ph_sim_struck(run->sim) > 0 && ++failures >= 3)
             ph_sim_fail_clear(run->sim);
     }
+}
+
+/* The same, but the process dies in a call; on the running machine everything that was committed is there. */
+static void work_and_die(struct run *run)
+{
+    struct ph_workload *workload = &run->workload;
+    workload->grave = &run->grave;
+    if (sigsetjmp(run->grave, 0) == 0)
+        work(run);
+    else
+        run->died = true;
+    workload->grave = NULL;
+    ph_sim_fail_clear(run->sim);
+    if (!run->died)
+        return;
+    ph_workload_kill(workload);
+    if (!ph_workload_open(workload, workload->opens == 0 ? PHEAP_CREATE : 0))
+        wrong(run, "not opened again: %s: %s %s", pheap_status_name(workload->status), workload->detail, workload->why);
 }
 
 /* The cause is gone: the heap must go on, or be poisoned by a fault that may do that. */
@@ -275,7 +296,10 @@ static bool test_fault(struct tally *tally, uint64_t seed, size_t row, uint64_t 
     run.killed = mix(call + row) % 3 == 0;
     ph_workload_init(&run.workload, run.sim, seed);
     ph_sim_fail_at(run.sim, rows[row].ops, call, rows[row].error, rows[row].mode);
-    work(&run);
+    if (rows[row].mode == PH_SIM_DIE)
+        work_and_die(&run);
+    else
+        work(&run);
     bool struck = ph_sim_struck(run.sim) > 0;
     if (!run.failed && struck)
         demand_use(&run);

@@ -651,6 +651,7 @@ static void open_in_namespace(const struct peer *test, const char *path)
     int status = 1;
     require(waitpid(child, &status, 0) == child && status == 0);
     peer_tell(test, 'd');
+    _exit(0); /* the namespace is dead: nothing that needs a thread or process can run at exit */
 }
 
 /* Catches: robust locks shared by processes of different PID namespaces, where a dead owner's id may be a living one. */

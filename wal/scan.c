@@ -161,6 +161,7 @@ static ph_status enter_batch(struct ph_scan *scan, uint64_t offset, bool *entere
         return PH_OK;
     position->batch_start = offset;
     position->batch_lsn = header->lsn;
+    position->batch_chain = header->chain;
     position->offset = offset + sizeof *header;
     position->batch_end = position->offset + header->length;
     if (!position->started) { /* records before the one wanted are checked too, from here */
@@ -372,23 +373,26 @@ static void weigh_block(const struct ph_wal *wal, const uint8_t *block, uint64_t
         evidence->newer_epoch = block_epoch;
 }
 
-ph_status ph_scan_evidence(struct ph_wal *wal, uint64_t epoch, struct ph_scan_evidence *evidence)
+ph_status ph_scan_evidence(const struct ph_scan *scan, uint64_t first, struct ph_scan_evidence *evidence)
 {
-    *evidence = (struct ph_scan_evidence){0};
-    uint32_t slots;
-    ph_status status = ph_log_count_slots(wal, &slots);
-    if (status != PH_OK)
-        return status;
+    struct ph_wal *wal = scan->wal;
+    const struct ph_scan_position *position = &scan->position;
+    *evidence = (struct ph_scan_evidence){.durable = position->batch_lsn, .newest_segment = position->segment};
     size_t capacity = wal->segment_bytes < WINDOW_BYTES ? wal->segment_bytes : WINDOW_BYTES;
     uint8_t *bytes = wal->io->alloc(wal->io->ctx, capacity, PH_PAGE_BYTES);
     if (bytes == NULL)
         return no_memory(wal);
-    uint64_t end = ph_log_slot_offset(wal, slots);
-    for (uint64_t at = PH_LOG_SEGMENTS; at < end && status == PH_OK; at += capacity) {
-        size_t got = 0, want = end - at < capacity ? (size_t)(end - at) : capacity;
-        status = ph_file_read(&wal->file, bytes, want, at, &got);
-        for (size_t block = 0; status == PH_OK && block + PH_SECTOR_BYTES <= got; block += PH_SECTOR_BYTES)
-            weigh_block(wal, bytes + block, at + block, epoch, evidence);
+    ph_status status = PH_OK;
+    for (uint32_t slot = 0; slot < scan->slot_count && status == PH_OK; slot++) {
+        if (scan->slots[slot] >= first && scan->slots[slot] < position->segment)
+            continue;
+        uint64_t at = ph_log_slot_offset(wal, slot), end = at + wal->segment_bytes;
+        for (; at < end && status == PH_OK; at += capacity) {
+            size_t got = 0;
+            status = ph_file_read(&wal->file, bytes, capacity, at, &got);
+            for (size_t block = 0; status == PH_OK && block + PH_SECTOR_BYTES <= got; block += PH_SECTOR_BYTES)
+                weigh_block(wal, bytes + block, at + block, position->place.epoch, evidence);
+        }
     }
     wal->io->free(wal->io->ctx, bytes);
     return status;

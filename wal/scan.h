@@ -18,7 +18,8 @@ struct ph_scan_position {
     uint64_t offset;  /* in the segment, of the next record, or of the end of the last batch */
     uint64_t batch_end;
     uint64_t batch_start; /* of the present batch's header */
-    uint64_t batch_lsn;   /* of its first record */
+    uint64_t batch_lsn;   /* of its first record; 0: no batch was entered yet */
+    uint64_t batch_chain; /* of the record before it */
     struct ph_record_place place; /* of the next record */
     bool started; /* the first batch has been found; from then on chains must match */
 };
@@ -67,11 +68,15 @@ void ph_scan_slots(const struct ph_scan *scan, struct ph_coord *coord);
 
 /* What the blocks of the log file tell about a stream that ends at `lsn` in `epoch`. */
 struct ph_scan_evidence {
-    uint64_t durable;       /* the greatest durable LSN that a batch of this epoch vouches for */
-    uint64_t durable_at;    /* file offset of that batch */
-    uint64_t newer_epoch;   /* the greatest epoch of any batch, if above `epoch`; else 0 */
+    uint64_t durable;        /* the greatest durable LSN that a batch of this epoch vouches for */
+    uint64_t durable_at;     /* file offset of that batch; 0: it is among those that were scanned */
+    uint64_t newer_epoch;    /* the greatest epoch of any batch, if above `epoch`; else 0 */
     uint64_t newest_segment; /* the greatest sequence number of any segment or batch */
 };
-PH_MUST_CHECK ph_status ph_scan_evidence(struct ph_wal *wal, uint64_t epoch, struct ph_scan_evidence *evidence);
+
+/* Weigh every block but those of the segments that the scan, which began with segment `first`, has passed: their batches
+ * vouch for less than the one it stands in. */
+PH_MUST_CHECK ph_status ph_scan_evidence(const struct ph_scan *scan, uint64_t first,
+                                         struct ph_scan_evidence *evidence);
 
 #endif

@@ -367,11 +367,13 @@ static void finish(struct work *work, struct ph_sim *sim)
         return;
     }
     note(sim, PH_NOTE_BEGUN, k);
-    enum pheap_status status = pheap_commit(work->txn, step->durable ? PHEAP_DURABLE : PHEAP_LAZY, NULL);
-    if (!good(work, status) && says_aborted(status))
-        return;
-    append(history, work->model);
+    append(history, work->model); /* from here on it may be there, even if the process dies in the call */
     work->model = NULL;
+    enum pheap_status status = pheap_commit(work->txn, step->durable ? PHEAP_DURABLE : PHEAP_LAZY, NULL);
+    if (!good(work, status) && says_aborted(status)) {
+        ph_history_settle(history, history->committed);
+        return;
+    }
     step->fate = status == PHEAP_OK ? PH_FATE_COMMITTED : PH_FATE_UNKNOWN;
     if (status != PHEAP_OK)
         return;

@@ -47,11 +47,17 @@ static int strike(struct ph_sim *sim, unsigned ops, const char *what, const char
         sim->fault_countdown--;
         return 0;
     }
+    if (sim->fault_mode == PH_SIM_DIE && sim->grave == NULL)
+        return 0;
     if (sim->fault_mode != PH_SIM_FOREVER)
         sim->fault_countdown = 0;
     if (sim->struck++ == 0)
         (void)snprintf(sim->struck_at, sizeof sim->struck_at, "%s %s %llu@%llu", what, path, (unsigned long long)length,
                        (unsigned long long)offset);
+    if (sim->fault_mode == PH_SIM_DIE) {
+        (void)pthread_mutex_unlock(&sim->mutex);
+        siglongjmp(*sim->grave, 1);
+    }
     return sim->fault_mode == PH_SIM_SHORT ? SHORT_TRANSFER : -sim->fault_error;
 }
 
@@ -73,6 +79,11 @@ void ph_sim_fail_clear(struct ph_sim *sim)
 void ph_sim_fail_pause(struct ph_sim *sim, bool paused)
 {
     sim->fault_paused = paused;
+}
+
+void ph_sim_set_mortal(struct ph_sim *sim, sigjmp_buf *grave)
+{
+    sim->grave = grave;
 }
 
 uint64_t ph_sim_struck(const struct ph_sim *sim)

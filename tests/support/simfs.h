@@ -17,6 +17,8 @@
 
 #include "io/io.h"
 
+#include <setjmp.h>
+
 #define PH_SIM_SECTOR_BYTES 512u
 
 struct ph_sim;
@@ -76,12 +78,19 @@ enum ph_sim_op {
 enum ph_sim_fault_mode {
     PH_SIM_ONCE,
     PH_SIM_FOREVER, /* from that call on */
-    PH_SIM_SHORT    /* once, a read or write transfers only a part; `error` does not count */
+    PH_SIM_SHORT,   /* once, a read or write transfers only a part; `error` does not count */
+    PH_SIM_DIE      /* the process dies there: see ph_sim_set_mortal */
 };
 
 /* Let the `nth` (1, 2, ...) call from now on of a kind in `ops` fail with `error` (positive errno).  One at a time. */
 void ph_sim_fail_at(struct ph_sim *sim, unsigned ops, uint64_t nth, int error, enum ph_sim_fault_mode mode);
 void ph_sim_fail_clear(struct ph_sim *sim);
+/*
+ * PH_SIM_DIE jumps to `grave` (with siglongjmp) instead of making the call; ph_sim_kill() then does the rest.  NULL: the
+ * process is in something that must not be left so, such as a section under a lock of this very process, and dies at the
+ * first call after it.
+ */
+void ph_sim_set_mortal(struct ph_sim *sim, sigjmp_buf *grave);
 /* While paused nothing fails and nothing counts down: for a test that looks at what it has done. */
 void ph_sim_fail_pause(struct ph_sim *sim, bool paused);
 /* How often the present fault has struck, and at what: "write heap-wal 512@4096". */

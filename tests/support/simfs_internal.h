@@ -135,6 +135,7 @@ struct ph_sim {
     unsigned fault_ops;
     uint64_t fault_countdown; /* 0: none */
     bool fault_paused;
+    sigjmp_buf *grave;
     int fault_error;
     enum ph_sim_fault_mode fault_mode;
     uint64_t struck, struck_position;

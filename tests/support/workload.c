@@ -113,7 +113,9 @@ bool ph_workload_open(struct ph_workload *workload, unsigned flags)
 {
     (void)begin_action(workload, "open");
     pheap *heap = NULL;
+    ph_sim_set_mortal(workload->sim, NULL); /* the registry of open heaps would stay locked */
     ph_status status = ph_open_io(ph_sim_io(workload->sim), PH_WORKLOAD_PATH, flags, &workload->options, &heap);
+    ph_sim_set_mortal(workload->sim, workload->grave);
     if (!good(workload, (enum pheap_status)status))
         return false;
     workload->heap = heap;
@@ -133,9 +135,14 @@ bool ph_workload_close(struct ph_workload *workload)
     ph_workload_end_reader(workload);
     pheap *heap = workload->heap;
     workload->heap = NULL;
-    if (heap == NULL || !good(workload, pheap_close(heap))) {
-        workload->doubtful = workload->doubtful || heap != NULL;
-        return heap == NULL;
+    if (heap == NULL)
+        return true;
+    ph_sim_set_mortal(workload->sim, NULL);
+    enum pheap_status status = pheap_close(heap);
+    ph_sim_set_mortal(workload->sim, workload->grave);
+    if (!good(workload, status)) {
+        workload->doubtful = true;
+        return false;
     }
     acknowledge_all(workload);
     return true;

@@ -24,8 +24,9 @@ struct ph_workload {
     struct ph_history *history; /* owned */
     struct pheap_options options;
     uint64_t seed, dice;
-    bool steady; /* is seldom closed or killed, so that one epoch fills the log many times */
-    pheap *heap; /* NULL while closed */
+    sigjmp_buf *grave; /* where to go when the process dies in a call; NULL: it does not */
+    bool steady;       /* is seldom closed or killed, so that one epoch fills the log many times */
+    pheap *heap;       /* NULL while closed */
     pheap_read *reader;
     uint64_t reader_k; /* what it shows */
     uint64_t opens;
