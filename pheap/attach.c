@@ -165,10 +165,10 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
                                                  .version = s->checkpoint_version,
                                                  .segment = s->checkpoint_segment,
                                                  .heap_bytes = s->heap_bytes};
-    coord->checkpoint = (struct ph_checkpoint_mark){.lsn = s->checkpoint_lsn,
-                                                    .segment = s->checkpoint_segment,
-                                                    .generation = s->generation,
-                                                    .epoch = s->epoch};
+    coord->checkpoint.lsn = s->checkpoint_lsn;
+    coord->checkpoint.segment = s->checkpoint_segment;
+    coord->checkpoint.generation = s->generation;
+    coord->checkpoint.epoch = s->epoch;
     coord->reserved = coord->committed = coord->durable = coord->folded = coord->fold_intent = s->checkpoint_lsn;
     coord->physical_bytes = stat.size_bytes;
     return PH_OK;

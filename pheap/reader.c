@@ -43,14 +43,24 @@ static ph_status protect_view(struct ph_core *core, bool writable)
     return result < 0 ? ph_file_fail(core->path, "protect the read view", -result) : PH_OK;
 }
 
+/* For those who ask who pins what. */
+static void note_pin(struct ph_core *core)
+{
+    struct ph_seat *seat = &core->coord->seats[core->store.seat];
+    atomic_store_explicit(&seat->pin_version, core->read_view.at.version, memory_order_relaxed);
+    atomic_store_explicit(&seat->pin_since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME),
+                          memory_order_relaxed);
+}
+
 /* The first reader: pin, and bring the view there. */
 static ph_status enter_view(struct ph_core *core)
 {
     struct ph_view *view = &core->read_view;
-    struct ph_seat *seat = &core->coord->seats[core->store.seat];
     uint64_t lsn = pin_newest(core);
-    if (view->current && view->at.lsn == lsn)
+    if (view->current && view->at.lsn == lsn) {
+        note_pin(core);
         return PH_OK;
+    }
     if (view->touched_bytes > view->budget_bytes && ph_view_private_bytes(view) > view->budget_bytes / 2)
         view->current = false;
     ph_status status = protect_view(core, true);
@@ -62,9 +72,7 @@ static ph_status enter_view(struct ph_core *core)
         unpin(core);
         return status;
     }
-    atomic_store_explicit(&seat->pin_version, view->at.version, memory_order_relaxed);
-    atomic_store_explicit(&seat->pin_since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME),
-                          memory_order_relaxed);
+    note_pin(core);
     return PH_OK;
 }
 

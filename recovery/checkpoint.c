@@ -53,13 +53,16 @@ bool ph_store_seat_alive(struct ph_store *store, uint32_t seat)
 {
     if (seat == store->seat)
         return true;
-    if (ph_file_lock(&store->coord_file, PH_LOCK_EXCLUSIVE, seat_lock_start(seat), 1, false) != PH_OK)
-        return true;
-    /* While we hold its lock nobody can take the seat, so clearing what the dead left there is safe. */
-    atomic_store(&store->wal.coord->seats[seat].pin, 0);
-    ph_status status = ph_file_lock(&store->coord_file, PH_LOCK_NONE, seat_lock_start(seat), 1, false);
-    (void)status; /* at worst the seat stays taken until this process closes the heap */
-    return false;
+    ph_local_lock(&store->wal.local_lock); /* all threads of the process count as one owner of the lock */
+    bool dead = ph_file_lock(&store->coord_file, PH_LOCK_EXCLUSIVE, seat_lock_start(seat), 1, false) == PH_OK;
+    if (dead) {
+        /* While we hold its lock nobody can take the seat, so clearing what the dead left there is safe. */
+        atomic_store(&store->wal.coord->seats[seat].pin, 0);
+        ph_status status = ph_file_lock(&store->coord_file, PH_LOCK_NONE, seat_lock_start(seat), 1, false);
+        (void)status; /* at worst the seat stays taken until this process closes the heap */
+    }
+    ph_local_unlock(&store->wal.local_lock);
+    return !dead;
 }
 
 int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn)
@@ -358,8 +361,10 @@ static ph_status open_epoch_locked(struct ph_store *store)
     status = ph_superblock_write(&store->heap, &next);
     if (status != PH_OK)
         return status == PH_NO_SPACE ? status : poison(store, status);
-    coord->checkpoint = (struct ph_checkpoint_mark){
-        .lsn = mark.lsn, .segment = start_segment, .generation = next.generation, .epoch = next.epoch};
+    coord->checkpoint.lsn = mark.lsn;
+    coord->checkpoint.segment = start_segment;
+    coord->checkpoint.generation = next.generation;
+    coord->checkpoint.epoch = next.epoch;
     set_marks(store, start_segment, slots);
     atomic_store_explicit(&coord->epoch_open, 1, memory_order_release);
     return PH_OK;

@@ -1057,6 +1057,29 @@ static void order__of_writes(void **state)
     free_rig(&rig);
 }
 
+/* Catches: system calls under the writer lock, or more of them than one write for a durable commit (R5, R10). */
+static void order__commits_do_no_needless_io(void **state)
+{
+    (void)state;
+    struct rig rig = new_rig(18);
+    const unsigned calls = (PH_SIM_ANY | PH_SIM_GROW) & ~(unsigned)PH_SIM_MEMORY;
+    create(&rig);
+    for (unsigned i = 0; i < 5; i++) /* what is done once is done */
+        commit(&rig, 40, PHEAP_DURABLE);
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t before = ph_sim_calls(rig.sim, calls);
+        commit(&rig, 40, PHEAP_LAZY);
+        assert_int_equal(ph_sim_calls(rig.sim, calls), before);
+        uint64_t writes = ph_sim_calls(rig.sim, PH_SIM_WRITE);
+        before = ph_sim_calls(rig.sim, calls & ~(unsigned)PH_SIM_SYNC);
+        commit(&rig, 40, PHEAP_DURABLE);
+        assert_int_equal(ph_sim_calls(rig.sim, PH_SIM_WRITE), writes + 1);
+        assert_int_equal(ph_sim_calls(rig.sim, calls & ~(unsigned)PH_SIM_SYNC), before + 1);
+    }
+    close_heap(&rig);
+    free_rig(&rig);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -1077,6 +1100,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(buffer__any_word_of_the_marks_is_rotten),
         cmocka_unit_test(interrupted__anywhere_then_run_again),
         cmocka_unit_test(order__of_writes),
+        cmocka_unit_test(order__commits_do_no_needless_io),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,11 +61,11 @@ struct ph_fold_mark {
     uint64_t unused[2];
 };
 
-struct ph_checkpoint_mark {
-    uint64_t lsn;
-    uint64_t segment;
-    uint64_t generation; /* of the newest superblock */
-    uint64_t epoch;
+struct ph_checkpoint_mark { /* changed under the fold lock; each field can be read at any time */
+    _Atomic uint64_t lsn;
+    _Atomic uint64_t segment;
+    _Atomic uint64_t generation; /* of the newest superblock */
+    _Atomic uint64_t epoch;
 };
 
 /* One attached process.  Owned by whoever holds the OFD lock on its byte of the coordination file. */

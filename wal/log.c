@@ -37,8 +37,8 @@ ph_status ph_wal_init(struct ph_wal *wal, const ph_io *io, const char *heap_path
     size_t length = strlen(heap_path) + sizeof "-wal";
     wal->path = io->alloc(io->ctx, length, 16);
     wal->staging = io->alloc(io->ctx, wal->batch_max + 3 * (size_t)PH_PAGE_BYTES, PH_PAGE_BYTES);
-    wal->open_lock_ready = ph_local_init(&wal->open_lock);
-    if (wal->path == NULL || wal->staging == NULL || !wal->open_lock_ready) {
+    wal->local_lock_ready = ph_local_init(&wal->local_lock);
+    if (wal->path == NULL || wal->staging == NULL || !wal->local_lock_ready) {
         ph_wal_deinit(wal);
         return ph_fail(PH_NO_MEMORY, "%s: out of memory opening the log", heap_path);
     }
@@ -55,8 +55,8 @@ void ph_wal_deinit(struct ph_wal *wal)
         wal->io->free(wal->io->ctx, wal->path);
     if (wal->staging != NULL)
         wal->io->free(wal->io->ctx, wal->staging);
-    if (wal->open_lock_ready)
-        ph_local_deinit(&wal->open_lock);
+    if (wal->local_lock_ready)
+        ph_local_deinit(&wal->local_lock);
     *wal = (struct ph_wal){0};
 }
 
@@ -231,7 +231,7 @@ ph_status ph_log_ensure_open(struct ph_wal *wal)
 {
     if (atomic_load_explicit(&wal->opened, memory_order_acquire))
         return PH_OK;
-    ph_local_lock(&wal->open_lock);
+    ph_local_lock(&wal->local_lock);
     ph_status status = PH_OK;
     if (!atomic_load(&wal->opened)) {
         ph_file_close(&wal->file);
@@ -256,7 +256,7 @@ ph_status ph_log_ensure_open(struct ph_wal *wal)
         else
             ph_file_close(&wal->file);
     }
-    ph_local_unlock(&wal->open_lock);
+    ph_local_unlock(&wal->local_lock);
     return status;
 }
 

@@ -31,8 +31,8 @@ struct ph_wal {
     uint32_t batch_max;  /* bytes of records in one flush write */
     uint32_t block_bytes;  /* valid once the file is open */
     struct ph_file file;
-    struct ph_local_lock open_lock; /* guards opening the file late */
-    bool open_lock_ready;
+    struct ph_local_lock local_lock; /* guards opening the file late, and tests of other seats */
+    bool local_lock_ready;
     _Atomic bool opened;
     uint8_t *staging; /* what a flush writes, under the flush lock */
 };
