@@ -46,31 +46,31 @@ enum ph_superblock_state {
 
 /* Two copies, at 0 and 4096; generation g is in copy g % 2.  One sector, so a write leaves it old or new. */
 struct ph_superblock {
-    uint8_t magic[8];             /*   0 */
-    uint32_t byte_order;          /*   8 */
-    uint32_t format_version;      /*  12 */
-    uint32_t compat_flags;        /*  16 */
-    uint32_t incompat_flags;      /*  20 */
-    uint32_t page_bytes;          /*  24 */
-    uint32_t state;               /*  28 enum ph_superblock_state */
-    uint8_t identity[16];         /*  32 drawn at random at creation */
-    uint64_t generation;          /*  48 one more with each superblock written */
-    uint64_t epoch;               /*  56 of the records after the checkpoint */
-    uint64_t checkpoint_lsn;      /*  64 the heap file holds every record before this */
-    uint64_t checkpoint_chain;    /*  72 checksum of the last of them */
-    uint64_t checkpoint_version;  /*  80 commit number of the last of them */
-    uint64_t checkpoint_segment;  /*  88 sequence number of a segment, and */
-    uint64_t checkpoint_offset;   /*  96 the place in it of a batch that begins at or before checkpoint_lsn */
-    uint64_t heap_bytes;          /* 104 logical size at the checkpoint */
-    uint64_t durable_lsn;         /* 112 the log was on stable storage up to here (R9) */
-    uint64_t log_limit_bytes;     /* 120 */
-    uint32_t segment_bytes;       /* 128 */
-    uint32_t buffer_bytes;        /* 132 */
-    uint32_t copy;                /* 136 0 or 1: which copy this is, against misdirected writes */
-    uint32_t file_mode;           /* 140 permission bits for the files beside */
-    uint64_t created_ns;          /* 144 CLOCK_REALTIME */
-    uint8_t reserved[352];        /* 152 zero */
-    uint64_t checksum;            /* 504 of bytes 0-503 */
+    uint8_t magic[8];            /*   0 */
+    uint32_t byte_order;         /*   8 */
+    uint32_t format_version;     /*  12 */
+    uint32_t compat_flags;       /*  16 */
+    uint32_t incompat_flags;     /*  20 */
+    uint32_t page_bytes;         /*  24 */
+    uint32_t state;              /*  28 enum ph_superblock_state */
+    uint8_t identity[16];        /*  32 drawn at random at creation */
+    uint64_t generation;         /*  48 one more with each superblock written */
+    uint64_t epoch;              /*  56 of the records after the checkpoint */
+    uint64_t checkpoint_lsn;     /*  64 the heap file holds every record before this */
+    uint64_t checkpoint_chain;   /*  72 checksum of the last of them */
+    uint64_t checkpoint_version; /*  80 commit number of the last of them */
+    uint64_t checkpoint_segment; /*  88 sequence number of a segment, and */
+    uint64_t checkpoint_offset;  /*  96 the place in it of a batch that begins at or before checkpoint_lsn */
+    uint64_t heap_bytes;         /* 104 logical size at the checkpoint */
+    uint64_t durable_lsn;        /* 112 the log was on stable storage up to here (R9) */
+    uint64_t log_limit_bytes;    /* 120 */
+    uint32_t segment_bytes;      /* 128 */
+    uint32_t buffer_bytes;       /* 132 */
+    uint32_t copy;               /* 136 0 or 1: which copy this is, against misdirected writes */
+    uint32_t file_mode;          /* 140 permission bits for the files beside */
+    uint64_t created_ns;         /* 144 CLOCK_REALTIME */
+    uint8_t reserved[352];       /* 152 zero */
+    uint64_t checksum;           /* 504 of bytes 0-503 */
 };
 #define PH_SUPERBLOCK_OFFSET(copy) ((uint64_t)(copy)*PH_PAGE_BYTES)
 

@@ -63,9 +63,9 @@ typedef struct ph_io {
     int (*close)(void *ctx, int file);
     int64_t (*read)(void *ctx, int file, void *buffer, size_t length, uint64_t offset); /* 0 at the end of the file */
     int64_t (*write)(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags);
-    int (*sync)(void *ctx, int file);                                       /* data and size: fdatasync */
+    int (*sync)(void *ctx, int file);                                              /* data and size: fdatasync */
     int (*start_writeback)(void *ctx, int file, uint64_t offset, uint64_t length); /* a hint, makes nothing durable */
-    int (*truncate)(void *ctx, int file, uint64_t size);                    /* shrinks, or grows with zeros */
+    int (*truncate)(void *ctx, int file, uint64_t size);                           /* shrinks, or grows with zeros */
     int (*allocate)(void *ctx, int file, enum ph_allocate_mode mode, uint64_t offset, uint64_t length);
     int (*stat)(void *ctx, int file, struct ph_file_stat *out);
     int (*resolve)(void *ctx, const char *path, char *out, size_t size); /* absolute, symbolic links followed; the last
@@ -90,7 +90,7 @@ typedef struct ph_io {
      */
     int (*map)(void *ctx, int file, size_t length, unsigned flags, void **address);
     int (*unmap)(void *ctx, void *address, size_t length);
-    int (*drop)(void *ctx, void *address, size_t length);                   /* private pages go; the file shows again */
+    int (*drop)(void *ctx, void *address, size_t length); /* private pages go; the file shows again */
     int (*protect)(void *ctx, void *address, size_t length, bool writable);
     /*
      * Count the 4 KiB pages of [address, address + length) of a private map that have been stored to (are private
@@ -108,9 +108,9 @@ typedef struct ph_io {
     /* Time, chance, identity. */
     uint64_t (*clock_ns)(void *ctx, enum ph_clock clock);
     int (*random)(void *ctx, void *buffer, size_t length);
-    int (*boot_id)(void *ctx, uint8_t id[16]);           /* differs after each start of the operating system */
+    int (*boot_id)(void *ctx, uint8_t id[16]); /* differs after each start of the operating system */
     int (*pid_namespace)(void *ctx, uint64_t *id);
-    int64_t (*process)(void *ctx);                        /* pid, for people only */
+    int64_t (*process)(void *ctx); /* pid, for people only */
 
     /* Sleep while *word == expected, at most timeout_ns; returns for any reason or none.  Works across processes. */
     void (*wait)(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns);

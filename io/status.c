@@ -39,8 +39,8 @@ const char *ph_detail(void)
 const char *ph_status_text(ph_status status)
 {
     switch (status) {
-#define CASE(name, number, text)                                                                                       \
-    case PH_##name:                                                                                                    \
+#define CASE(name, number, text) \
+    case PH_##name:              \
         return text;
         PH_STATUS_LIST(CASE)
 #undef CASE
@@ -51,8 +51,8 @@ const char *ph_status_text(ph_status status)
 const char *ph_status_name(ph_status status)
 {
     switch (status) {
-#define CASE(name, number, text)                                                                                       \
-    case PH_##name:                                                                                                    \
+#define CASE(name, number, text) \
+    case PH_##name:              \
         return "PHEAP_" #name;
         PH_STATUS_LIST(CASE)
 #undef CASE

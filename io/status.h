@@ -8,38 +8,38 @@
 #ifndef IO_STATUS_H
 #define IO_STATUS_H
 
-#define PH_STATUS_LIST(X)                                                                                              \
-    X(OK, 0, "success")                                                                                                \
-    X(INVALID, 1, "invalid argument")                                                                                  \
-    X(NOT_FOUND, 2, "no such file")                                                                                    \
-    X(EXISTS, 3, "the file exists already")                                                                            \
-    X(NOT_HEAP, 4, "not a heap")                                                                                       \
-    X(CORRUPT, 5, "the heap or its log is damaged")                                                                    \
-    X(NEWER, 6, "written by a newer version")                                                                          \
-    X(BYTE_ORDER, 7, "another byte order")                                                                             \
-    X(LOG_MISSING, 8, "the log is missing")                                                                            \
-    X(LOG_FOREIGN, 9, "the log does not belong to this heap")                                                          \
-    X(READ_ONLY, 10, "read-only")                                                                                      \
-    X(PERMISSION, 11, "permission denied")                                                                             \
-    X(IO, 12, "input/output error")                                                                                    \
-    X(NO_SPACE, 13, "no space left")                                                                                   \
-    X(NO_MEMORY, 14, "out of memory")                                                                                  \
-    X(RESERVE, 15, "the heap outgrew the reserved address space")                                                      \
-    X(LOG_FULL, 16, "the log is full")                                                                                 \
-    X(TOO_BIG, 17, "the transaction is too big")                                                                       \
-    X(BUSY, 18, "in use")                                                                                              \
-    X(TIMEOUT, 19, "timed out")                                                                                        \
-    X(POISONED, 20, "a sync failed earlier")                                                                           \
-    X(ENDED, 21, "the transaction has ended")                                                                          \
-    X(WRONG_THREAD, 22, "the transaction belongs to another thread")                                                   \
-    X(FORKED, 23, "the handle was inherited through fork")                                                             \
-    X(BAD_OFFSET, 24, "not an offset of a live block")                                                                 \
-    X(DOUBLE_FREE, 25, "the block is already free")                                                                    \
-    X(STRAY_STORE, 26, "a store that was never declared")                                                              \
-    X(NAMESPACE, 27, "processes in different PID namespaces")                                                          \
-    X(UNSUPPORTED, 28, "not supported here")                                                                           \
-    X(END, 29, "end of the enumeration")                                                                               \
-    X(REPLACED, 30, "the heap file was replaced")                                                                      \
+#define PH_STATUS_LIST(X)                                            \
+    X(OK, 0, "success")                                              \
+    X(INVALID, 1, "invalid argument")                                \
+    X(NOT_FOUND, 2, "no such file")                                  \
+    X(EXISTS, 3, "the file exists already")                          \
+    X(NOT_HEAP, 4, "not a heap")                                     \
+    X(CORRUPT, 5, "the heap or its log is damaged")                  \
+    X(NEWER, 6, "written by a newer version")                        \
+    X(BYTE_ORDER, 7, "another byte order")                           \
+    X(LOG_MISSING, 8, "the log is missing")                          \
+    X(LOG_FOREIGN, 9, "the log does not belong to this heap")        \
+    X(READ_ONLY, 10, "read-only")                                    \
+    X(PERMISSION, 11, "permission denied")                           \
+    X(IO, 12, "input/output error")                                  \
+    X(NO_SPACE, 13, "no space left")                                 \
+    X(NO_MEMORY, 14, "out of memory")                                \
+    X(RESERVE, 15, "the heap outgrew the reserved address space")    \
+    X(LOG_FULL, 16, "the log is full")                               \
+    X(TOO_BIG, 17, "the transaction is too big")                     \
+    X(BUSY, 18, "in use")                                            \
+    X(TIMEOUT, 19, "timed out")                                      \
+    X(POISONED, 20, "a sync failed earlier")                         \
+    X(ENDED, 21, "the transaction has ended")                        \
+    X(WRONG_THREAD, 22, "the transaction belongs to another thread") \
+    X(FORKED, 23, "the handle was inherited through fork")           \
+    X(BAD_OFFSET, 24, "not an offset of a live block")               \
+    X(DOUBLE_FREE, 25, "the block is already free")                  \
+    X(STRAY_STORE, 26, "a store that was never declared")            \
+    X(NAMESPACE, 27, "processes in different PID namespaces")        \
+    X(UNSUPPORTED, 28, "not supported here")                         \
+    X(END, 29, "end of the enumeration")                             \
+    X(REPLACED, 30, "the heap file was replaced")                    \
     X(FULL, 31, "the heap file cannot grow further")
 
 #define PH_STATUS_ENUM(name, number, text) PH_##name = (number),

@@ -22,8 +22,8 @@
 
 #define ATTACH_LOCK_START (UINT64_C(1) << 62)
 #define POLL_NS UINT64_C(1000000)
-#define POLLS_MAX 60000u  /* while somebody else recovers or closes: a minute */
-#define STRIKES_MAX 100u  /* while somebody is attached but cannot be joined */
+#define POLLS_MAX 60000u /* while somebody else recovers or closes: a minute */
+#define STRIKES_MAX 100u /* while somebody is attached but cannot be joined */
 
 /* ------------------------------------------------------------------------------------------------ kept mappings */
 
@@ -142,8 +142,7 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
         return status;
     memset(coord, 0, sizeof *coord);
     if (io->boot_id(io->ctx, coord->boot_id) < 0 || io->pid_namespace(io->ctx, &coord->pid_namespace) < 0 ||
-        !ph_mutex_init(&coord->writer_lock) || !ph_mutex_init(&coord->flush_lock) ||
-        !ph_mutex_init(&coord->fold_lock))
+        !ph_mutex_init(&coord->writer_lock) || !ph_mutex_init(&coord->flush_lock) || !ph_mutex_init(&coord->fold_lock))
         return ph_fail(PH_UNSUPPORTED, "%s: this system lacks robust locks, or /proc is not mounted", core->path);
     coord->magic = PH_COORD_MAGIC;
     coord->abi = PH_COORD_ABI + ph_mutex_abi();
@@ -282,8 +281,8 @@ static ph_status attach_later(struct ph_core *core)
         return status;
     struct ph_coord *coord = core->coord;
     if (atomic_load_explicit(&coord->ready, memory_order_acquire) == 0 || !coord_usable(core, coord, length) ||
-        coord->heap_device != core->device || coord->heap_inode != core->inode ||
-        coord->own_device != stat.device || coord->own_inode != stat.inode || /* a copy put in the place of the file */
+        coord->heap_device != core->device || coord->heap_inode != core->inode || coord->own_device != stat.device ||
+        coord->own_inode != stat.inode || /* a copy put in the place of the file */
         io->boot_id(io->ctx, boot_id) < 0 || memcmp(boot_id, coord->boot_id, sizeof boot_id) != 0)
         return ph_fail(PH_BUSY, "%s-shm: the coordination file does not belong to the heap in use", core->path);
     if (io->pid_namespace(io->ctx, &name_space) < 0 || name_space != coord->pid_namespace)

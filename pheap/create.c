@@ -94,8 +94,8 @@ static ph_status open_new(const ph_io *io, const char *path, uint32_t mode, stru
     status = ph_file_lock(file, PH_LOCK_EXCLUSIVE, 0, 1, true);
     if (status == PH_OK)
         status = ph_file_stat(file, &ours);
-    if (status == PH_OK && (io->stat_path(io->ctx, path, &named) < 0 || named.inode != ours.inode ||
-                            named.device != ours.device))
+    if (status == PH_OK &&
+        (io->stat_path(io->ctx, path, &named) < 0 || named.inode != ours.inode || named.device != ours.device))
         status = ph_fail(PH_BUSY, "%s: another process is creating this heap", path);
     if (status != PH_OK)
         ph_file_close(file);

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #define PH_LINE_BYTES 64u
+#define PH_FRESH_WHOLE_MAX 65536u /* fresh blocks up to this are logged whole without asking what was stored to */
 
 struct ph_view;
 
@@ -49,9 +50,9 @@ struct ph_fresh {
 struct ph_edits {
     const ph_io *io;
     struct ph_view *view;
-    uint8_t *base;          /* address of offset 0 in the write view */
-    uint64_t heap_size;     /* logical size, the transaction's growth included */
-    uint64_t begin_size;    /* logical size when it began */
+    uint8_t *base;       /* address of offset 0 in the write view */
+    uint64_t heap_size;  /* logical size, the transaction's growth included */
+    uint64_t begin_size; /* logical size when it began */
     struct ph_edit_line *lines;
     uint32_t line_count, line_capacity;
     uint64_t *index; /* open addressing: line offset -> generation << 32 | entry + 1; others are empty */
@@ -61,7 +62,7 @@ struct ph_edits {
     uint32_t fresh_count, fresh_capacity;
     uint64_t *fresh_index; /* the same for fresh blocks */
     uint32_t fresh_index_mask;
-    uint64_t *deferred;     /* large blocks to be freed at commit */
+    uint64_t *deferred; /* large blocks to be freed at commit */
     uint32_t deferred_count, deferred_capacity;
     struct ph_savepoint *levels;
     uint32_t level, level_capacity; /* level 0: no savepoint yet */
@@ -139,7 +140,7 @@ PH_MUST_CHECK ph_status ph_edits_savepoint(struct ph_edits *edits, uint32_t *sav
 /* Undo everything since; false if there is no such savepoint. */
 bool ph_edits_rollback(struct ph_edits *edits, uint32_t savepoint);
 
-/* Put every change into records.  NO_MEMORY. */
+/* encode.c: put every change into records.  NO_MEMORY. */
 PH_MUST_CHECK ph_status ph_edits_encode(struct ph_edits *edits, struct ph_record_builder *builder);
 
 #endif

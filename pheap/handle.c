@@ -105,8 +105,7 @@ static void free_core(struct ph_core *core)
 
 static ph_status check_filesystem(struct ph_core *core)
 {
-    static const uint64_t refused[] = {MAGIC_NFS, MAGIC_SMB,  MAGIC_CIFS, MAGIC_SMB2,
-                                       MAGIC_9P,  MAGIC_CEPH, MAGIC_AFS};
+    static const uint64_t refused[] = {MAGIC_NFS, MAGIC_SMB, MAGIC_CIFS, MAGIC_SMB2, MAGIC_9P, MAGIC_CEPH, MAGIC_AFS};
     uint64_t magic;
     int result = core->io->filesystem(core->io->ctx, core->store.heap.handle, &magic);
     if (result < 0)
@@ -227,8 +226,7 @@ static ph_status new_core(const ph_io *io, const char *path, unsigned flags, con
 static struct ph_core *find_core(const ph_io *io, const struct ph_file_stat *stat)
 {
     for (struct ph_core *core = cores; core != NULL; core = core->next)
-        if (core->io == io && !atomic_load(&core->forked) && core->device == stat->device &&
-            core->inode == stat->inode)
+        if (core->io == io && !atomic_load(&core->forked) && core->device == stat->device && core->inode == stat->inode)
             return core;
     return NULL;
 }
@@ -281,8 +279,7 @@ static ph_status check_arguments(const char *path, unsigned flags, const struct 
     return options->reserved == 0 ? PH_OK : ph_fail(PH_INVALID, "%s: options.reserved is not 0", path);
 }
 
-ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const struct pheap_options *given,
-                     pheap **heap)
+ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const struct pheap_options *given, pheap **heap)
 {
     struct pheap_options options;
     char resolved[PATH_MAX_BYTES];

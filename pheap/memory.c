@@ -25,9 +25,9 @@ static ph_status declare(struct ph_core *core, uint64_t offset, uint64_t length)
         return status;
     if (length > size || offset - start > size - length)
         return ph_fail(PH_BAD_OFFSET,
-                       "%s: bytes [%llu, %llu) reach beyond the block at %llu, which has %llu usable bytes",
-                       core->path, (unsigned long long)offset, (unsigned long long)(offset + length),
-                       (unsigned long long)start, (unsigned long long)size);
+                       "%s: bytes [%llu, %llu) reach beyond the block at %llu, which has %llu usable bytes", core->path,
+                       (unsigned long long)offset, (unsigned long long)(offset + length), (unsigned long long)start,
+                       (unsigned long long)size);
     if (ph_edits_is_fresh(&core->edits, start, NULL) == 1)
         return PH_OK;
     return ph_edits_range(&core->edits, offset, length);
@@ -145,8 +145,8 @@ static ph_status block_at(struct ph_space space, uint64_t offset, uint64_t *leng
     uint64_t start, size;
     ph_status status = ph_alloc_find(space, offset, &start, &size);
     if (status == PH_OK && start != offset)
-        status = ph_fail(PH_BAD_OFFSET, "offset %llu is inside the %llu-byte block at %llu",
-                         (unsigned long long)offset, (unsigned long long)size, (unsigned long long)start);
+        status = ph_fail(PH_BAD_OFFSET, "offset %llu is inside the %llu-byte block at %llu", (unsigned long long)offset,
+                         (unsigned long long)size, (unsigned long long)start);
     if (status == PH_OK)
         *length = size;
     return status;

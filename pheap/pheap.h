@@ -74,37 +74,37 @@ extern "C" {
 
 enum pheap_status {
     PHEAP_OK = 0,
-    PHEAP_INVALID = 1,      /* an argument is out of its range; nothing was done */
-    PHEAP_NOT_FOUND = 2,    /* no such file */
-    PHEAP_EXISTS = 3,       /* the file to create exists */
-    PHEAP_NOT_HEAP = 4,     /* not a heap: empty, a directory, or another kind of file */
-    PHEAP_CORRUPT = 5,      /* damage that cannot come from a crash; the detail says what and where */
-    PHEAP_NEWER = 6,        /* written by a newer version, or uses a feature this one lacks */
-    PHEAP_BYTE_ORDER = 7,   /* written with, or opened on, another byte order */
-    PHEAP_LOG_MISSING = 8,  /* recovery needs the log and it is not there */
-    PHEAP_LOG_FOREIGN = 9,  /* the log belongs to another heap, or to another generation of this one */
-    PHEAP_READ_ONLY = 10,   /* the file or directory is read-only, or the handle was opened PHEAP_READONLY */
-    PHEAP_PERMISSION = 11,  /* the operating system refused access */
-    PHEAP_IO = 12,          /* the operating system reported an input/output error */
-    PHEAP_NO_SPACE = 13,    /* no space on the device, or a quota or file size limit */
-    PHEAP_NO_MEMORY = 14,   /* the process is out of memory or address space */
-    PHEAP_RESERVE = 15,     /* the heap outgrew the address space reserved for it; reopen with a larger reserve */
-    PHEAP_LOG_FULL = 16,    /* the log is at its limit and cannot be recycled; the detail names what holds it */
-    PHEAP_TOO_BIG = 17,     /* one transaction exceeds the private-page budget or the log */
-    PHEAP_BUSY = 18,        /* open transactions, or another process is in the way */
-    PHEAP_TIMEOUT = 19,     /* the time given ran out */
-    PHEAP_POISONED = 20,    /* a sync failed; the heap must be closed by all and reopened */
-    PHEAP_ENDED = 21,       /* the transaction has already ended */
+    PHEAP_INVALID = 1,       /* an argument is out of its range; nothing was done */
+    PHEAP_NOT_FOUND = 2,     /* no such file */
+    PHEAP_EXISTS = 3,        /* the file to create exists */
+    PHEAP_NOT_HEAP = 4,      /* not a heap: empty, a directory, or another kind of file */
+    PHEAP_CORRUPT = 5,       /* damage that cannot come from a crash; the detail says what and where */
+    PHEAP_NEWER = 6,         /* written by a newer version, or uses a feature this one lacks */
+    PHEAP_BYTE_ORDER = 7,    /* written with, or opened on, another byte order */
+    PHEAP_LOG_MISSING = 8,   /* recovery needs the log and it is not there */
+    PHEAP_LOG_FOREIGN = 9,   /* the log belongs to another heap, or to another generation of this one */
+    PHEAP_READ_ONLY = 10,    /* the file or directory is read-only, or the handle was opened PHEAP_READONLY */
+    PHEAP_PERMISSION = 11,   /* the operating system refused access */
+    PHEAP_IO = 12,           /* the operating system reported an input/output error */
+    PHEAP_NO_SPACE = 13,     /* no space on the device, or a quota or file size limit */
+    PHEAP_NO_MEMORY = 14,    /* the process is out of memory or address space */
+    PHEAP_RESERVE = 15,      /* the heap outgrew the address space reserved for it; reopen with a larger reserve */
+    PHEAP_LOG_FULL = 16,     /* the log is at its limit and cannot be recycled; the detail names what holds it */
+    PHEAP_TOO_BIG = 17,      /* one transaction exceeds the private-page budget or the log */
+    PHEAP_BUSY = 18,         /* open transactions, or another process is in the way */
+    PHEAP_TIMEOUT = 19,      /* the time given ran out */
+    PHEAP_POISONED = 20,     /* a sync failed; the heap must be closed by all and reopened */
+    PHEAP_ENDED = 21,        /* the transaction has already ended */
     PHEAP_WRONG_THREAD = 22, /* the transaction belongs to another thread */
-    PHEAP_FORKED = 23,      /* the handle was inherited through fork; open the heap anew in the child */
-    PHEAP_BAD_OFFSET = 24,  /* the offset is outside the heap, in metadata, or not the start of a live block */
-    PHEAP_DOUBLE_FREE = 25, /* the block is already free */
-    PHEAP_STRAY_STORE = 26, /* PHEAP_VERIFY found a store that no declaration covers */
-    PHEAP_NAMESPACE = 27,   /* the processes that share the heap are in different PID namespaces */
-    PHEAP_UNSUPPORTED = 28, /* the file system or platform lacks something that safety needs */
-    PHEAP_END = 29,         /* an enumeration has reached its end; not an error */
-    PHEAP_REPLACED = 30,    /* the file at this path is no longer the heap that was opened */
-    PHEAP_FULL = 31         /* the heap file cannot grow: file size limit of the file system or format reached */
+    PHEAP_FORKED = 23,       /* the handle was inherited through fork; open the heap anew in the child */
+    PHEAP_BAD_OFFSET = 24,   /* the offset is outside the heap, in metadata, or not the start of a live block */
+    PHEAP_DOUBLE_FREE = 25,  /* the block is already free */
+    PHEAP_STRAY_STORE = 26,  /* PHEAP_VERIFY found a store that no declaration covers */
+    PHEAP_NAMESPACE = 27,    /* the processes that share the heap are in different PID namespaces */
+    PHEAP_UNSUPPORTED = 28,  /* the file system or platform lacks something that safety needs */
+    PHEAP_END = 29,          /* an enumeration has reached its end; not an error */
+    PHEAP_REPLACED = 30,     /* the file at this path is no longer the heap that was opened */
+    PHEAP_FULL = 31          /* the heap file cannot grow: file size limit of the file system or format reached */
 };
 
 /* The one-line meaning of a status, as a static string.  Never NULL.  Any thread. */
@@ -150,10 +150,10 @@ struct pheap_options {
                                of the process (control group or machine) */
     /* For creation only; ignored otherwise. */
     uint64_t log_limit_bytes; /* upper bound of the log file; default 256 MiB */
-    uint32_t segment_bytes;   /* unit of log allocation and recycling, a power of two, 16 KiB to 64 MiB; default 4 MiB */
-    uint32_t buffer_bytes;    /* shared log buffer, a power of two, 16 KiB to 64 MiB; default 2 MiB */
-    uint32_t mode;            /* permission bits of the files, before the umask; default 0666 */
-    uint32_t reserved;        /* must be 0 */
+    uint32_t segment_bytes; /* unit of log allocation and recycling, a power of two, 16 KiB to 64 MiB; default 4 MiB */
+    uint32_t buffer_bytes;  /* shared log buffer, a power of two, 16 KiB to 64 MiB; default 2 MiB */
+    uint32_t mode;          /* permission bits of the files, before the umask; default 0666 */
+    uint32_t reserved;      /* must be 0 */
 };
 
 /*
@@ -210,8 +210,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin_timeout(pheap *heap, in
  * until the heap has been reopened.  Every other error means "aborted, heap as before": NO_MEMORY, TOO_BIG, LOG_FULL,
  * NO_SPACE, IO, CORRUPT, STRAY_STORE, INVALID.
  */
-PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how,
-                                                          uint64_t *version);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64_t *version);
 
 /* Undo everything and end the transaction.  Errors: ENDED, WRONG_THREAD. */
 PHEAP_API enum pheap_status pheap_abort(pheap_txn *txn);
@@ -383,36 +382,36 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_check(const pheap_read *reade
 /* Figures about an open heap.  Set `size` to sizeof(struct pheap_info) before the call. */
 struct pheap_info {
     size_t size;
-    unsigned char identity[16];   /* drawn at random at creation */
-    uint64_t epoch;               /* number of times the heap was opened for writing or recovered */
-    uint64_t version;             /* commits so far */
-    uint64_t heap_bytes;          /* logical size of the heap */
-    uint64_t file_bytes;          /* size of the heap file */
-    uint64_t disk_bytes;          /* disk space the heap file takes */
-    uint64_t log_bytes;           /* size of the log file */
-    uint64_t log_limit_bytes;     /* its bound */
-    uint64_t log_used_bytes;      /* part of it that is needed for recovery */
-    uint64_t committed_lsn;       /* end of the last commit, in bytes of log ever written */
-    uint64_t durable_lsn;         /* how far the log is on stable storage */
-    uint64_t folded_lsn;          /* how far the heap file has it */
-    uint64_t checkpoint_lsn;      /* where recovery would start */
-    uint64_t private_bytes;       /* changed pages this process holds, all views */
-    uint64_t reserve_bytes;       /* address space of each view */
-    uint32_t poisoned;            /* 1 after a failed sync */
-    uint32_t recovered;           /* 1 if this open had to recover */
-    uint64_t replayed_bytes;      /* log replayed by that recovery */
-    uint64_t log_written_bytes;   /* bytes this process wrote to the log device */
-    uint64_t fold_written_bytes;  /* bytes this process wrote to the heap file */
-    uint64_t sync_count;          /* syncs and synchronous writes of this process */
+    unsigned char identity[16];  /* drawn at random at creation */
+    uint64_t epoch;              /* number of times the heap was opened for writing or recovered */
+    uint64_t version;            /* commits so far */
+    uint64_t heap_bytes;         /* logical size of the heap */
+    uint64_t file_bytes;         /* size of the heap file */
+    uint64_t disk_bytes;         /* disk space the heap file takes */
+    uint64_t log_bytes;          /* size of the log file */
+    uint64_t log_limit_bytes;    /* its bound */
+    uint64_t log_used_bytes;     /* part of it that is needed for recovery */
+    uint64_t committed_lsn;      /* end of the last commit, in bytes of log ever written */
+    uint64_t durable_lsn;        /* how far the log is on stable storage */
+    uint64_t folded_lsn;         /* how far the heap file has it */
+    uint64_t checkpoint_lsn;     /* where recovery would start */
+    uint64_t private_bytes;      /* changed pages this process holds, all views */
+    uint64_t reserve_bytes;      /* address space of each view */
+    uint32_t poisoned;           /* 1 after a failed sync */
+    uint32_t recovered;          /* 1 if this open had to recover */
+    uint64_t replayed_bytes;     /* log replayed by that recovery */
+    uint64_t log_written_bytes;  /* bytes this process wrote to the log device */
+    uint64_t fold_written_bytes; /* bytes this process wrote to the heap file */
+    uint64_t sync_count;         /* syncs and synchronous writes of this process */
 };
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_info(pheap *heap, struct pheap_info *info);
 
 /* Space in a snapshot, by a walk over its extents and slabs.  Set `size` before the call.  Errors: CORRUPT, BUSY. */
 struct pheap_space {
     size_t size;
-    uint64_t heap_bytes;         /* everything */
-    uint64_t metadata_bytes;     /* tables, slab headers, superblocks */
-    uint64_t live_bytes;         /* usable bytes of live blocks */
+    uint64_t heap_bytes;     /* everything */
+    uint64_t metadata_bytes; /* tables, slab headers, superblocks */
+    uint64_t live_bytes;     /* usable bytes of live blocks */
     uint64_t live_blocks;
     uint64_t slab_free_bytes;    /* free slots in slabs */
     uint64_t extent_free_bytes;  /* free page extents */
@@ -431,9 +430,9 @@ struct pheap_user {
     uint64_t attached_ns;    /* CLOCK_REALTIME when it attached, in nanoseconds since 1970 */
     uint64_t pinned_version; /* the version its readers pin, 0 if none */
     uint64_t pinned_lsn;
-    uint64_t pinned_ns;      /* since when, CLOCK_REALTIME */
-    uint32_t writing;        /* 1 if it holds the writer lock */
-    uint32_t self;           /* 1 for the calling process */
+    uint64_t pinned_ns; /* since when, CLOCK_REALTIME */
+    uint32_t writing;   /* 1 if it holds the writer lock */
+    uint32_t self;      /* 1 for the calling process */
 };
 
 /* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */

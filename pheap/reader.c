@@ -212,8 +212,8 @@ enum pheap_status pheap_read_range(const pheap_read *reader, uint64_t offset, ui
     ph_status status = ph_alloc_find(space_of(reader), offset, &start, &size);
     if (status == PH_OK && (length > size || offset - start > size - length))
         status = ph_fail(PH_BAD_OFFSET, "bytes [%llu, %llu) reach beyond the block at %llu, which has %llu bytes",
-                         (unsigned long long)offset, (unsigned long long)(offset + length),
-                         (unsigned long long)start, (unsigned long long)size);
+                         (unsigned long long)offset, (unsigned long long)(offset + length), (unsigned long long)start,
+                         (unsigned long long)size);
     if (status == PH_OK)
         *address = reader->core->read_view.base + offset;
     return (enum pheap_status)status;
@@ -226,8 +226,8 @@ enum pheap_status pheap_read_usable_size(const pheap_read *reader, uint64_t offs
         return (enum pheap_status)ph_fail(PH_INVALID, "pheap_read_usable_size: reader or length is NULL");
     ph_status status = ph_alloc_find(space_of(reader), offset, &start, &size);
     if (status == PH_OK && start != offset)
-        status = ph_fail(PH_BAD_OFFSET, "offset %llu is inside the %llu-byte block at %llu",
-                         (unsigned long long)offset, (unsigned long long)size, (unsigned long long)start);
+        status = ph_fail(PH_BAD_OFFSET, "offset %llu is inside the %llu-byte block at %llu", (unsigned long long)offset,
+                         (unsigned long long)size, (unsigned long long)start);
     if (status == PH_OK)
         *length = size;
     return (enum pheap_status)status;

@@ -3,7 +3,7 @@
 #include "io/status.h"
 #include "pheap/pheap.h"
 
-#define AGREE(name, number, text)                                                                                      \
+#define AGREE(name, number, text) \
     _Static_assert((int)PH_##name == (int)PHEAP_##name && (int)PHEAP_##name == (number), "status " #name);
 PH_STATUS_LIST(AGREE)
 #undef AGREE

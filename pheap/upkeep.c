@@ -66,12 +66,13 @@ ph_status ph_upkeep_log_full(struct ph_core *core, uint64_t wanted)
                        core->path, (unsigned long long)wanted, (unsigned long long)limit);
     struct ph_seat *s = &core->coord->seats[seat];
     uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), since = atomic_load(&s->pin_since_ns);
-    return ph_fail(PH_LOG_FULL,
-                   "%s: the log is at its limit of %llu bytes and cannot be recycled: a reader of process %lld (seat %d) "
-                   "has held version %llu for %llu s; end that read transaction",
-                   core->path, (unsigned long long)limit, (long long)atomic_load(&s->process), seat,
-                   (unsigned long long)atomic_load(&s->pin_version),
-                   (unsigned long long)(now > since ? (now - since) / 1000000000 : 0));
+    return ph_fail(
+        PH_LOG_FULL,
+        "%s: the log is at its limit of %llu bytes and cannot be recycled: a reader of process %lld (seat %d) "
+        "has held version %llu for %llu s; end that read transaction",
+        core->path, (unsigned long long)limit, (long long)atomic_load(&s->process), seat,
+        (unsigned long long)atomic_load(&s->pin_version),
+        (unsigned long long)(now > since ? (now - since) / 1000000000 : 0));
 }
 
 static void pause_briefly(struct ph_core *core)
@@ -102,7 +103,8 @@ ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
         status = gain_log(core, timeout_ns);
         if (status != PH_OK || free_reserve(core) >= 2 * largest_reserve(core))
             break;
-        status = ph_store_extend_log(&core->store, timeout_ns); /* a pin may hold the log: use what the limit still allows */
+        status =
+            ph_store_extend_log(&core->store, timeout_ns); /* a pin may hold the log: use what the limit still allows */
         if (status != PH_LOG_FULL)
             continue;
         if (ph_upkeep_room_for_one(core))

@@ -85,8 +85,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
     view->current = false;
     if (mark.heap_bytes > view->reserve_bytes)
         return ph_fail(PH_RESERVE, "%s: the heap has %llu bytes, more than the %llu reserved when it was opened here",
-                       store->heap.path, (unsigned long long)mark.heap_bytes,
-                       (unsigned long long)view->reserve_bytes);
+                       store->heap.path, (unsigned long long)mark.heap_bytes, (unsigned long long)view->reserve_bytes);
     int result = store->io->drop(store->io->ctx, view->base, view->reserve_bytes);
     if (result < 0)
         return ph_file_fail(store->heap.path, "drop the private pages", -result);
@@ -114,8 +113,9 @@ ph_status ph_view_reset(struct ph_view *view, uint64_t lsn)
             return status;
         /* From the log file, nothing can be missing that has not been folded since. */
         if ((i > 1 && folded == before && folded == atomic_load(&coord->folded)) || i == RETRIES_MAX)
-            return ph_fail(PH_CORRUPT, "%s: the log was damaged while the heap is in use: records after LSN %llu are "
-                                       "not there",
+            return ph_fail(PH_CORRUPT,
+                           "%s: the log was damaged while the heap is in use: records after LSN %llu are "
+                           "not there",
                            view->store->wal.path, (unsigned long long)folded);
     }
 }

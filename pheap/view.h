@@ -19,10 +19,10 @@ struct ph_view {
     uint8_t *base;
     uint64_t reserve_bytes;
     uint64_t budget_bytes;
-    struct ph_boundary at;  /* what it shows */
-    bool current;           /* false: must be reset before use */
+    struct ph_boundary at;          /* what it shows */
+    bool current;                   /* false: must be reset before use */
     _Atomic uint64_t touched_bytes; /* upper bound of its private pages; others may look at it */
-    uint64_t last_page;     /* page counted last */
+    uint64_t last_page;             /* page counted last */
 };
 
 /* Reserve address space: `reserve_bytes` if it can be had, else half of that and so on, at least what the heap needs.

@@ -80,9 +80,8 @@ int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn)
 
 /* ----------------------------------------------------------------------------------------------------------- fold */
 
-static ph_status fold_once(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
-                           uint64_t offset, uint64_t to, bool from_log, uint32_t part, uint32_t parts,
-                           struct ph_boundary *reached)
+static ph_status fold_once(struct ph_store *store, const struct ph_boundary *from, uint64_t segment, uint64_t offset,
+                           uint64_t to, bool from_log, uint32_t part, uint32_t parts, struct ph_boundary *reached)
 {
     struct ph_replay replay;
     struct ph_fold_set *set = NULL;
@@ -103,16 +102,16 @@ static ph_status fold_once(struct ph_store *store, const struct ph_boundary *fro
 
 /* Bring records [from, to) into the heap file; *reached is the boundary after the last.  part, parts: as for the fold
  * set. */
-static ph_status fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
-                              uint64_t offset, uint64_t to, uint32_t part, uint32_t parts,
-                              struct ph_boundary *reached)
+static ph_status fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment, uint64_t offset,
+                              uint64_t to, uint32_t part, uint32_t parts, struct ph_boundary *reached)
 {
     ph_status status = fold_once(store, from, segment, offset, to, false, part, parts, reached);
     if (status == PH_BUSY) /* a writer lapped the buffer while it was read */
         status = fold_once(store, from, segment, offset, to, true, part, parts, reached);
     if (status == PH_BUSY) /* whoever folds holds the log: nobody can have recycled it */
-        return ph_fail(PH_CORRUPT, "%s: the log was damaged while the heap is in use: records from LSN %llu to %llu are "
-                                   "not there",
+        return ph_fail(PH_CORRUPT,
+                       "%s: the log was damaged while the heap is in use: records from LSN %llu to %llu are "
+                       "not there",
                        store->wal.path, (unsigned long long)from->lsn, (unsigned long long)to);
     return status;
 }

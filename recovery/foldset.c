@@ -134,8 +134,8 @@ static struct page *add_page(struct ph_fold_set *set, uint64_t number)
     }
     struct page *page = &set->pages[set->page_count];
     uint8_t *block = set->blocks[set->page_count / IMAGES_PER_BLOCK];
-    *page = (struct page){.number = number,
-                          .image = block + (size_t)(set->page_count % IMAGES_PER_BLOCK) * PH_PAGE_BYTES};
+    *page =
+        (struct page){.number = number, .image = block + (size_t)(set->page_count % IMAGES_PER_BLOCK) * PH_PAGE_BYTES};
     set->page_count++;
     return page;
 }
@@ -171,8 +171,7 @@ static void mark_words(struct page *page, uint32_t first, uint32_t count)
 }
 
 /* The part of the operation from `done` on that lies in one page. */
-static ph_status apply_part(struct ph_fold_set *set, const struct ph_operation *operation, uint64_t done,
-                            uint64_t part)
+static ph_status apply_part(struct ph_fold_set *set, const struct ph_operation *operation, uint64_t done, uint64_t part)
 {
     uint64_t offset = operation->offset + done;
     struct page *page = find_page(set, offset / PH_PAGE_BYTES);

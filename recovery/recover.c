@@ -71,8 +71,7 @@ static ph_status find_end(struct ph_store *store, const struct origin *origin, s
     if (status == PH_OK)
         status = ph_judge_end(store->wal.path, &store->superblock, replay.place.lsn, &found->evidence, replay.fault);
     if (status == PH_OK && found->end.lsn >= PH_NUMBER_LIMIT)
-        status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path,
-                         (unsigned long long)found->end.lsn);
+        status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path, (unsigned long long)found->end.lsn);
     ph_replay_deinit(&replay);
     return status;
 }
@@ -82,8 +81,8 @@ static ph_status gather_again(struct ph_store *store, const struct origin *origi
                               struct ph_fold_set *set)
 {
     struct ph_replay replay;
-    ph_status status = ph_replay_init_recovery(&replay, &store->wal, origin->epoch, &origin->from, origin->segment,
-                                               origin->offset);
+    ph_status status =
+        ph_replay_init_recovery(&replay, &store->wal, origin->epoch, &origin->from, origin->segment, origin->offset);
     if (status != PH_OK)
         return status;
     replay.end = end->lsn;
@@ -98,8 +97,8 @@ static ph_status gather_again(struct ph_store *store, const struct origin *origi
  * Append the records [tail, end) of the shared buffer to the log.  Nobody else uses the coordination file.  *segment: the
  * last one that they took.
  */
-static ph_status append_buffer(struct ph_store *store, const struct origin *origin,
-                               const struct ph_scan_position *tail, const struct ph_boundary *end, uint64_t *segment)
+static ph_status append_buffer(struct ph_store *store, const struct origin *origin, const struct ph_scan_position *tail,
+                               const struct ph_boundary *end, uint64_t *segment)
 {
     struct ph_wal *wal = &store->wal;
     struct ph_coord *coord = wal->coord;
@@ -137,7 +136,8 @@ static ph_status secure(struct ph_store *store, const struct origin *origin, con
     struct ph_record_place place = {store->wal.heap_id, origin->epoch, origin->from.lsn, origin->from.chain};
     uint64_t appended = 0, from_segment = origin->segment, from_offset = origin->offset;
     uint64_t durable = found->evidence.durable > origin->from.lsn ? found->evidence.durable : origin->from.lsn;
-    if (found->last.batch_lsn > origin->from.lsn) { /* what is before the last batch was durable when that was written */
+    if (found->last.batch_lsn >
+        origin->from.lsn) { /* what is before the last batch was durable when that was written */
         place.lsn = found->last.batch_lsn;
         place.chain = found->last.batch_chain;
         from_segment = found->last.segment;

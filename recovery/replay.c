@@ -113,8 +113,8 @@ static ph_status next_from_ring(struct ph_replay *replay, const uint8_t **record
         return PH_END;
     if (result == PH_RING_LAPPED)
         return ph_fail(PH_BUSY, "%s: the shared log buffer was lapped while it was read", replay->wal->path);
-    return ph_fail(PH_CORRUPT, "%s: the record at LSN %llu in the shared log buffer is damaged: %s",
-                   replay->wal->path, (unsigned long long)replay->place.lsn, ph_record_fault_text(fault));
+    return ph_fail(PH_CORRUPT, "%s: the record at LSN %llu in the shared log buffer is damaged: %s", replay->wal->path,
+                   (unsigned long long)replay->place.lsn, ph_record_fault_text(fault));
 }
 
 /* The next record of whatever transaction. */
@@ -232,9 +232,9 @@ ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *c
             restore(replay, &here);
             status = next_record(replay, &record);
             if (status != PH_OK)
-                return status != PH_END ? status
-                                        : ph_fail(PH_IO, "%s: the log read differently the second time",
-                                                  replay->wal->path);
+                return status != PH_END
+                           ? status
+                           : ph_fail(PH_IO, "%s: the log read differently the second time", replay->wal->path);
         }
         status = apply_record(replay, record, apply, context);
         if (status != PH_OK)

@@ -24,15 +24,15 @@ struct ph_boundary {
 struct ph_replay {
     struct ph_wal *wal;
     struct ph_scan scan;
-    bool scanning;           /* the scan is open */
-    bool in_ring;            /* reading the shared buffer now */
+    bool scanning; /* the scan is open */
+    bool in_ring;  /* reading the shared buffer now */
     bool use_ring;
-    bool live;               /* other processes are at work: the end is known, and the log may be recycled under us */
-    uint64_t ring_from;      /* switch over at this LSN */
-    uint64_t end;            /* stop at this LSN */
+    bool live;          /* other processes are at work: the end is known, and the log may be recycled under us */
+    uint64_t ring_from; /* switch over at this LSN */
+    uint64_t end;       /* stop at this LSN */
     struct ph_record_place place;
     struct ph_boundary boundary; /* after the last transaction handed on */
-    uint8_t *record;         /* owned, a copy from the ring */
+    uint8_t *record;             /* owned, a copy from the ring */
     enum ph_record_fault fault;
     uint64_t record_count, record_bytes;
 };

@@ -38,8 +38,7 @@ enum ph_copy_verdict ph_superblock_check(const struct ph_superblock *s, uint32_t
     bool sound = s->checksum == ph_checksum(s, offsetof(struct ph_superblock, checksum));
     if (sound && (s->format_version > PH_FORMAT_VERSION || (s->incompat_flags & ~PH_INCOMPAT_KNOWN) != 0))
         return PH_COPY_NEWER;
-    return sound && s->format_version == PH_FORMAT_VERSION && values_possible(s, copy) ? PH_COPY_GOOD
-                                                                                         : PH_COPY_DAMAGED;
+    return sound && s->format_version == PH_FORMAT_VERSION && values_possible(s, copy) ? PH_COPY_GOOD : PH_COPY_DAMAGED;
 }
 
 /* No copy is good: say what the file is. */
@@ -103,6 +102,5 @@ ph_status ph_superblock_write(struct ph_file *file, struct ph_superblock *superb
     ph_superblock_seal(superblock);
     if (ph_superblock_check(superblock, superblock->copy) != PH_COPY_GOOD) /* nobody could open the heap again */
         return ph_fail(PH_CORRUPT, "%s: what the files hold leads to a superblock that is impossible", file->path);
-    return ph_file_write(file, superblock, sizeof *superblock, PH_SUPERBLOCK_OFFSET(superblock->copy),
-                         PH_WRITE_DSYNC);
+    return ph_file_write(file, superblock, sizeof *superblock, PH_SUPERBLOCK_OFFSET(superblock->copy), PH_WRITE_DSYNC);
 }

@@ -8,9 +8,9 @@
 
 enum ph_copy_verdict {
     PH_COPY_GOOD,
-    PH_COPY_DAMAGED,    /* says it is a superblock, but checksum or values are wrong; or unreadable */
-    PH_COPY_ALIEN,      /* not a superblock at all */
-    PH_COPY_NEWER,      /* another format version, or unknown incompatible features */
+    PH_COPY_DAMAGED, /* says it is a superblock, but checksum or values are wrong; or unreadable */
+    PH_COPY_ALIEN,   /* not a superblock at all */
+    PH_COPY_NEWER,   /* another format version, or unknown incompatible features */
     PH_COPY_BYTE_ORDER
 };
 
@@ -21,8 +21,7 @@ enum ph_copy_verdict ph_superblock_check(const struct ph_superblock *superblock,
  * Read both copies and choose: the good one with the higher generation.  *other_damaged: the one not chosen is not
  * good.  NOT_HEAP, NEWER, BYTE_ORDER, CORRUPT (no good copy), IO.
  */
-PH_MUST_CHECK ph_status ph_superblock_read(struct ph_file *file, struct ph_superblock *superblock,
-                                           bool *other_damaged);
+PH_MUST_CHECK ph_status ph_superblock_read(struct ph_file *file, struct ph_superblock *superblock, bool *other_damaged);
 
 /* Set copy and checksum of a superblock whose other fields are complete. */
 void ph_superblock_seal(struct ph_superblock *superblock);

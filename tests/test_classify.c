@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-/* ------------------------------------------------------------------------------------------------ the decision table */
+/* ----------------------------------------------------------------------------------------------- the decision table */
 
 #define LOG(state) (1u << PH_LOGSTATE_##state)
 #define ANY_COPY (-1)
@@ -84,7 +84,7 @@ static void classify__refusals_name_the_file(void **state)
     }
 }
 
-/* --------------------------------------------------------------------------------------------------- state of the log */
+/* ------------------------------------------------------------------------------------------------- state of the log */
 
 static struct ph_superblock sample(void)
 {
@@ -146,7 +146,7 @@ static void classify__log_state(void **state)
     }
 }
 
-/* -------------------------------------------------------------------------------------------------------- superblock */
+/* ------------------------------------------------------------------------------------------------------- superblock */
 
 /* A machine with a file of two superblocks, older in copy 1 (generation 5), newer in copy 0 (6). */
 struct bench {
@@ -441,7 +441,7 @@ static void superblock__write_spares_the_other_copy(void **state)
     end(&bench);
 }
 
-/* --------------------------------------------------------------------------------------------------------- the end */
+/* ---------------------------------------------------------------------------------------------------------- the end */
 
 /* Catches: damage cut off as if it were a torn tail, or a torn tail refused (R9); a verdict that does not say where. */
 static void judge__end_of_the_log(void **state)

@@ -36,7 +36,7 @@ struct book {
     struct block blocks[BLOCKS];
 };
 
-/* Content: noise, then zeros, one byte again and again, or 32 bytes that come again; byte i does not depend on length. */
+/* Content: noise, then zeros, one byte, or 32 bytes again and again; byte i does not depend on the length. */
 static void pattern(uint64_t seed, uint8_t *bytes, uint64_t length)
 {
     uint64_t dice = seed;
@@ -108,7 +108,7 @@ static void check_heap(pheap *heap, const struct book *book)
     pheap_read_end(reader);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the files */
+/* -------------------------------------------------------------------------------------------------------- the files */
 
 static void write_text(const uint8_t *bytes, size_t size, const char *path)
 {
@@ -191,7 +191,7 @@ static const char *unpack(const char *name)
     return path;
 }
 
-/* ------------------------------------------------------------------------------------------- how they were made */
+/* ----------------------------------------------------------------------------------------------- how they were made */
 
 struct script {
     struct ph_sim *sim;
@@ -359,7 +359,7 @@ static void golden__write(void **state)
     ph_sim_free(script.sim);
 }
 
-/* ------------------------------------------------------------------------------------------------ old files today */
+/* -------------------------------------------------------------------------------------------------- old files today */
 
 /* It is what the book says, and it can be written to, closed and opened again. */
 static void use_heap(const char *path, const struct book *book)
@@ -592,8 +592,8 @@ static void check_log_header(const uint8_t *log, const uint8_t *heap)
 }
 
 /*
- * Catches: a log that docs/format.md does not describe: a reader written from the document alone finds every record, and
- * its operations, done by hand to a new heap, give the heap file byte by byte.
+ * Catches: a log that docs/format.md does not describe: a reader written from the document alone finds every record,
+ * and its operations, done by hand to a new heap, give the heap file byte by byte.
  */
 static void layout__log_of_the_first_epoch(void **state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The log below transactions: shared buffer, flush, segments, scan.  The test is the writer and the checkpointer; beside
- * it stands a copy of the whole stream of records, and what the log file holds is compared with that.
+ * The log below transactions: shared buffer, flush, segments, scan.  The test is the writer and the checkpointer;
+ * beside it stands a copy of the whole stream of records, and what the log file holds is compared with that.
  */
 #include "io/checksum.h"
 #include "recovery/replay.h"
@@ -25,7 +25,7 @@
 #define HEADER sizeof(struct ph_record_header)
 #define NOTE_ACKNOWLEDGED 1u
 
-/* -------------------------------------------------------------------------------------------------------- the rig */
+/* ---------------------------------------------------------------------------------------------------------- the rig */
 
 static uint64_t dice;
 
@@ -197,7 +197,7 @@ static uint64_t reserve_so_far(struct rig *rig)
     return beyond ? fragment.reserve : commit.reserve;
 }
 
-/* One transaction of records of just these lengths, each but the last so long that the next needs a record of its own. */
+/* One transaction of records of just these lengths: each operation gets a record of its own. */
 static ph_status write_records(struct rig *rig, const uint32_t *lengths, unsigned count, enum fate fate)
 {
     struct ph_record_builder builder = {.io = rig->wal.io, .record_max = rig->wal.record_max};
@@ -357,7 +357,7 @@ static void check_all(struct rig *rig)
     check_scan(rig, durable, false);
 }
 
-/* -------------------------------------------------------------------------------------------------------- the ring */
+/* --------------------------------------------------------------------------------------------------------- the ring */
 
 static enum ph_ring_result read_ring(struct rig *rig, uint64_t lsn, uint8_t *record)
 {
@@ -549,7 +549,7 @@ static void coord__half_published_marks_are_not_seen(void **state)
     free(coord);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- flush */
+/* ------------------------------------------------------------------------------------------------------------ flush */
 
 /* Catches: batches that do not chain, pads that are not zero, records split, segments left early or overrun. */
 static void flush__batches_and_segments_as_documented(void **state)
@@ -883,7 +883,7 @@ static void flush__takes_over_from_a_dead_flusher(void **state)
     end(&rig);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- space */
+/* ------------------------------------------------------------------------------------------------------------ space */
 
 /* Room for `reserve` more, by flushing, extending or recycling as the dice say; false if the log cannot have it. */
 static bool find_room(struct rig *rig, uint64_t reserve)
@@ -987,7 +987,7 @@ static void slot__failure_to_extend(void **state)
     end(&rig);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- laps */
+/* ------------------------------------------------------------------------------------------------------------- laps */
 
 /* Catches: records of an earlier lap, whole and well chained in themselves, read behind the end of the present one. */
 static void scan__stale_laps_are_not_read(void **state)
@@ -1062,7 +1062,7 @@ static void scan__refuses_another_place(void **state)
     end(&rig);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- chain */
+/* ------------------------------------------------------------------------------------------------------------ chain */
 
 struct replayed {
     unsigned operations;
@@ -1184,7 +1184,7 @@ static void replay__evil_operations_are_refused(void **state)
         }
 }
 
-/* ---------------------------------------------------------------------------------------------------------- header */
+/* ----------------------------------------------------------------------------------------------------------- header */
 
 static enum ph_log_condition inspect(struct rig *rig)
 {

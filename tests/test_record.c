@@ -15,7 +15,7 @@
 #define RECORD_MAX 4096u
 #define HEADER sizeof(struct ph_record_header)
 
-/* -------------------------------------------------------------------------------------------------------- the rig */
+/* ---------------------------------------------------------------------------------------------------------- the rig */
 
 static uint64_t dice;
 
@@ -70,7 +70,7 @@ static void seal_all(struct ph_record_builder *builder, struct ph_record_place p
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------- round trips */
+/* ------------------------------------------------------------------------------------------------------ round trips */
 
 /* What a transaction was told to do, and what reading its records does. */
 struct model {
@@ -301,7 +301,7 @@ static void record__builder_out_of_memory(void **state)
     ph_record_builder_deinit(&builder);
 }
 
-/* ------------------------------------------------------------------------------------------------------- checking */
+/* --------------------------------------------------------------------------------------------------------- checking */
 
 /* A record with one of each operation, in a block of memory of exactly its length. */
 static uint8_t *sample(uint32_t *length)

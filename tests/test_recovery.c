@@ -27,7 +27,7 @@
 #define SEGMENT 16384u
 #define NONE UINT64_MAX
 
-/* -------------------------------------------------------------------------------------------------------- the rig */
+/* ---------------------------------------------------------------------------------------------------------- the rig */
 
 /* What the block held after each commit. */
 struct book {
@@ -243,7 +243,7 @@ static void expect_commit(struct rig *rig, uint64_t k)
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------- the log file */
+/* ----------------------------------------------------------------------------------------------------- the log file */
 
 /* A record that stands in the log, found by looking at every block. */
 struct found {
@@ -317,7 +317,7 @@ static struct files make_crashed(struct rig *rig, unsigned batches, unsigned gro
 #define EPOCH 1u
 #define BEFORE_CHECKPOINT 3u /* records: creation and two commits */
 
-/* ---------------------------------------------------------------------------------------- damage and torn tails */
+/* -------------------------------------------------------------------------------------------- damage and torn tails */
 
 /*
  * Catches: damage below a durable mark taken for a torn tail, which would silently cut off acknowledged commits (R9).
@@ -509,12 +509,10 @@ static void damage__before_a_pinned_checkpoint(void **state)
     struct map map = map_log(&files, EPOCH);
     struct ph_superblock superblock;
     memcpy(&superblock, files.bytes[0] + PH_SUPERBLOCK_OFFSET(0), sizeof superblock);
-    for (unsigned copy = 1; copy < 2; copy++) {
-        struct ph_superblock other;
-        memcpy(&other, files.bytes[0] + PH_SUPERBLOCK_OFFSET(copy), sizeof other);
-        if (other.generation > superblock.generation)
-            superblock = other;
-    }
+    struct ph_superblock other;
+    memcpy(&other, files.bytes[0] + PH_SUPERBLOCK_OFFSET(1), sizeof other);
+    if (other.generation > superblock.generation)
+        superblock = other;
     unsigned before = 0;
     for (unsigned r = 0; r < map.count; r++)
         if (map.records[r].batch == 1 && map.records[r].lsn < superblock.checkpoint_lsn) {
@@ -549,7 +547,7 @@ static void damage__log_header(void **state)
     free_rig(&rig);
 }
 
-/* ------------------------------------------------------------------------------------------------------ truncation */
+/* ------------------------------------------------------------------------------------------------------- truncation */
 
 /* Catches: a heap file cut short that is filled up with zeros, where its superblock knows better. */
 static void truncated__heap(void **state)
@@ -731,7 +729,7 @@ static void pairs__all_identities_and_generations(void **state)
     free_rig(&lives[1]);
 }
 
-/* --------------------------------------------------------------------------------------------------------- epochs */
+/* ----------------------------------------------------------------------------------------------------------- epochs */
 
 /* Catches: records of an epoch that was cut off, which have the LSNs of the new one, found behind its end (R9). */
 static void epoch__old_records_are_never_mistaken(void **state)
@@ -755,8 +753,6 @@ static void epoch__old_records_are_never_mistaken(void **state)
         kill_process(&rig);
         struct files files = save(&rig);
         if (round % 2 == 0) { /* the last flush is torn at its first record */
-            struct ph_superblock s;
-            memcpy(&s, files.bytes[0], sizeof s);
             struct ph_log_header header;
             memcpy(&header, files.bytes[1], sizeof header);
             struct map map = map_log(&files, header.epoch);
@@ -933,7 +929,7 @@ static void interrupted__anywhere_then_run_again(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------- order */
+/* ------------------------------------------------------------------------------------------------------------ order */
 
 /* What a walk over the journal knows: see order__of_writes. */
 struct order {

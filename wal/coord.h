@@ -108,7 +108,7 @@ struct ph_coord {
     /* Flush. */
     _Alignas(64) struct ph_mutex flush_lock;
     _Alignas(64) _Atomic uint64_t durable;
-    _Atomic uint32_t flush_word;    /* futex: changes with every flush */
+    _Atomic uint32_t flush_word; /* futex: changes with every flush */
     _Atomic uint32_t flush_waiters;
     _Atomic uint64_t lazy_since_ns; /* coarse monotonic time of the oldest commit not durable; 0: none */
     _Atomic uint64_t reserve_limit; /* commit marks' reserve may not pass this: the log's free space */
@@ -122,8 +122,8 @@ struct ph_coord {
     _Alignas(64) struct ph_checkpoint_mark checkpoint; /* under the fold lock */
     _Atomic uint32_t sync_in_progress;                 /* a sync of the heap file has begun and not been judged */
     _Atomic uint32_t poisoned;
-    _Atomic uint32_t epoch_open; /* 1: the superblock says OPEN and the log is in use */
-    _Atomic uint32_t slot_count; /* segments in the log file */
+    _Atomic uint32_t epoch_open;     /* 1: the superblock says OPEN and the log is in use */
+    _Atomic uint32_t slot_count;     /* segments in the log file */
     _Atomic uint64_t physical_bytes; /* size of the heap file, never less than the logical size */
 
     _Alignas(64) struct ph_seat seats[PH_SEATS];

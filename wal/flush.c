@@ -153,8 +153,7 @@ static ph_status flush_locked(struct ph_wal *wal)
     if (status != PH_OK)
         return status;
     struct ph_flush_mark mark;
-    if (!ph_coord_read_flush(wal->coord, &mark))
-        {
+    if (!ph_coord_read_flush(wal->coord, &mark)) {
         (void)ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path);
         return poison(wal);
     }
@@ -188,8 +187,7 @@ static void wait_for_flusher(struct ph_wal *wal, uint32_t word, uint64_t lsn, ui
 {
     atomic_fetch_add(&wal->coord->flush_waiters, 1);
     if (atomic_load(&wal->coord->durable) < lsn)
-        wal->io->wait(wal->io->ctx, futex_word(wal), word,
-                      timeout_ns < WAIT_SLICE_NS ? timeout_ns : WAIT_SLICE_NS);
+        wal->io->wait(wal->io->ctx, futex_word(wal), word, timeout_ns < WAIT_SLICE_NS ? timeout_ns : WAIT_SLICE_NS);
     atomic_fetch_sub(&wal->coord->flush_waiters, 1);
 }
 
@@ -204,8 +202,7 @@ ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t timeout_ns)
         uint32_t word = atomic_load(&coord->flush_word);
         enum ph_mutex_result result = ph_mutex_trylock(&coord->flush_lock);
         if (result == PH_MUTEX_TIMEOUT) {
-            if (timeout_ns != UINT64_MAX &&
-                wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC) - start >= timeout_ns)
+            if (timeout_ns != UINT64_MAX && wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC) - start >= timeout_ns)
                 return ph_fail(PH_TIMEOUT, "%s: another process is flushing the log, or was stopped in the midst of it",
                                wal->path);
             wait_for_flusher(wal, word, lsn, timeout_ns);

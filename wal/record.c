@@ -113,8 +113,7 @@ static bool extend_write(struct ph_record_builder *builder, uint64_t offset, con
     if (make_room(builder, length) != PH_OK)
         return false; /* the caller meets the same shortage and reports it */
     append(builder, bytes, length);
-    store_word(builder->bytes + builder->last_write,
-               operation_word(PH_OPERATION_WRITE, start, count + length / 8));
+    store_word(builder->bytes + builder->last_write, operation_word(PH_OPERATION_WRITE, start, count + length / 8));
     return true;
 }
 
@@ -189,8 +188,7 @@ static uint64_t find_stretch(const uint8_t *bytes, uint64_t at, uint64_t length)
     return length;
 }
 
-ph_status ph_record_add_write(struct ph_record_builder *builder, uint64_t offset, const uint8_t *bytes,
-                              uint64_t length)
+ph_status ph_record_add_write(struct ph_record_builder *builder, uint64_t offset, const uint8_t *bytes, uint64_t length)
 {
     assert(offset % 8 == 0 && length % 8 == 0);
     for (uint64_t plain = 0; plain < length;) {
@@ -227,8 +225,8 @@ void ph_record_builder_finish(struct ph_record_builder *builder, uint64_t versio
     for (size_t at = 0; at < builder->length;) {
         struct ph_record_header *header = (struct ph_record_header *)(void *)(builder->bytes + at);
         header->version = version;
-        header->flags = (uint16_t)((at == 0 ? PH_RECORD_FIRST : 0) |
-                                   (at == builder->record_start ? PH_RECORD_LAST : 0));
+        header->flags =
+            (uint16_t)((at == 0 ? PH_RECORD_FIRST : 0) | (at == builder->record_start ? PH_RECORD_LAST : 0));
         at += header->length;
     }
 }

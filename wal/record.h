@@ -27,10 +27,10 @@ struct ph_record_builder {
     const ph_io *io;
     uint8_t *bytes; /* owned */
     size_t length, capacity;
-    size_t record_start;     /* of the record being built */
-    size_t last_write;       /* offset of the last WRITE's header in `bytes`, 0 if it cannot be extended */
-    uint32_t record_max;     /* a record is never longer */
-    uint32_t records;        /* begun so far */
+    size_t record_start; /* of the record being built */
+    size_t last_write;   /* offset of the last WRITE's header in `bytes`, 0 if it cannot be extended */
+    uint32_t record_max; /* a record is never longer */
+    uint32_t records;    /* begun so far */
 };
 
 /* Forget the content, keep the memory.  Zeroed state with io and record_max set is fine. */

@@ -39,8 +39,8 @@ static ph_status read_slots(struct ph_scan *scan)
 {
     for (uint32_t slot = 0; slot < scan->slot_count; slot++) {
         size_t got;
-        ph_status status = ph_file_read(&scan->wal->file, scan->window, PH_PAGE_BYTES,
-                                        ph_log_slot_offset(scan->wal, slot), &got);
+        ph_status status =
+            ph_file_read(&scan->wal->file, scan->window, PH_PAGE_BYTES, ph_log_slot_offset(scan->wal, slot), &got);
         if (status != PH_OK)
             return status;
         const struct ph_segment_header *header = (const struct ph_segment_header *)(const void *)scan->window;
@@ -56,8 +56,8 @@ ph_status ph_scan_init(struct ph_scan *scan, struct ph_wal *wal, uint64_t segmen
                        const struct ph_record_place *place, bool in_use)
 {
     *scan = (struct ph_scan){.wal = wal};
-    scan->position = (struct ph_scan_position){
-        .segment = segment, .offset = offset, .batch_end = offset, .place = *place};
+    scan->position =
+        (struct ph_scan_position){.segment = segment, .offset = offset, .batch_end = offset, .place = *place};
     ph_status status = ph_log_ensure_open(wal);
     if (status == PH_OK && in_use)
         scan->slot_count = atomic_load_explicit(&wal->coord->slot_count, memory_order_acquire);
@@ -127,8 +127,8 @@ static ph_status window(struct ph_scan *scan, uint64_t at, uint64_t length, cons
         if (most > scan->window_capacity)
             most = scan->window_capacity;
         scan->window_segment = 0;
-        ph_status status = ph_file_read(&wal->file, scan->window, most,
-                                        ph_log_slot_offset(wal, (uint64_t)slot) + start, &scan->window_length);
+        ph_status status = ph_file_read(&wal->file, scan->window, most, ph_log_slot_offset(wal, (uint64_t)slot) + start,
+                                        &scan->window_length);
         if (status != PH_OK)
             return status;
         scan->bytes_read += scan->window_length;
@@ -153,11 +153,10 @@ static ph_status enter_batch(struct ph_scan *scan, uint64_t offset, bool *entere
         return status;
     header = (const struct ph_batch_header *)(const void *)bytes;
     if (!batch_header_good(scan->wal, header) || header->epoch != position->place.epoch ||
-        header->sequence != position->segment ||
-        header->length > scan->wal->segment_bytes - offset - sizeof *header)
+        header->sequence != position->segment || header->length > scan->wal->segment_bytes - offset - sizeof *header)
         return PH_OK;
     if (position->started ? header->lsn != position->place.lsn || header->chain != position->place.chain
-                      : header->lsn > position->place.lsn)
+                          : header->lsn > position->place.lsn)
         return PH_OK;
     position->batch_start = offset;
     position->batch_lsn = header->lsn;

@@ -17,18 +17,18 @@ struct ph_scan_position {
     uint64_t segment; /* sequence number */
     uint64_t offset;  /* in the segment, of the next record, or of the end of the last batch */
     uint64_t batch_end;
-    uint64_t batch_start; /* of the present batch's header */
-    uint64_t batch_lsn;   /* of its first record; 0: no batch was entered yet */
-    uint64_t batch_chain; /* of the record before it */
+    uint64_t batch_start;         /* of the present batch's header */
+    uint64_t batch_lsn;           /* of its first record; 0: no batch was entered yet */
+    uint64_t batch_chain;         /* of the record before it */
     struct ph_record_place place; /* of the next record */
-    bool started; /* the first batch has been found; from then on chains must match */
+    bool started;                 /* the first batch has been found; from then on chains must match */
 };
 
 struct ph_scan {
     struct ph_wal *wal;
-    uint64_t *slots;  /* sequence number in each slot, 0 if none; owned */
+    uint64_t *slots; /* sequence number in each slot, 0 if none; owned */
     uint32_t slot_count;
-    uint8_t *window;  /* owned: bytes [window_at, window_at + window_length) of segment window_segment */
+    uint8_t *window; /* owned: bytes [window_at, window_at + window_length) of segment window_segment */
     uint64_t window_segment, window_at;
     size_t window_length, window_capacity;
     struct ph_scan_position position;
@@ -76,7 +76,6 @@ struct ph_scan_evidence {
 
 /* Weigh every block but those of the segments that the scan, which began with segment `first`, has passed: their batches
  * vouch for less than the one it stands in. */
-PH_MUST_CHECK ph_status ph_scan_evidence(const struct ph_scan *scan, uint64_t first,
-                                         struct ph_scan_evidence *evidence);
+PH_MUST_CHECK ph_status ph_scan_evidence(const struct ph_scan *scan, uint64_t first, struct ph_scan_evidence *evidence);
 
 #endif

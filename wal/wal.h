@@ -27,9 +27,9 @@ struct ph_wal {
     uint32_t segment_bytes;
     uint32_t buffer_bytes;
     uint32_t file_mode;
-    uint32_t record_max; /* bytes of one record */
-    uint32_t batch_max;  /* bytes of records in one flush write */
-    uint32_t block_bytes;  /* valid once the file is open */
+    uint32_t record_max;  /* bytes of one record */
+    uint32_t batch_max;   /* bytes of records in one flush write */
+    uint32_t block_bytes; /* valid once the file is open */
     struct ph_file file;
     struct ph_local_lock local_lock; /* guards opening the file late, and tests of other seats */
     bool local_lock_ready;
