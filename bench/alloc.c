@@ -88,6 +88,8 @@ static void fill_malloc(struct side *side)
     }
 }
 
+static uint64_t pairs_done;
+
 /* Run pairs for `seconds`; the rate.  in_transaction 0: malloc. */
 static double run_slice(pheap *heap, struct side *side, unsigned in_transaction, double seconds)
 {
@@ -113,6 +115,7 @@ static double run_slice(pheap *heap, struct side *side, unsigned in_transaction,
         pairs += LOOK;
         now = bench_now_ns();
     }
+    pairs_done += in_transaction == 0 ? 0 : pairs;
     return (double)pairs * 1e9 / (double)(now - start);
 }
 
@@ -124,6 +127,10 @@ static void measure(struct bench_report *report, pheap *heap, struct side *own, 
     struct bench_samples rates = {0};
     struct bench_samples mallocs = {0};
     struct bench_samples ratios = {0};
+    struct pheap_info before = {.size = sizeof before};
+    struct pheap_info after = {.size = sizeof after};
+    bench_check(pheap_get_info(heap, &before), "info");
+    const uint64_t pairs_before = pairs_done;
     for (unsigned i = 0; i < report->options->repeat; i++) {
         double own_sum = 0;
         double plain_sum = 0;
@@ -137,6 +144,9 @@ static void measure(struct bench_report *report, pheap *heap, struct side *own, 
     }
     bench_row_goal(report, bench_median(&rates), "/s", BENCH_AT_LEAST, target, "free+alloc pairs, %u a transaction",
                    batch);
+    bench_check(pheap_get_info(heap, &after), "info");
+    bench_row(report, (double)(after.committed_lsn - before.committed_lsn) / (double)(pairs_done - pairs_before),
+              "bytes", "  log for each pair");
     bench_row(report, bench_median(&mallocs), "/s", "  free+malloc pairs beside it");
     bench_row(report, bench_median(&ratios), "x", "  rate over that of malloc");
     bench_clear(&rates);

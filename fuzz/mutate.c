@@ -7,6 +7,8 @@
 
 #include "io/disk.h"
 #include "io/disk_alloc.h"
+#include "pheap/extent.h"
+#include "pheap/sizeclass.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +193,59 @@ static void change_descriptor(struct dice *dice, struct fuzz_input *input)
     fuzz_image_put(heap, at + 8, word1);
 }
 
+static void put_descriptor(struct fuzz_image *heap, uint64_t page, uint64_t word0, uint64_t word1)
+{
+    uint64_t at = descriptor(heap, page);
+    fuzz_image_put(heap, at, word0);
+    fuzz_image_put(heap, at + 8, word1);
+}
+
+/* A page somewhere, often near the tail or the end of the heap. */
+static uint64_t some_page(struct dice *dice, const struct fuzz_image *heap)
+{
+    uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, near = heap->sectors / 8;
+    if (below(dice, 2) == 0)
+        return PH_FIRST_PAGE + below(dice, heap->sectors / 8);
+    if (below(dice, 2) == 0)
+        near = fuzz_image_get(heap, header + offsetof(struct ph_disk_heap, tail_page));
+    return near - below(dice, 40);
+}
+
+/* A free extent that every check of its links finds right, wherever it lies and however far it reaches. */
+static void plant_extent(struct dice *dice, struct fuzz_input *input)
+{
+    struct fuzz_image *heap = &input->heap;
+    uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, page = some_page(dice, heap);
+    uint64_t pages = 1 + below(dice, below(dice, 4) == 0 ? 400 : 40);
+    unsigned list = ph_free_list(pages);
+    uint64_t bits = header + offsetof(struct ph_disk_heap, free_bits) + list / 64 * 8;
+    put_descriptor(heap, page, PH_PAGE_FREE | pages << 4, 0);
+    if (pages > 1)
+        put_descriptor(heap, page + pages - 1, PH_PAGE_LAST | pages << 4, 0);
+    fuzz_image_put(heap, header + offsetof(struct ph_disk_heap, free_head) + 8 * (uint64_t)list, page);
+    fuzz_image_put(heap, bits, fuzz_image_get(heap, bits) | UINT64_C(1) << (list % 64));
+}
+
+/* The same of a slab, with some of its slots free. */
+static void plant_slab(struct dice *dice, struct fuzz_input *input)
+{
+    struct fuzz_image *heap = &input->heap;
+    uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, page = some_page(dice, heap);
+    unsigned class = (unsigned)below(dice, PH_CLASSES);
+    uint64_t at = page * PH_PAGE_BYTES;
+    fuzz_image_put(heap, at, page | (uint64_t) class << 36 | (uint64_t)PH_SLAB_MAGIC << 44);
+    fuzz_image_put(heap, at + offsetof(struct ph_disk_slab, prev_page), page);
+    fuzz_image_put(heap, at + offsetof(struct ph_disk_slab, next_page), page);
+    for (unsigned word = 0; word < ph_class_words(&ph_classes[class]); word++)
+        fuzz_image_put(heap, at + offsetof(struct ph_disk_slab, bitmap) + 8 * (uint64_t)word,
+                       ph_class_mask(&ph_classes[class], word) & (below(dice, 2) == 0 ? UINT64_MAX : roll(dice)));
+    for (unsigned i = 0; i < ph_classes[class].pages; i++)
+        put_descriptor(heap, page + i, PH_PAGE_SLAB | (uint64_t)i << 4 | (uint64_t) class << 40, 0);
+    fuzz_image_put(heap, header + offsetof(struct ph_disk_heap, partial) + 8 * (uint64_t) class, page);
+    if (below(dice, 4) == 0)
+        fuzz_image_put(heap, header + offsetof(struct ph_disk_heap, spare_page), page);
+}
+
 static void change_slab(struct dice *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
@@ -210,7 +265,7 @@ static void change_slab(struct dice *dice, struct fuzz_input *input)
 static void change_heap(struct dice *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
-    switch (below(dice, 16)) {
+    switch (below(dice, 20)) {
     case 0:
     case 1:
         change_superblock(dice, input);
@@ -247,6 +302,14 @@ static void change_heap(struct dice *dice, struct fuzz_input *input)
             heap->count--;
             heap->list[below(dice, heap->count + 1)] = heap->list[heap->count];
         }
+        break;
+    case 15:
+    case 16:
+        plant_extent(dice, input);
+        break;
+    case 17:
+    case 18:
+        plant_slab(dice, input);
         break;
     default:
         if (heap->count > 0)

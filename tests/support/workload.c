@@ -32,6 +32,7 @@ void ph_workload_init(struct ph_workload *workload, struct ph_sim *sim, uint64_t
         .segment_bytes = SEGMENT_BYTES,
         .buffer_bytes = BUFFER_BYTES,
     };
+    workload->flags = roll(workload) % 4 == 0 ? PHEAP_VERIFY | PHEAP_PROTECT : 0;
     workload->steady = roll(workload) % 2 == 0;
     uint64_t large = segments > 5 && roll(workload) % 2 == 0 ? 36000 : segments * 2500;
     ph_history_limit(workload->history, large, large + 24000);
@@ -114,7 +115,8 @@ bool ph_workload_open(struct ph_workload *workload, unsigned flags)
     (void)begin_action(workload, "open");
     pheap *heap = NULL;
     ph_sim_set_mortal(workload->sim, NULL); /* the registry of open heaps would stay locked */
-    ph_status status = ph_open_io(ph_sim_io(workload->sim), PH_WORKLOAD_PATH, flags, &workload->options, &heap);
+    ph_status status =
+        ph_open_io(ph_sim_io(workload->sim), PH_WORKLOAD_PATH, flags | workload->flags, &workload->options, &heap);
     ph_sim_set_mortal(workload->sim, workload->grave);
     if (!good(workload, (enum pheap_status)status))
         return false;

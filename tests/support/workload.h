@@ -26,6 +26,7 @@ struct ph_workload {
     uint64_t seed, dice;
     sigjmp_buf *grave; /* where to go when the process dies in a call; NULL: it does not */
     bool steady;       /* is seldom closed or killed, so that one epoch fills the log many times */
+    unsigned flags;    /* with which it opens always */
     pheap *heap;       /* NULL while closed */
     pheap_read *reader;
     uint64_t reader_k; /* what it shows */
