@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core of an open heap: what all handles of one process share, and the functions that the files of pheap/ give one
+ * another.
+ *
+ * A core belongs to one (io, device, inode) of the heap file; a registry finds it again, so that two opens in one
+ * process share it.  Its coordination file is mapped once and the mapping kept after the last close, for the next
+ * open (a robust lock's memory must not be unmapped while the process lives: glibc bug 14485).
+ *
+ * State of the process with the heap:  opening (exclusive or shared lock on the heap inode) -> attached (shared lock, a
+ * seat) -> closing (if exclusive: clean end of the epoch) -> gone.
+ */
+#ifndef PHEAP_CORE_H
+#define PHEAP_CORE_H
+
+#include "pheap/edits.h"
+#include "pheap/pheap.h"
+#include "pheap/view.h"
+#include "recovery/store.h"
+#include "wal/record.h"
+
+#include <stdatomic.h>
+
+struct pheap_txn {
+    struct ph_core *core;
+    uint64_t serial; /* equals the core's txn_serial while open */
+};
+
+struct pheap_read {
+    struct ph_core *core;
+    struct pheap_read *next; /* list of open or of free readers */
+    uint64_t thread;
+};
+
+#define PH_TXN_HANDLES 64 /* used in turn, so that a handle used after its end is recognised for a while */
+
+struct ph_core {
+    const ph_io *io;
+    char *path; /* of the heap file, symbolic links resolved; owned */
+    uint64_t device, inode;
+    unsigned users; /* handles; under the registry lock */
+    struct ph_core *next;
+    bool read_only;
+    bool verify;
+    bool protect;
+    _Atomic bool forked; /* this is a child's copy: nothing may be done with it */
+    struct ph_store store;
+    struct ph_coord *coord;
+    bool private_coord; /* coord is this process's own memory: see attach.c */
+
+    /* The write transaction; under the writer lock. */
+    struct ph_view write_view;
+    struct ph_view shadow_view; /* verify mode: what the write view must equal */
+    struct ph_commit_mark begin_mark; /* the commit it began on */
+    struct ph_edits edits;
+    struct ph_record_builder builder;
+    struct pheap_txn txns[PH_TXN_HANDLES];
+    _Atomic uint64_t txn_serial; /* of the open transaction, 0: none */
+    uint64_t txn_count;
+    _Atomic uint64_t txn_thread; /* who began it */
+    struct pheap *txn_handle;    /* through which */
+
+    /* Readers; under reader_lock. */
+    struct ph_local_lock reader_lock;
+    bool reader_lock_ready;
+    struct ph_view read_view;
+    unsigned readers;
+    struct pheap_read *open_readers;
+    struct pheap_read *free_readers;
+};
+
+struct pheap {
+    struct ph_core *core;
+};
+
+/* The handle's core.  INVALID for NULL, FORKED in a child. */
+PH_MUST_CHECK ph_status ph_core_use(pheap *heap, struct ph_core **core);
+
+/* pheap_open over any seam. */
+PH_MUST_CHECK ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags,
+                                   const struct pheap_options *options, pheap **heap);
+
+/* In a forked child: the mappings stayed with the parent. */
+void ph_core_lose_mappings(const ph_io *io);
+
+/* For tests: unmap what closed cores left mapped. */
+void ph_core_forget_mappings(const ph_io *io);
+
+/* A number that differs between the threads of a process, never 0, never used again. */
+uint64_t ph_thread_id(void);
+
+/* ------------------------------------------------------------------------------------------- within an attachment */
+
+/* attach.c: take a seat in the coordination file, making or recovering it first if nobody is attached. */
+PH_MUST_CHECK ph_status ph_attach(struct ph_core *core);
+/* Give up the seat; the last one to leave closes the epoch.  Flushes.  Whatever is returned, it has happened. */
+PH_MUST_CHECK ph_status ph_detach(struct ph_core *core);
+
+/* create.c: make a new heap file; EXISTS if there is one. */
+PH_MUST_CHECK ph_status ph_create(const ph_io *io, const char *path, const struct pheap_options *options);
+
+/* upkeep.c: what calls do on the way. */
+/* Flush LAZY commits older than a second; if somebody else is at it, wait for at most timeout_ns. */
+PH_MUST_CHECK ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns);
+/* Before the writer lock: see that buffer and log have room for an ordinary transaction.  TIMEOUT if somebody else has
+ * been at it for that long. */
+PH_MUST_CHECK ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns);
+/* Under the writer lock: whether the log has room for the largest record, which make_room saw to. */
+bool ph_upkeep_room_for_one(struct ph_core *core);
+/* After a commit: flush when the buffer is half full, checkpoint when the log is. */
+PH_MUST_CHECK ph_status ph_upkeep_after_commit(struct ph_core *core);
+/* Whether a transaction whose records reserve `reserve` bytes of log may be published. */
+bool ph_upkeep_log_has_room(struct ph_core *core, uint64_t reserve_so_far, uint64_t reserve);
+/* Under the writer lock: gain log for a transaction that is larger than what begin saw to.  LOG_FULL, TOO_BIG. */
+PH_MUST_CHECK ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far, uint64_t reserve);
+/* LOG_FULL, naming what holds the log; TOO_BIG if nothing does and `wanted` bytes of it cannot be had. */
+ph_status ph_upkeep_log_full(struct ph_core *core, uint64_t wanted);
+/* Log bytes from the checkpoint on. */
+uint64_t ph_upkeep_log_used(struct ph_core *core);
+
+/* reader.c: whether the calling thread has a read transaction open. */
+bool ph_reader_is_open_here(struct ph_core *core);
+
+/* verify.c: compare the write view with the shadow view, outside a transaction.  STRAY_STORE. */
+PH_MUST_CHECK ph_status ph_verify(struct ph_core *core, const char *when);
+
+#endif
