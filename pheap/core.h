@@ -50,7 +50,7 @@ struct ph_core {
 
     /* The write transaction; under the writer lock. */
     struct ph_view write_view;
-    struct ph_view shadow_view; /* verify mode: what the write view must equal */
+    struct ph_view shadow_view;       /* verify mode: what the write view must equal */
     struct ph_commit_mark begin_mark; /* the commit it began on */
     struct ph_edits edits;
     struct ph_record_builder builder;
