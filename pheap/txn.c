@@ -198,7 +198,8 @@ static ph_status start(struct ph_core *core)
         return status;
     if (!ph_coord_read_commit(core->coord, &core->begin_mark))
         return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
-    if (core->verify && core->write_view.current && core->write_view.at.lsn == core->shadow_view.at.lsn)
+    if (core->verify && core->write_view.current && core->shadow_view.current &&
+        core->write_view.at.lsn == core->shadow_view.at.lsn)
         status = ph_verify(core, "between transactions");
     if (status == PH_OK)
         status = ph_view_move(&core->write_view, core->begin_mark.lsn);

@@ -712,15 +712,19 @@ static void pairs__all_identities_and_generations(void **state)
             refused++;
         }
     assert_true(accepted > 60 && refused > 150);
-    /* The header of one epoch before the segments of the next. */
+    /* The header of one epoch before the segments of the next, and nothing else of the older one. */
     struct files mixed = moments[1].files;
     mixed.size[1] = moments[4].files.size[1];
     mixed.bytes[1] = sim_resize(NULL, (size_t)mixed.size[1]);
     memcpy(mixed.bytes[1], moments[4].files.bytes[1], (size_t)mixed.size[1]);
     memcpy(mixed.bytes[1], moments[1].files.bytes[1], 512);
+    struct ph_batch_header batch;
+    for (uint64_t at = PH_LOG_SEGMENTS; (int64_t)at < mixed.size[1]; at += 512)
+        if (batch_at(&mixed, at, 1, &batch))
+            memset(mixed.bytes[1] + at, 0, 512);
     load(&lives[0], &mixed);
-    ph_status status = try_open(&lives[0], 0);
-    assert_true(status == PH_LOG_FOREIGN || status == PH_CORRUPT);
+    assert_int_equal(try_open(&lives[0], 0), PH_LOG_FOREIGN);
+    assert_non_null(strstr(ph_detail(), "epoch 2"));
     check_unchanged(&lives[0], &mixed, 0);
     free(mixed.bytes[1]);
     for (unsigned i = 0; i < 2 * MOMENTS; i++)
@@ -731,11 +735,25 @@ static void pairs__all_identities_and_generations(void **state)
 
 /* ----------------------------------------------------------------------------------------------------------- epochs */
 
+/* The greatest sequence number of a segment, of any epoch, in the log. */
+static uint64_t newest_segment(const struct files *files)
+{
+    uint64_t newest = 0;
+    for (uint64_t at = PH_LOG_SEGMENTS; (int64_t)at < files->size[1]; at += SEGMENT) {
+        struct ph_segment_header segment;
+        memcpy(&segment, files->bytes[1] + at, sizeof segment);
+        if (segment.magic == PH_SEGMENT_MAGIC && segment.sequence > newest)
+            newest = segment.sequence;
+    }
+    return newest;
+}
+
 /* Catches: records of an epoch that was cut off, which have the LSNs of the new one, found behind its end (R9). */
 static void epoch__old_records_are_never_mistaken(void **state)
 {
     (void)state;
     struct rig rig = new_rig(13);
+    uint64_t newest = 0;
     create(&rig);
     for (unsigned round = 0; round < 60; round++) {
         /* All records have one length, so that old and new ones have the same places and LSNs. */
@@ -752,9 +770,11 @@ static void epoch__old_records_are_never_mistaken(void **state)
             assert_int_equal(pheap_sync(rig.heap), PHEAP_OK);
         kill_process(&rig);
         struct files files = save(&rig);
+        struct ph_log_header header;
+        memcpy(&header, files.bytes[1], sizeof header);
+        assert_true(header.start_segment > newest); /* sequence numbers never come again */
+        newest = newest_segment(&files);
         if (round % 2 == 0) { /* the last flush is torn at its first record */
-            struct ph_log_header header;
-            memcpy(&header, files.bytes[1], sizeof header);
             struct map map = map_log(&files, header.epoch);
             const struct found *last = &map.records[map.count - 1];
             for (unsigned r = 0; r < map.count; r++)
@@ -775,6 +795,8 @@ static void epoch__old_records_are_never_mistaken(void **state)
             assert_int_equal(try_open(&rig, 0), PH_OK);
             assert_int_equal(which_commit(&rig, rig.book), kept);
         }
+        for (unsigned i = 0; i < 3 && round % 10 == 9; i++) /* more than a segment */
+            commit(&rig, 8000, PHEAP_DURABLE);
     }
     close_heap(&rig);
     expect_commit(&rig, rig.book->last);
@@ -898,6 +920,53 @@ static void interrupt(struct rig *rig, const struct files *crashed, const struct
             check_same_heap(rig, reference);
         }
     }
+}
+
+/*
+ * Catches: records folded into the heap file before they are durable in the log (R1).  The last flush is torn, but the
+ * buffer of the dead process still has its records; recovery from that fails somewhere, and then the buffer is lost.
+ */
+static void interrupted__then_the_buffer_is_lost(void **state)
+{
+    (void)state;
+    unsigned secured = 0, early = 0;
+    for (unsigned torn = 0; torn < 6; torn++) {
+        struct rig rig = new_rig(19);
+        struct files files =
+            make_crashed(&rig, 2 + torn % 2 * 5, 8, 200); /* the last batch within a segment, or first */
+        struct map map = map_log(&files, EPOCH);
+        const struct found *last = &map.records[map.count - 1];
+        uint64_t durable = rig.book->last - 8; /* the log has so much without the last flush */
+        if (torn >= 2)
+            flip(&rig, &files, torn < 4 ? last->at + 80 : last->batch_at + 70, 0);
+        for (unsigned kind = 0; kind < 2; kind++) {
+            bool struck = true;
+            for (uint64_t nth = 1; struck; nth++) {
+                load(&rig, &files);
+                put_file(&rig, &files, 2);
+                ph_sim_fail_at(rig.sim, kind == 0 ? PH_SIM_WRITE : PH_SIM_SYNC, nth, EIO, PH_SIM_FOREVER);
+                ph_status status = try_open(&rig, 0);
+                struck = ph_sim_struck(rig.sim) > 0;
+                ph_sim_fail_clear(rig.sim);
+                if (status == PH_OK)
+                    close_heap(&rig);
+                kill_process(&rig);
+                drop_coordination(&rig);
+                static uint8_t bytes[1 << 20];
+                (void)ph_sim_peek(rig.sim, PATH, bytes, sizeof bytes, 0);
+                bool folded = memcmp(bytes + 8192, files.bytes[0] + 8192, (size_t)files.size[0] - 8192) != 0;
+                assert_int_equal(try_open(&rig, 0), PH_OK);
+                uint64_t k = which_commit(&rig, rig.book);
+                assert_true(k >= durable && (!folded || k == rig.book->last));
+                secured += k == rig.book->last;
+                early += k < rig.book->last;
+                close_heap(&rig);
+            }
+        }
+        free_files(&files);
+        free_rig(&rig);
+    }
+    assert_true(secured > 20 && early > 5);
 }
 
 /* Catches: recovery that cannot be run again after it failed in the middle (17), or that loses what it had found. */
@@ -1094,6 +1163,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(epoch__old_records_are_never_mistaken),
         cmocka_unit_test(buffer__damage_in_it_is_a_torn_tail),
         cmocka_unit_test(buffer__any_word_of_the_marks_is_rotten),
+        cmocka_unit_test(interrupted__then_the_buffer_is_lost),
         cmocka_unit_test(interrupted__anywhere_then_run_again),
         cmocka_unit_test(order__of_writes),
         cmocka_unit_test(order__commits_do_no_needless_io),
