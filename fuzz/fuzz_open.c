@@ -15,6 +15,8 @@
 #define SLOTS 64u
 #define BLOCKS_MAX 2000u    /* one enumeration */
 #define OPERATIONS_MAX 400u /* one script */
+#define WORK_BYTES (UINT64_C(12) << 20)
+#define OPEN_WORK_BYTES (UINT64_C(1) << 20)
 #define RESERVE_BYTES (UINT64_C(32) << 20)
 #define VERIFIED_MAX_BYTES (UINT64_C(64) << 20)
 #define BUDGET_BYTES (UINT64_C(4) << 20)
@@ -34,6 +36,7 @@ struct run {
     unsigned present;
     uint64_t slots[SLOTS]; /* offsets of blocks there are, or were */
     unsigned next_slot;
+    uint64_t work; /* bytes that the script may still have moved */
 };
 
 /* ----------------------------------------------------------------------------------------------------- the script */
@@ -51,7 +54,15 @@ static uint64_t take_bytes(struct run *run, unsigned count)
     return value;
 }
 
-static uint64_t take_size(struct run *run)
+static bool afford(struct run *run, uint64_t work)
+{
+    if (work > run->work)
+        return false;
+    run->work -= work;
+    return true;
+}
+
+static uint64_t take_any_size(struct run *run)
 {
     static const uint64_t odd[] = {0,
                                    1,
@@ -84,6 +95,13 @@ static uint64_t take_size(struct run *run)
     default:
         return 16u << kind / 8 % 12;
     }
+}
+
+/* What is possible costs work; what is not is refused by the library. */
+static uint64_t take_size(struct run *run)
+{
+    uint64_t size = take_any_size(run);
+    return size >= UINT64_C(1) << 32 || size < 512 || afford(run, size) ? size : size % 512;
 }
 
 static uint64_t take_offset(struct run *run)
@@ -321,7 +339,7 @@ static void open_heap(struct run *run, struct process *p, unsigned process)
         .buffer_bytes = 16384,
     };
     unsigned how = flags[take(run) % (sizeof flags / sizeof flags[0])];
-    if (p->heap != NULL)
+    if (p->heap != NULL || !afford(run, OPEN_WORK_BYTES))
         return;
     if (how == PHEAP_VERIFY) /* which looks at every page of the heap */
         fuzz_machine_limit(VERIFIED_MAX_BYTES);
@@ -465,7 +483,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return -1;
     fuzz_input_parse(&input, data, size);
     fuzz_machine_start(&input);
-    struct run run = {.at = input.script.data, .end = input.script.data + input.script.length};
+    struct run run = {.at = input.script.data, .end = input.script.data + input.script.length, .work = WORK_BYTES};
     open_heap(&run, &run.processes[0], 0);
     for (unsigned i = 0; i < OPERATIONS_MAX && run.at < run.end; i++)
         act(&run);

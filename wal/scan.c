@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define WINDOW_BYTES (2u << 20)
+#define WINDOW_BYTES (8u << 20)
 
 static bool segment_header_good(const struct ph_wal *wal, const struct ph_segment_header *header)
 {
