@@ -119,8 +119,8 @@ static void change_superblock(struct dice *dice, struct fuzz_input *input)
 
 static void change_heap_header(struct dice *dice, struct fuzz_input *input)
 {
-    uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, at;
-    switch (below(dice, 6)) {
+    uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, at, end;
+    switch (below(dice, 7)) {
     case 0:
         at = 8 * below(dice, 8);
         break;
@@ -136,6 +136,13 @@ static void change_heap_header(struct dice *dice, struct fuzz_input *input)
     case 4:
         at = offsetof(struct ph_disk_heap, free_head) + 8 * below(dice, below(dice, 2) == 0 ? 40 : PH_FREE_LISTS);
         break;
+    case 5: /* no room behind the tail, and perhaps a table segment that just does not fit before it */
+        end = fuzz_image_get(&input->heap, header + offsetof(struct ph_disk_heap, end_page));
+        fuzz_image_put(&input->heap, header + offsetof(struct ph_disk_heap, tail_page), end);
+        if (below(dice, 2) == 0)
+            fuzz_image_put(&input->heap, header + offsetof(struct ph_disk_heap, table) + 8 * below(dice, 8),
+                           end - 1 - below(dice, 4));
+        return;
     default: { /* a list with its bit */
         uint64_t list = below(dice, 64);
         fuzz_image_put(&input->heap, header + offsetof(struct ph_disk_heap, free_bits) + list / 64 * 8,

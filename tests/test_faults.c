@@ -13,6 +13,7 @@
 #include "pheap/core.h"
 #include "tests/support/workload.h"
 
+#include <linux/futex.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -165,6 +167,20 @@ static void work(struct run *run)
     }
 }
 
+/*
+ * The thread that plays a dying process goes on, so the locks that it "died" with must leave its list of robust locks: their
+ * memory is about to be somebody else's.
+ */
+static void forget_locks(void)
+{
+    struct robust_list_head *head;
+    size_t length;
+    if (syscall(SYS_get_robust_list, 0, &head, &length) == 0) {
+        head->list.next = &head->list;
+        head->list_op_pending = NULL;
+    }
+}
+
 /* The same, but the process dies in a call; on the running machine everything that was committed is there. */
 static void work_and_die(struct run *run)
 {
@@ -175,6 +191,8 @@ static void work_and_die(struct run *run)
     else
         run->died = true;
     workload->grave = NULL;
+    if (run->died)
+        forget_locks();
     ph_sim_fail_clear(run->sim);
     if (!run->died)
         return;
