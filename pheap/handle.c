@@ -95,6 +95,7 @@ static void free_core(struct ph_core *core)
         }
     if (core->reader_lock_ready && !forked)
         ph_local_deinit(&core->reader_lock);
+    ph_fold_forget(&core->store);
     ph_file_close(&core->store.heap);
     ph_file_close(&core->store.coord_file);
     ph_wal_deinit(&core->store.wal);

@@ -5,8 +5,8 @@
  *   before the writer lock   flush if the buffer is half full; extend the log, or checkpoint, if its free space would
  *                            not take two of the largest records; where a reader holds the log, wait for up to a
  *                            second, then LOG_FULL
- *   after a commit           flush if the buffer is half full; extend the log or checkpoint if less than a segment is
- *                            free
+ *   after a commit           flush if the buffer is half full; gather what is durable for the next fold; extend the log
+ *                            or checkpoint if less than a segment is free
  *   every call               flush LAZY commits older than a second (R5)
  */
 #include "pheap/core.h"
@@ -129,6 +129,9 @@ ph_status ph_upkeep_after_commit(struct ph_core *core)
     ph_status status = PH_OK;
     if (buffer_half_full(core))
         status = ph_flush_all(&core->store.wal);
+    if (status == PH_OK && atomic_load_explicit(&core->coord->durable, memory_order_relaxed) >=
+                               atomic_load_explicit(&core->store.gather_next, memory_order_relaxed))
+        ph_store_gather(&core->store);
     if (status == PH_OK && free_reserve(core) < core->store.wal.segment_bytes)
         status = gain_log(core, 0);
     /* What went wrong here did not undo the commit; whoever needs the room will meet it. */

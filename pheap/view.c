@@ -13,21 +13,30 @@ ph_status ph_view_map(struct ph_view *view, struct ph_store *store, uint64_t res
     memset(view, 0, sizeof *view);
     view->store = store;
     view->budget_bytes = budget_bytes;
-    for (uint64_t length = reserve_bytes;; length /= 2) {
-        length = (length + PH_PAGE_BYTES - 1) & ~(uint64_t)(PH_PAGE_BYTES - 1);
+    const uint64_t in_page = PH_PAGE_BYTES - 1;
+    uint64_t length = reserve_bytes;
+    bool scarce = false;
+    least_bytes = (least_bytes + in_page) & ~in_page;
+    for (;;) {
+        length = (length + in_page) & ~in_page;
         void *address;
         int result = length < least_bytes ? -1 : io->map(io->ctx, store->heap.handle, length, PH_MAP_PRIVATE, &address);
-        if (result == 0) {
+        if (result == 0 && scarce && length / 2 >= least_bytes) {
+            /* Where address space is scarce, all else that the process needs must find some too. */
+            (void)io->unmap(io->ctx, address, length);
+            scarce = false;
+        } else if (result == 0) {
             view->base = address;
             view->reserve_bytes = length;
             return PH_OK;
-        }
-        if (length <= least_bytes)
+        } else if (length <= least_bytes) {
             return ph_fail(PH_NO_MEMORY,
                            "%s: no address space for the heap's %llu bytes (ulimit -v? vm.overcommit_memory?)",
                            store->heap.path, (unsigned long long)least_bytes);
-        if (length / 2 < least_bytes)
-            length = 2 * least_bytes;
+        } else {
+            scarce = true;
+        }
+        length = length / 2 > least_bytes ? length / 2 : least_bytes;
     }
 }
 

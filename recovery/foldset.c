@@ -187,6 +187,16 @@ static ph_status apply_part(struct ph_fold_set *set, const struct ph_operation *
     return PH_OK;
 }
 
+uint64_t ph_fold_set_bytes(const struct ph_fold_set *set)
+{
+    return (uint64_t)set->page_count * PH_PAGE_BYTES;
+}
+
+void ph_fold_set_unbound(struct ph_fold_set *set)
+{
+    set->parts = 0;
+}
+
 ph_status ph_fold_set_apply(void *context, const struct ph_operation *operation)
 {
     struct ph_fold_set *set = context;
@@ -196,7 +206,7 @@ ph_status ph_fold_set_apply(void *context, const struct ph_operation *operation)
         uint64_t offset = operation->offset + done, rest = PH_PAGE_BYTES - offset % PH_PAGE_BYTES;
         uint64_t part = operation->length - done < rest ? operation->length - done : rest;
         ph_status status = PH_OK;
-        if ((uint64_t)set->page_count * PH_PAGE_BYTES >= set->memory_max) {
+        if (ph_fold_set_bytes(set) >= set->memory_max) {
             if (set->parts > 0)
                 return ph_fail(PH_TOO_BIG, "%s: a part of the log changes too many pages", set->heap->path);
             status = ph_fold_set_write(set);

@@ -15,6 +15,14 @@
 #include "recovery/replay.h"
 #include "recovery/superblock.h"
 
+/* Records of the log that are durable and not folded, taken into page images in advance: see fold.c. */
+struct ph_fold_set;
+struct ph_gathered {
+    struct ph_fold_set *set;     /* owned; NULL: nothing is gathered */
+    struct ph_boundary from, to; /* what it holds */
+    uint64_t segment, offset;    /* of a batch in the log that begins at or before `to` */
+};
+
 struct ph_store {
     const ph_io *io;
     struct ph_file heap;
@@ -25,6 +33,8 @@ struct ph_store {
     bool tmpfs;                      /* the heap file is on one */
     uint64_t replayed_bytes;         /* by the recovery of this open */
     bool recovered;
+    struct ph_gathered gathered;  /* under the fold lock */
+    _Atomic uint64_t gather_next; /* when `durable` gets there it is time to gather */
 };
 
 /* ------------------------------------------------------------------------------------------------------- recovery */
@@ -46,6 +56,12 @@ PH_MUST_CHECK ph_status ph_store_open_epoch(struct ph_store *store, uint64_t tim
 PH_MUST_CHECK ph_status ph_store_fold(struct ph_store *store);
 
 /*
+ * Take what has become durable from the shared buffer towards the next fold, so that this need not read it from the log
+ * file.  Does nothing while another thread or process folds.  To be called when `durable` has reached gather_next.
+ */
+void ph_store_gather(struct ph_store *store);
+
+/*
  * Flush, fold, sync the heap file, move the checkpoint there, free log segments.  If another thread or process is at it,
  * wait for at most timeout_ns (UINT64_MAX: without limit), then TIMEOUT.
  */
@@ -57,6 +73,9 @@ PH_MUST_CHECK ph_status ph_store_extend_log(struct ph_store *store, uint64_t tim
 /* The last user closes: checkpoint and write the CLEAN superblock. */
 PH_MUST_CHECK ph_status ph_store_close_epoch(struct ph_store *store);
 
+/* Throw away what was gathered: before the store's memory goes. */
+void ph_fold_forget(struct ph_store *store);
+
 /* The oldest pin of a living process other than none: its seat, or -1.  Clears pins of the dead. */
 int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn);
 
@@ -65,12 +84,26 @@ bool ph_store_seat_alive(struct ph_store *store, uint32_t seat);
 
 /* ------------------------------------------------------------------------------------------- inside recovery/ only */
 
+/* The fold lock.  TIMEOUT, CORRUPT. */
+PH_MUST_CHECK ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns);
+void ph_fold_unlock(struct ph_store *store);
+
+/* ph_store_fold for the holder of the lock, of what is durable already. */
+PH_MUST_CHECK ph_status ph_fold_locked(struct ph_store *store);
+
+/*
+ * Bring records [from, to) into the heap file; *reached is the boundary after the last.  segment, offset: of a batch that
+ * begins at or before `from`.  part, parts: as for the fold set.
+ */
+PH_MUST_CHECK ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
+                                        uint64_t offset, uint64_t to, uint32_t part, uint32_t parts,
+                                        struct ph_boundary *reached);
+
 /*
  * Gathers operations and writes them to the heap file page by page, in offset order.  parts 0: when memory_max bytes of
  * page images are reached, what was gathered is written and gathering goes on.  parts > 0: only pages of the given part
  * are gathered, and reaching memory_max is TOO_BIG, so that each page is written once, in its last state.
  */
-struct ph_fold_set;
 PH_MUST_CHECK ph_status ph_fold_set_init(struct ph_fold_set **set, struct ph_file *heap, uint64_t memory_max,
                                          uint32_t part, uint32_t parts);
 void ph_fold_set_deinit(struct ph_fold_set *set); /* NULL is fine */
@@ -78,5 +111,9 @@ void ph_fold_set_deinit(struct ph_fold_set *set); /* NULL is fine */
 ph_status ph_fold_set_apply(void *set, const struct ph_operation *operation);
 /* Write what is gathered. */
 PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
+/* Bytes of images in it. */
+uint64_t ph_fold_set_bytes(const struct ph_fold_set *set);
+/* From now on as with parts 0; the set was begun with one part. */
+void ph_fold_set_unbound(struct ph_fold_set *set);
 
 #endif

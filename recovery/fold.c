@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fold: durable records into the heap file, as far as pins allow.
+ *
+ * Pins (R3): the folder publishes fold_intent, then reads every seat's pin once, and goes no further than the oldest; a
+ * reader stores its pin, then looks at fold_intent and tries again if that is beyond its pin (Dekker's protocol; both
+ * sides sequentially consistent).  Whoever finds the fold lock's owner dead folds again from `folded`.
+ *
+ * Gathering: a process that flushes the log also takes what has become durable from the shared buffer into page images,
+ * a fold set that begins where the heap file ends (`folded`).  Nothing depends on it: when the fold comes, a set that
+ * begins at the present `folded` and reaches no further than the fold may go saves reading that stretch of the log
+ * file; any other is thrown away and the stretch is read.  It is private to the process, under the fold lock.
+ */
+#include "recovery/store.h"
+#include "wal/flush.h"
+
+#define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
+#define GATHER_MEMORY_BYTES (UINT64_C(32) << 20) /* of images; then they are folded */
+
+static ph_status damaged(struct ph_store *store)
+{
+    return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
+}
+
+ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns)
+{
+    enum ph_mutex_result result = ph_mutex_timedlock(&store->wal.coord->fold_lock, timeout_ns);
+    if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED)
+        return PH_OK;
+    if (result == PH_MUTEX_TIMEOUT)
+        return ph_fail(PH_TIMEOUT, "%s: another process is at a checkpoint, or was stopped in the midst of one",
+                       store->heap.path);
+    return ph_fail(PH_CORRUPT, "%s: the fold lock in the coordination file is damaged", store->heap.path);
+}
+
+void ph_fold_unlock(struct ph_store *store)
+{
+    ph_mutex_unlock(&store->wal.coord->fold_lock);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- pins */
+
+static uint64_t seat_lock_start(uint32_t seat)
+{
+    return seat;
+}
+
+bool ph_store_seat_alive(struct ph_store *store, uint32_t seat)
+{
+    if (seat == store->seat)
+        return true;
+    ph_local_lock(&store->wal.local_lock); /* all threads of the process count as one owner of the lock */
+    bool dead = ph_file_lock(&store->coord_file, PH_LOCK_EXCLUSIVE, seat_lock_start(seat), 1, false) == PH_OK;
+    if (dead) {
+        /* While we hold its lock nobody can take the seat, so clearing what the dead left there is safe. */
+        atomic_store(&store->wal.coord->seats[seat].pin, 0);
+        ph_status status = ph_file_lock(&store->coord_file, PH_LOCK_NONE, seat_lock_start(seat), 1, false);
+        (void)status; /* at worst the seat stays taken until this process closes the heap */
+    }
+    ph_local_unlock(&store->wal.local_lock);
+    return !dead;
+}
+
+int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn)
+{
+    int oldest = -1;
+    for (uint32_t seat = 0; seat < PH_SEATS; seat++) {
+        uint64_t pin = atomic_load(&store->wal.coord->seats[seat].pin);
+        if (pin == 0 || (oldest >= 0 && pin >= *lsn) || !ph_store_seat_alive(store, seat))
+            continue;
+        *lsn = pin;
+        oldest = (int)seat;
+    }
+    return oldest;
+}
+
+/* ------------------------------------------------------------------------------------------------------- gathering */
+
+void ph_fold_forget(struct ph_store *store)
+{
+    ph_fold_set_deinit(store->gathered.set);
+    store->gathered.set = NULL;
+}
+
+/* Whether there is a set that begins where the heap file ends. */
+static bool has_gathered(const struct ph_store *store, const struct ph_fold_mark *folded)
+{
+    const struct ph_gathered *gathered = &store->gathered;
+    return gathered->set != NULL && gathered->from.lsn == folded->lsn && gathered->from.chain == folded->chain;
+}
+
+static struct ph_boundary fold_boundary(const struct ph_fold_mark *mark)
+{
+    return (struct ph_boundary){mark->lsn, mark->chain, mark->version, mark->heap_bytes};
+}
+
+/* Take the buffer's records from the end of the set up to `target` into it. */
+static ph_status gather_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed)
+{
+    struct ph_gathered *gathered = &store->gathered;
+    struct ph_replay replay;
+    ph_status status = ph_replay_init_ring(&replay, &store->wal, &gathered->to, target);
+    if (status == PH_OK)
+        status = ph_replay_run(&replay, ph_fold_set_apply, gathered->set);
+    if (status == PH_OK) {
+        gathered->to = replay.boundary;
+        if (flushed->lsn == gathered->to.lsn) {
+            gathered->segment = flushed->segment;
+            gathered->offset = flushed->offset;
+        }
+    }
+    ph_replay_deinit(&replay);
+    return status;
+}
+
+static void gather_locked(struct ph_store *store)
+{
+    struct ph_coord *coord = store->wal.coord;
+    struct ph_gathered *gathered = &store->gathered;
+    struct ph_fold_mark folded;
+    struct ph_flush_mark flushed;
+    if (!ph_coord_read_fold(coord, &folded) || !ph_coord_read_flush(coord, &flushed))
+        return; /* whoever folds will say so */
+    if (!has_gathered(store, &folded)) {
+        ph_fold_forget(store);
+        if (!ph_ring_has(&store->wal, folded.lsn)) /* until the next fold */
+            return;
+        gathered->from = gathered->to = fold_boundary(&folded);
+        gathered->segment = folded.segment;
+        gathered->offset = folded.offset;
+        if (ph_fold_set_init(&gathered->set, &store->heap, FOLD_MEMORY_BYTES, 0, 1) != PH_OK)
+            return;
+    }
+    uint64_t committed = atomic_load(&coord->committed);
+    uint64_t target = flushed.lsn < committed ? flushed.lsn : committed;
+    if (target > gathered->to.lsn && gather_to(store, target, &flushed) != PH_OK) {
+        ph_fold_forget(store); /* lapped, too many pages at once, no memory */
+        return;
+    }
+    if (ph_fold_set_bytes(gathered->set) >= GATHER_MEMORY_BYTES) {
+        ph_status status = ph_fold_locked(store);
+        (void)status; /* as in any other upkeep after a commit: whoever needs the fold will meet it */
+    }
+}
+
+void ph_store_gather(struct ph_store *store)
+{
+    struct ph_coord *coord = store->wal.coord;
+    atomic_store_explicit(&store->gather_next,
+                          atomic_load_explicit(&coord->durable, memory_order_relaxed) + store->wal.buffer_bytes / 4,
+                          memory_order_relaxed);
+    enum ph_mutex_result result = ph_mutex_trylock(&coord->fold_lock);
+    if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
+        return;
+    gather_locked(store);
+    ph_fold_unlock(store);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- fold */
+
+/* Replay [from, to) into the set, then write it. */
+static ph_status fold_once(struct ph_store *store, struct ph_fold_set *set, const struct ph_boundary *from,
+                           uint64_t segment, uint64_t offset, uint64_t to, bool from_log, struct ph_boundary *reached)
+{
+    struct ph_replay replay;
+    ph_status status = ph_replay_init_live(&replay, &store->wal, from, segment, offset, to, from_log);
+    if (status == PH_OK)
+        status = ph_replay_run(&replay, ph_fold_set_apply, set);
+    if (status == PH_OK)
+        status = ph_fold_set_write(set);
+    if (status == PH_OK)
+        *reached = replay.boundary;
+    ph_replay_deinit(&replay);
+    return status;
+}
+
+/* The same, the second time from the log file if need be; frees the set. */
+static ph_status fold_into(struct ph_store *store, struct ph_fold_set *set, const struct ph_boundary *from,
+                           uint64_t segment, uint64_t offset, uint64_t to, struct ph_boundary *reached)
+{
+    ph_status status = fold_once(store, set, from, segment, offset, to, false, reached);
+    if (status == PH_BUSY) /* a writer lapped the buffer while it was read; what the set has got does no harm */
+        status = fold_once(store, set, from, segment, offset, to, true, reached);
+    ph_fold_set_deinit(set);
+    if (status == PH_BUSY) /* whoever folds holds the log: nobody can have recycled it */
+        return ph_fail(PH_CORRUPT,
+                       "%s: the log was damaged while the heap is in use: records from LSN %llu to %llu are "
+                       "not there",
+                       store->wal.path, (unsigned long long)from->lsn, (unsigned long long)to);
+    return status;
+}
+
+ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment, uint64_t offset,
+                          uint64_t to, uint32_t part, uint32_t parts, struct ph_boundary *reached)
+{
+    struct ph_fold_set *set = NULL;
+    ph_status status = ph_fold_set_init(&set, &store->heap, FOLD_MEMORY_BYTES, part, parts);
+    return status == PH_OK ? fold_into(store, set, from, segment, offset, to, reached) : status;
+}
+
+/* Fold up to `target`, a commit boundary, which the flush mark `flushed` has the log position of if they are equal. */
+static ph_status fold_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed)
+{
+    struct ph_coord *coord = store->wal.coord;
+    struct ph_gathered *gathered = &store->gathered;
+    struct ph_fold_mark now;
+    if (!ph_coord_read_fold(coord, &now))
+        return damaged(store);
+    if (target <= now.lsn)
+        return PH_OK;
+    const struct ph_boundary from = fold_boundary(&now);
+    struct ph_boundary reached = from;
+    ph_status status;
+    if (has_gathered(store, &now) && gathered->to.lsn <= target) {
+        struct ph_fold_set *set = gathered->set;
+        gathered->set = NULL;
+        ph_fold_set_unbound(set);
+        status = fold_into(store, set, &gathered->to, gathered->segment, gathered->offset, target, &reached);
+    } else {
+        ph_fold_forget(store);
+        status = ph_fold_stretch(store, &from, now.segment, now.offset, target, 0, 0, &reached);
+    }
+    if (status != PH_OK || reached.lsn == from.lsn)
+        return status;
+    bool positioned = flushed->lsn == reached.lsn;
+    struct ph_fold_mark mark = {
+        .lsn = reached.lsn,
+        .chain = reached.chain,
+        .version = reached.version,
+        .heap_bytes = reached.heap_bytes,
+        .segment = positioned ? flushed->segment : now.segment,
+        .offset = positioned ? flushed->offset : now.offset,
+    };
+    ph_coord_publish_fold(coord, &mark);
+    return PH_OK;
+}
+
+ph_status ph_fold_locked(struct ph_store *store)
+{
+    struct ph_coord *coord = store->wal.coord;
+    struct ph_flush_mark flushed;
+    if (!ph_coord_read_flush(coord, &flushed))
+        return damaged(store);
+    uint64_t committed = atomic_load(&coord->committed);
+    uint64_t target = flushed.lsn < committed ? flushed.lsn : committed;
+    uint64_t intent = atomic_load(&coord->fold_intent);
+    if (target > intent)
+        atomic_store(&coord->fold_intent, target);
+    uint64_t pin;
+    if (ph_store_oldest_pin(store, &pin) >= 0 && pin < target)
+        target = pin;
+    return fold_to(store, target, &flushed);
+}
+
+ph_status ph_store_fold(struct ph_store *store)
+{
+    if (atomic_load(&store->wal.coord->epoch_open) == 0)
+        return PH_OK;
+    ph_status status = ph_flush_all(&store->wal);
+    if (status == PH_OK)
+        status = ph_fold_lock(store, UINT64_MAX);
+    if (status != PH_OK)
+        return status;
+    status = ph_fold_locked(store);
+    ph_fold_unlock(store);
+    return status;
+}

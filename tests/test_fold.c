@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* Fold by way of what was gathered from the shared buffer. */
+#include "io/disk.h"
+#include "tests/public.h"
+
+enum { WORDS = 4096 };
+
+/* Commits of one word each: enough to lap the buffer of small_options(), far too little to fill the log. */
+static void commit_round(pheap *heap, uint64_t round, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        commit_word(heap, i * 37 % WORDS, round << 32 | i, PHEAP_LAZY);
+    }
+}
+
+static void expect_round(pheap *heap, uint64_t round, uint64_t count)
+{
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    for (uint64_t i = 0; i < count; i++) {
+        require_equal(read_word(reader, i * 37 % WORDS), round << 32 | i);
+    }
+    pheap_read_end(reader);
+}
+
+/* Catches: a fold that reads the log although all of it was gathered: here there is none left to read. */
+static void gather__fold_needs_no_log(void **state)
+{
+    (void)state;
+    const char *path = path_of("no-log", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, WORDS);
+    ok(pheap_checkpoint(heap));
+    commit_round(heap, 1, 600);
+    ok(pheap_sync(heap));
+    require(heap_info(heap).committed_lsn - heap_info(heap).folded_lsn > 2 * small_options().buffer_bytes);
+    static const char zeros[200 << 10];
+    write_at(path_of("no-log", "-wal"), PH_LOG_SEGMENTS, zeros, sizeof zeros);
+    ok(pheap_fold(heap));
+    require_equal(heap_info(heap).folded_lsn, heap_info(heap).committed_lsn);
+    expect_round(heap, 1, 600);
+    ok(pheap_close(heap));
+    heap = open_heap(path);
+    expect_round(heap, 1, 600);
+    ok(pheap_close(heap));
+}
+
+/* Catches: a fold of what was gathered beyond a reader's pin (R3), which the reader's untouched pages would show. */
+static void gather__does_not_fold_past_a_pin(void **state)
+{
+    (void)state;
+    pheap *heap = create_heap(path_of("pin", ""));
+    (void)make_root(heap, WORDS);
+    commit_round(heap, 1, 300);
+    ok(pheap_checkpoint(heap));
+    commit_word(heap, WORDS - 1, 77, PHEAP_LAZY); /* gathering begins here, before the pin */
+    pheap_read *reader = read_begin(heap, 0);
+    const uint64_t pinned = heap_info(heap).committed_lsn;
+    commit_round(heap, 2, 300);
+    ok(pheap_fold(heap));
+    require(heap_info(heap).folded_lsn <= pinned);
+    for (uint64_t i = 0; i < 300; i++) {
+        require_equal(read_word(reader, i * 37 % WORDS), UINT64_C(1) << 32 | i);
+    }
+    pheap_read_end(reader);
+    ok(pheap_fold(heap));
+    require_equal(heap_info(heap).folded_lsn, heap_info(heap).committed_lsn);
+    expect_round(heap, 2, 300);
+    ok(pheap_close(heap));
+}
+
+static void recycle_log(const struct peer *test, const char *path)
+{
+    pheap *heap = open_heap(path);
+    for (uint64_t round = 2; round < 12; round++) {
+        commit_round(heap, round, 600);
+        ok(pheap_checkpoint(heap));
+    }
+    commit_word(heap, WORDS - 1, 77, PHEAP_LAZY);
+    peer_tell(test, 'd');
+    peer_hear(test, 'x');
+    ok(pheap_close(heap));
+}
+
+/* Catches: a process that goes on from what it had gathered before another one folded and recycled that log. */
+static void gather__overtaken_by_another_process(void **state)
+{
+    (void)state;
+    const char *path = path_of("overtaken", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, WORDS);
+    ok(pheap_checkpoint(heap));
+    commit_round(heap, 1, 300);
+    struct peer child = peer_start(recycle_log, path);
+    peer_hear(&child, 'd');
+    ok(pheap_fold(heap));
+    require_equal(heap_info(heap).folded_lsn, heap_info(heap).committed_lsn);
+    require_equal(fresh_word(heap, WORDS - 1), 77);
+    expect_round(heap, 11, 600);
+    peer_tell(&child, 'x');
+    peer_join(&child);
+    ok(pheap_close(heap));
+}
+
+enum { PAGES = 20000, WORDS_PER_PAGE = 512 };
+
+static void touch_many_pages(const struct peer *test, const char *path)
+{
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 1u << 30};
+    pheap *heap;
+    ok(pheap_open(path, 0, &options, &heap));
+    pheap_txn *txn = begin(heap);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        put_word(txn, i * WORDS_PER_PAGE, i + 1);
+    }
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    peer_tell(test, 'd');
+    peer_hear(test, 'x');
+    ok(pheap_close(heap));
+}
+
+/* Catches: a fold that begins with gathered pages and fails when the rest of the log changes more pages than images fit
+ * in memory. */
+static void gather__more_pages_than_fit_follow(void **state)
+{
+    (void)state;
+    const char *path = path_of("many-pages", "");
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 1u << 30};
+    pheap *heap;
+    ok(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, &options, &heap));
+    (void)make_root(heap, (uint64_t)PAGES * WORDS_PER_PAGE); /* the first commit is gathered at once */
+    struct peer child = peer_start(touch_many_pages, path);
+    peer_hear(&child, 'd');
+    ok(pheap_fold(heap));
+    require_equal(heap_info(heap).folded_lsn, heap_info(heap).committed_lsn);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        require_equal(read_word(reader, i * WORDS_PER_PAGE), i + 1);
+    }
+    pheap_read_end(reader);
+    peer_tell(&child, 'x');
+    peer_join(&child);
+    ok(pheap_close(heap));
+}
+
+int main(int argc, char **argv)
+{
+    choose_cases(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gather__fold_needs_no_log),
+        cmocka_unit_test(gather__does_not_fold_past_a_pin),
+        cmocka_unit_test(gather__overtaken_by_another_process),
+        cmocka_unit_test(gather__more_pages_than_fit_follow),
+    };
+    return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
+}
