@@ -40,7 +40,9 @@
     X(UNSUPPORTED, 28, "not supported here")                         \
     X(END, 29, "end of the enumeration")                             \
     X(REPLACED, 30, "the heap file was replaced")                    \
-    X(FULL, 31, "the heap file cannot grow further")
+    X(FULL, 31, "the heap file cannot grow further")                 \
+    X(EVICTED, 32, "the read transaction was evicted")               \
+    X(BUDGET, 33, "the memory budget is used up")
 
 #define PH_STATUS_ENUM(name, number, text) PH_##name = (number),
 typedef enum ph_status { PH_STATUS_LIST(PH_STATUS_ENUM) } ph_status;

@@ -211,7 +211,8 @@ static ph_status take_seat(struct ph_core *core)
             return status;
         core->store.seat = seat;
         struct ph_seat *s = &core->coord->seats[seat];
-        atomic_store(&s->pin, 0);
+        for (uint32_t i = 0; i < PH_PINS; i++)
+            atomic_store(&s->pins[i].lsn, 0);
         atomic_store(&s->process, io->process(io->ctx));
         atomic_store(&s->attached_ns, io->clock_ns(io->ctx, PH_CLOCK_REALTIME));
         return PH_OK;
@@ -413,7 +414,8 @@ ph_status ph_detach(struct ph_core *core)
     if (status == PH_OK && atomic_load(&core->coord->epoch_open) != 0)
         status = ph_flush_all(&core->store.wal);
     struct ph_seat *seat = &core->coord->seats[core->store.seat];
-    atomic_store(&seat->pin, 0);
+    for (uint32_t i = 0; i < PH_PINS; i++)
+        atomic_store(&seat->pins[i].lsn, 0);
     atomic_store(&seat->process, 0);
     ph_status alone = ph_file_lock(&core->store.heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
     if (alone == PH_OK && status == PH_OK)

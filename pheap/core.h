@@ -15,6 +15,7 @@
 
 #include "pheap/edits.h"
 #include "pheap/pheap.h"
+#include "pheap/readview.h"
 #include "pheap/view.h"
 #include "recovery/store.h"
 #include "wal/record.h"
@@ -24,12 +25,6 @@
 struct pheap_txn {
     struct ph_core *core;
     uint64_t serial; /* equals the core's txn_serial while open */
-};
-
-struct pheap_read {
-    struct ph_core *core;
-    struct pheap_read *next; /* list of open or of free readers */
-    uint64_t thread;
 };
 
 #define PH_TXN_HANDLES 64 /* used in turn, so that a handle used after its end is recognised for a while */
@@ -43,7 +38,8 @@ struct ph_core {
     bool read_only;
     bool verify;
     bool protect;
-    _Atomic bool forked; /* this is a child's copy: nothing may be done with it */
+    uint64_t pin_wait_ns; /* how long a writer in need waits for a reader's pin; UINT64_MAX: for ever */
+    _Atomic bool forked;  /* this is a child's copy: nothing may be done with it */
     struct ph_store store;
     struct ph_coord *coord;
     bool private_coord; /* coord is this process's own memory: see attach.c */
@@ -63,8 +59,8 @@ struct ph_core {
     /* Readers; under reader_lock. */
     struct ph_local_lock reader_lock;
     bool reader_lock_ready;
-    struct ph_view read_view;
-    unsigned readers;
+    struct ph_read_view read_views[PH_PINS];
+    uint32_t read_view_count;
     struct pheap_read *open_readers;
     struct pheap_read *free_readers;
 };
@@ -113,13 +109,13 @@ PH_MUST_CHECK ph_status ph_upkeep_after_commit(struct ph_core *core);
 bool ph_upkeep_log_has_room(struct ph_core *core, uint64_t reserve_so_far, uint64_t reserve);
 /* Under the writer lock: gain log for a transaction that is larger than what begin saw to.  LOG_FULL, TOO_BIG. */
 PH_MUST_CHECK ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far, uint64_t reserve);
-/* LOG_FULL, naming what holds the log; TOO_BIG if nothing does and `wanted` bytes of it cannot be had. */
-ph_status ph_upkeep_log_full(struct ph_core *core, uint64_t wanted);
+/*
+ * The private pages of the write view are over the budget and cannot be dropped because a pin keeps fold back: evict, or
+ * wait for the pin to go, then fold.  BUDGET, naming the pin.
+ */
+PH_MUST_CHECK ph_status ph_upkeep_make_budget_room(struct ph_core *core, uint64_t timeout_ns);
 /* Log bytes from the checkpoint on. */
 uint64_t ph_upkeep_log_used(struct ph_core *core);
-
-/* reader.c: whether the calling thread has a read transaction open. */
-bool ph_reader_is_open_here(struct ph_core *core);
 
 /* verify.c: compare the write view with the shadow view, outside a transaction.  STRAY_STORE. */
 PH_MUST_CHECK ph_status ph_verify(struct ph_core *core, const char *when);

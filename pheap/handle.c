@@ -14,6 +14,8 @@
 
 #define RESERVE_DEFAULT_BYTES (UINT64_C(64) << 30)
 #define PATH_MAX_BYTES 4096
+#define READ_VIEWS_DEFAULT 2u
+#define PIN_WAIT_DEFAULT_MS 1000u
 
 #define MAGIC_TMPFS 0x01021994u
 #define MAGIC_NFS 0x6969u
@@ -80,7 +82,7 @@ static void free_core(struct ph_core *core)
     if (!forked) {
         ph_view_unmap(&core->write_view);
         ph_view_unmap(&core->shadow_view);
-        ph_view_unmap(&core->read_view);
+        ph_readview_unmap(core);
     } /* a child never had the mappings: their addresses may be somebody else's by now */
     if (core->edits.io != NULL)
         ph_edits_deinit(&core->edits);
@@ -160,7 +162,8 @@ static ph_status map_views(struct ph_core *core, const struct pheap_options *opt
     if (reserve < heap_bytes)
         reserve = heap_bytes;
     uint64_t budget = options->budget_bytes != 0 ? options->budget_bytes : core->io->memory_limit(core->io->ctx) / 4;
-    ph_status status = ph_view_map(&core->read_view, &core->store, reserve, heap_bytes, budget);
+    uint32_t read_views = options->read_views == 0 ? READ_VIEWS_DEFAULT : options->read_views;
+    ph_status status = ph_readview_map(core, read_views, reserve, heap_bytes, budget);
     if (status == PH_OK && !core->read_only)
         status = ph_view_map(&core->write_view, &core->store, reserve, heap_bytes, budget);
     if (status == PH_OK && core->verify)
@@ -174,6 +177,8 @@ static ph_status build_core(struct ph_core *core, unsigned flags, const struct p
     core->read_only = (flags & PHEAP_READONLY) != 0;
     core->verify = (flags & PHEAP_VERIFY) != 0 && !core->read_only;
     core->protect = (flags & PHEAP_PROTECT) != 0;
+    uint32_t wait_ms = options->pin_wait_ms == 0 ? PIN_WAIT_DEFAULT_MS : options->pin_wait_ms;
+    core->pin_wait_ns = wait_ms == UINT32_MAX ? UINT64_MAX : wait_ms * UINT64_C(1000000);
     core->store.io = core->io;
     core->reader_lock_ready = ph_local_init(&core->reader_lock);
     if (!core->reader_lock_ready)
@@ -277,7 +282,12 @@ static ph_status check_arguments(const char *path, unsigned flags, const struct 
         return ph_fail(PH_INVALID, "%s: options.size is %zu; set it to sizeof(struct pheap_options)", path,
                        given->size);
     memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
-    return options->reserved == 0 ? PH_OK : ph_fail(PH_INVALID, "%s: options.reserved is not 0", path);
+    if (options->reserved != 0)
+        return ph_fail(PH_INVALID, "%s: options.reserved is not 0", path);
+    if (options->read_views > PH_PINS)
+        return ph_fail(PH_INVALID, "%s: options.read_views is %u; a process has at most %u", path, options->read_views,
+                       PH_PINS);
+    return PH_OK;
 }
 
 ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const struct pheap_options *given, pheap **heap)
@@ -345,10 +355,17 @@ static ph_status check_idle(struct ph_core *core, const pheap *heap)
     if (core->users > 1)
         return PH_OK;
     ph_local_lock(&core->reader_lock);
-    unsigned readers = core->readers;
+    unsigned readers = 0;
+    uint64_t version = 0;
+    for (const struct pheap_read *reader = core->open_readers; reader != NULL; reader = reader->next) {
+        readers++;
+        version = reader->on->view.at.version;
+    }
     ph_local_unlock(&core->reader_lock);
-    return readers == 0 ? PH_OK
-                        : ph_fail(PH_BUSY, "%s: %u read transactions are open; end them first", core->path, readers);
+    return readers == 0
+               ? PH_OK
+               : ph_fail(PH_BUSY, "%s: %u read transactions are open, the longest of version %llu; end them first",
+                         core->path, readers, (unsigned long long)version);
 }
 
 enum pheap_status pheap_close(pheap *heap)

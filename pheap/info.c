@@ -27,7 +27,7 @@ enum pheap_status pheap_fold(pheap *heap)
 {
     struct ph_core *core;
     ph_status status = use_for_upkeep(heap, &core);
-    return (enum pheap_status)(status == PH_OK ? ph_store_fold(&core->store) : status);
+    return (enum pheap_status)(status == PH_OK ? ph_store_fold(&core->store, UINT64_MAX) : status);
 }
 
 enum pheap_status pheap_checkpoint(pheap *heap)
@@ -67,8 +67,10 @@ static ph_status fill_files(struct ph_core *core, struct pheap_info *info)
 
 static uint64_t private_bytes(const struct ph_core *core, uint64_t heap_bytes)
 {
-    const struct ph_view *views[] = {&core->read_view, &core->write_view, &core->shadow_view};
+    const struct ph_view *views[2 + PH_PINS] = {&core->write_view, &core->shadow_view};
     uint64_t sum = 0;
+    for (uint32_t i = 0; i < PH_PINS; i++)
+        views[2 + i] = &core->read_views[i].view;
     for (size_t i = 0; i < sizeof views / sizeof views[0]; i++) {
         int64_t bytes = ph_view_count_private(views[i], heap_bytes);
         sum += bytes >= 0 ? (uint64_t)bytes : atomic_load(&views[i]->touched_bytes);
@@ -103,12 +105,30 @@ enum pheap_status pheap_get_info(pheap *heap, struct pheap_info *info)
     full.folded_lsn = atomic_load(&coord->folded);
     full.checkpoint_lsn = coord->checkpoint.lsn;
     full.private_bytes = private_bytes(core, mark.heap_bytes);
-    full.reserve_bytes = core->read_view.reserve_bytes;
+    full.reserve_bytes = core->read_views[0].view.reserve_bytes;
     full.poisoned = atomic_load(&coord->poisoned);
     full.recovered = core->store.recovered;
     full.replayed_bytes = core->store.replayed_bytes;
     memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
     return PHEAP_OK;
+}
+
+/* The oldest pin of a seat, and how many there are. */
+static void fill_pin(struct ph_seat *seat, struct pheap_user *user)
+{
+    for (uint32_t i = 0; i < PH_PINS; i++) {
+        struct ph_pin *pin = &seat->pins[i];
+        uint64_t lsn = atomic_load(&pin->lsn);
+        if (lsn == 0)
+            continue;
+        user->pin_count++;
+        if (user->pinned_lsn != 0 && user->pinned_lsn <= (lsn & ~(uint64_t)PH_PIN_EVICTABLE))
+            continue;
+        user->pinned_lsn = lsn & ~(uint64_t)PH_PIN_EVICTABLE;
+        user->pinned_version = atomic_load(&pin->version);
+        user->pinned_ns = atomic_load(&pin->since_ns);
+        user->evictable = (lsn & PH_PIN_EVICTABLE) != 0;
+    }
 }
 
 enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user *user)
@@ -129,14 +149,10 @@ enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user 
             .alive = ph_store_seat_alive(&core->store, seat),
             .pid = atomic_load(&s->process),
             .attached_ns = atomic_load(&s->attached_ns),
-            .pinned_lsn = atomic_load(&s->pin),
             .writing = atomic_load(&core->coord->writer_seat) == seat + 1,
             .self = seat == core->store.seat,
         };
-        if (full.pinned_lsn != 0) {
-            full.pinned_version = atomic_load(&s->pin_version);
-            full.pinned_ns = atomic_load(&s->pin_since_ns);
-        }
+        fill_pin(s, &full);
         memcpy(user, &full, user->size < sizeof full ? user->size : sizeof full);
         return PHEAP_OK;
     }

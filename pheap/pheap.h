@@ -104,7 +104,9 @@ enum pheap_status {
     PHEAP_UNSUPPORTED = 28,  /* the file system or platform lacks something that safety needs */
     PHEAP_END = 29,          /* an enumeration has reached its end; not an error */
     PHEAP_REPLACED = 30,     /* the file at this path is no longer the heap that was opened */
-    PHEAP_FULL = 31          /* the heap file cannot grow: file size limit of the file system or format reached */
+    PHEAP_FULL = 31,         /* the heap file cannot grow: file size limit of the file system or format reached */
+    PHEAP_EVICTED = 32,      /* a writer took the version of an evictable reader away: what it read may be torn */
+    PHEAP_BUDGET = 33        /* changed pages are at the memory budget and a reader keeps them; the detail names it */
 };
 
 /* The one-line meaning of a status, as a static string.  Never NULL.  Any thread. */
@@ -154,6 +156,12 @@ struct pheap_options {
     uint32_t buffer_bytes;  /* shared log buffer, a power of two, 16 KiB to 64 MiB; default 2 MiB */
     uint32_t mode;          /* permission bits of the files, before the umask; default 0666 */
     uint32_t reserved;      /* must be 0 */
+    /* For every open again; the first open of a heap in a process decides. */
+    uint32_t read_views;  /* versions that the readers of this process can show at a time, 1 to 4; default 2.  Each
+                             costs private memory for what changed since it was folded. */
+    uint32_t pin_wait_ms; /* when a reader's version holds the log or the budget at its limit, how long a writer of
+                             this process waits for that reader to end before it fails with LOG_FULL or BUDGET;
+                             default 1000; UINT32_MAX: for ever */
 };
 
 /*
@@ -298,23 +306,40 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_set_root(pheap_txn *txn, uint
 /* ---------------------------------------------------------------------------------------------- read transactions */
 
 enum pheap_read_flags {
-    PHEAP_FRESH = 1 /* insist on the newest version: wait until the process's read view can move to it */
+    PHEAP_FRESH = 1,    /* insist on the newest version: wait until one of the process's read views can move to it */
+    PHEAP_EVICTABLE = 2 /* a writer that needs the log or the memory may take the version away; see pheap_read_end() */
 };
 
 /*
  * Begin a read transaction: a snapshot of one committed version that does not change until pheap_read_end(), read
  * through plain pointers.  Never waits for a writer, and never makes one wait (but while it lasts the log cannot be
- * recycled past its version).  Readers of one process share a view: while another thread's reader is open, a new one
- * joins its version unless PHEAP_FRESH is given, which waits for the others to end.  A thread that already has a
- * reader open gets TIMEOUT at once with PHEAP_FRESH if that would wait for itself.
+ * recycled past its version, nor changed pages of later ones leave the writers' memory).
  *
- * A snapshot may include commits that are not yet durable.  Errors: NO_MEMORY, IO, POISONED (only when nothing can
- * be read), FORKED, BUSY (too many processes), TIMEOUT.
+ * The readers of a process share a few views (options.read_views).  A new reader sees the newest commit as long as a
+ * view shows it or is free.  When all views are in use at older versions it joins the newest of those, and
+ * pheap_read_version() tells which that is; with PHEAP_FRESH it waits for a view instead, at most 10 s or `timeout_ms`
+ * milliseconds, then TIMEOUT; a thread that has a reader open itself gets TIMEOUT at once rather than wait for itself.
+ *
+ * With PHEAP_EVICTABLE the reader never stands in a writer's way: when log or memory are at their limit its version may
+ * be taken away in the midst of it, and pages it has not read yet may show later versions.  What it reads then must be
+ * treated like bytes of unknown origin until pheap_read_valid() or pheap_read_end() has said OK.
+ *
+ * A snapshot may include commits that are not yet durable.  Cost: 40 ns for begin and end when nothing has changed
+ * since the last one; else the changes are replayed.  Errors: NO_MEMORY, IO, POISONED (only when nothing can be read),
+ * FORKED, RESERVE, TIMEOUT, INVALID.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin(pheap *heap, unsigned flags, pheap_read **reader);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin_timeout(pheap *heap, unsigned flags, int64_t timeout_ms,
+                                                                      pheap_read **reader);
 
-/* End it.  Pointers into the snapshot must no longer be used.  NULL is allowed. */
-PHEAP_API void pheap_read_end(pheap_read *reader);
+/*
+ * End it.  Pointers into the snapshot must no longer be used.  NULL is allowed.  EVICTED: what an evictable reader has
+ * read may be torn and must not be used; no other reader ever gets it.  Errors: EVICTED, ENDED, FORKED.
+ */
+PHEAP_API enum pheap_status pheap_read_end(pheap_read *reader);
+
+/* Whether what was read so far is the snapshot's: EVICTED if not. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_valid(const pheap_read *reader);
 
 /* The address of `offset` in the snapshot, unchecked; the bytes must not be changed. */
 PHEAP_API const void *pheap_read_ptr(const pheap_read *reader, uint64_t offset);
@@ -428,11 +453,13 @@ struct pheap_user {
     uint32_t alive;          /* 0: it died and its seat has not been taken yet */
     int64_t pid;             /* as that process sees itself; for people, nothing is decided by it */
     uint64_t attached_ns;    /* CLOCK_REALTIME when it attached, in nanoseconds since 1970 */
-    uint64_t pinned_version; /* the version its readers pin, 0 if none */
+    uint64_t pinned_version; /* the oldest version its readers pin, 0 if none */
     uint64_t pinned_lsn;
     uint64_t pinned_ns; /* since when, CLOCK_REALTIME */
     uint32_t writing;   /* 1 if it holds the writer lock */
     uint32_t self;      /* 1 for the calling process */
+    uint32_t pin_count; /* versions its readers pin */
+    uint32_t evictable; /* 1 if the oldest may be taken away */
 };
 
 /* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */

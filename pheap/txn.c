@@ -121,15 +121,19 @@ static void unlock_writer(struct ph_core *core)
     ph_mutex_unlock(&core->coord->writer_lock);
 }
 
-/* Under the writer lock: room for a record in buffer and log, half of the private-page budget free. */
+/* Under the writer lock: whether half of the budget for private pages is free.  If not, the view is to be reset. */
+static bool within_budget(struct ph_view *view)
+{
+    return view->touched_bytes <= view->budget_bytes / 2 || ph_view_private_bytes(view) <= view->budget_bytes / 2;
+}
+
+/* Under the writer lock: room for a record in buffer and log, and for private pages. */
 static bool ready_to_write(struct ph_core *core, bool *over_budget)
 {
     struct ph_wal *wal = &core->store.wal;
     uint64_t used = ph_coord_stream_end(core->coord) - atomic_load(&core->coord->durable);
-    struct ph_view *view = &core->write_view;
-    if (view->current && view->touched_bytes > view->budget_bytes / 2 &&
-        ph_view_private_bytes(view) > view->budget_bytes / 2) {
-        view->current = false; /* the next move drops its pages */
+    if (core->write_view.current && !within_budget(&core->write_view)) {
+        core->write_view.current = false; /* the next move drops its pages */
         *over_budget = true;
         return false;
     }
@@ -157,7 +161,7 @@ static ph_status enter(struct ph_core *core, int64_t timeout_ms)
             return PH_OK;
         ph_mutex_unlock(&core->coord->writer_lock);
         if (over_budget) { /* what is folded need not be private again */
-            status = ph_store_fold(&core->store);
+            status = ph_store_fold(&core->store, timeout_ns);
             if (status != PH_OK && status != PH_NO_SPACE)
                 return status;
         }
@@ -203,6 +207,8 @@ static ph_status start(struct ph_core *core)
         status = ph_verify(core, "between transactions");
     if (status == PH_OK)
         status = ph_view_move(&core->write_view, core->begin_mark.lsn);
+    if (status == PH_OK && !within_budget(&core->write_view))
+        return PH_BUDGET; /* also after a reset: for begin to see to */
     if (status == PH_OK && core->verify)
         status = ph_view_move(&core->shadow_view, core->begin_mark.lsn);
     if (status == PH_OK && atomic_load(&core->coord->appended) > core->begin_mark.lsn)
@@ -222,17 +228,25 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
         return ph_fail(PH_INVALID, "pheap_begin: txn is NULL");
     if (core->read_only)
         return ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
-    uint64_t thread = ph_thread_id();
+    const uint64_t thread = ph_thread_id();
+    const uint64_t timeout_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000;
     if (atomic_load(&core->txn_serial) != 0 && atomic_load(&core->txn_thread) == thread)
         return ph_fail(PH_INVALID, "%s: this thread has a write transaction open already", core->path);
-    status = enter(core, timeout_ms);
-    if (status != PH_OK)
-        return status;
-    atomic_store_explicit(&core->coord->writer_seat, core->store.seat + 1, memory_order_relaxed);
-    status = start(core);
-    if (status != PH_OK) {
+    for (bool again = false;; again = true) {
+        status = enter(core, timeout_ms);
+        if (status != PH_OK)
+            return status;
+        atomic_store_explicit(&core->coord->writer_seat, core->store.seat + 1, memory_order_relaxed);
+        status = start(core);
+        if (status == PH_OK)
+            break;
+        if (status == PH_BUDGET && !again)
+            core->write_view.current = false;
         unlock_writer(core);
-        return status;
+        if (status == PH_BUDGET)
+            status = again ? ph_upkeep_make_budget_room(core, timeout_ns) : PH_OK;
+        if (status != PH_OK)
+            return status;
     }
     uint64_t serial = ++core->txn_count;
     struct pheap_txn *handle = &core->txns[serial % PH_TXN_HANDLES];

@@ -3,8 +3,9 @@
  * Upkeep: the flushes and checkpoints that calls of the library do on the way, in place of hidden threads.
  *
  *   before the writer lock   flush if the buffer is half full; extend the log, or checkpoint, if its free space would
- *                            not take two of the largest records; where a reader holds the log, wait for up to a
- *                            second, then LOG_FULL
+ *                            not take two of the largest records; where a reader holds the log, evict it if it allows
+ *                            that, else wait for as long as the program says (pin_wait_ms), then LOG_FULL; the same for
+ *                            the memory budget, then BUDGET
  *   after a commit           flush if the buffer is half full; gather what is durable for the next fold; extend the log
  *                            or checkpoint if less than a segment is free
  *   every call               flush LAZY commits older than a second (R5)
@@ -12,8 +13,9 @@
 #include "pheap/core.h"
 #include "wal/flush.h"
 
+#include <stdio.h>
+
 #define LAZY_AGE_NS UINT64_C(1000000000)
-#define PIN_WAIT_NS UINT64_C(1000000000)
 #define PIN_POLL_NS UINT64_C(1000000)
 
 static uint64_t free_reserve(struct ph_core *core)
@@ -55,30 +57,51 @@ ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns)
     return status == PH_TIMEOUT ? PH_OK : status; /* somebody is at it */
 }
 
-ph_status ph_upkeep_log_full(struct ph_core *core, uint64_t wanted)
+/* ": a reader of process ..." into `text`, of a pin that is behind the newest commit; false if there is none. */
+static bool describe_pin(struct ph_core *core, char *text, size_t length)
 {
-    uint64_t lsn, limit = core->store.wal.log_limit_bytes;
-    int seat = ph_store_oldest_pin(&core->store, &lsn);
-    if (seat < 0 || lsn >= atomic_load(&core->coord->committed))
+    struct ph_held_pin held;
+    if (!ph_store_oldest_pin(&core->store, &held) || held.lsn >= atomic_load(&core->coord->committed))
+        return false;
+    const struct ph_seat *seat = &core->coord->seats[held.seat];
+    const struct ph_pin *pin = &seat->pins[held.index];
+    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), since = atomic_load(&pin->since_ns);
+    (void)snprintf(text, length,
+                   "a reader of process %lld (seat %u) has held version %llu for %llu s; end that read transaction",
+                   (long long)atomic_load(&seat->process), held.seat, (unsigned long long)atomic_load(&pin->version),
+                   (unsigned long long)(now > since ? (now - since) / 1000000000 : 0));
+    return true;
+}
+
+/* LOG_FULL, naming what holds the log; TOO_BIG if nothing does and `wanted` bytes of it cannot be had. */
+static ph_status refuse_log_full(struct ph_core *core, uint64_t wanted)
+{
+    char who[256];
+    uint64_t limit = core->store.wal.log_limit_bytes;
+    if (!describe_pin(core, who, sizeof who))
         return ph_fail(PH_TOO_BIG,
                        "%s: the transaction needs up to %llu bytes of log, whose limit is %llu; commit in smaller "
                        "parts, or create the heap with a larger log_limit_bytes",
                        core->path, (unsigned long long)wanted, (unsigned long long)limit);
-    struct ph_seat *s = &core->coord->seats[seat];
-    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), since = atomic_load(&s->pin_since_ns);
-    return ph_fail(
-        PH_LOG_FULL,
-        "%s: the log is at its limit of %llu bytes and cannot be recycled: a reader of process %lld (seat %d) "
-        "has held version %llu for %llu s; end that read transaction",
-        core->path, (unsigned long long)limit, (long long)atomic_load(&s->process), seat,
-        (unsigned long long)atomic_load(&s->pin_version),
-        (unsigned long long)(now > since ? (now - since) / 1000000000 : 0));
+    return ph_fail(PH_LOG_FULL, "%s: the log is at its limit of %llu bytes and cannot be recycled: %s", core->path,
+                   (unsigned long long)limit, who);
 }
 
 static void pause_briefly(struct ph_core *core)
 {
     uint32_t word = 0;
     core->io->wait(core->io->ctx, &word, 0, PIN_POLL_NS);
+}
+
+/* Whether waiting longer for a reader makes sense: not for ourselves, and not beyond what the program allows. */
+static bool may_wait(struct ph_core *core, uint64_t waited, uint64_t timeout_ns)
+{
+    return waited < core->pin_wait_ns && waited < timeout_ns && !ph_readview_in_use_here(core);
+}
+
+static bool evict(struct ph_core *core)
+{
+    return ph_store_evict(&core->store, atomic_load(&core->coord->committed));
 }
 
 /* More free log: another segment while less than half of the limit is in use, else a checkpoint. */
@@ -109,12 +132,14 @@ ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
             continue;
         if (ph_upkeep_room_for_one(core))
             return PH_OK;
-        /* A reader has to end, or another writer has taken what was gained: wait a little, but not for ourselves. */
-        if (waited >= PIN_WAIT_NS || waited >= timeout_ns || ph_reader_is_open_here(core))
-            return ph_upkeep_log_full(core, 2 * largest_reserve(core));
+        status = PH_OK;
+        if (evict(core))
+            continue;
+        /* A reader has to end, or another writer has taken what was gained. */
+        if (!may_wait(core, waited, timeout_ns))
+            return refuse_log_full(core, 2 * largest_reserve(core));
         pause_briefly(core);
         waited += PIN_POLL_NS;
-        status = PH_OK;
     }
     return status;
 }
@@ -155,11 +180,13 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
         status = ph_store_checkpoint(&core->store, UINT64_MAX);
         if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
             return status;
-        uint64_t pin;
-        held = ph_store_oldest_pin(&core->store, &pin) >= 0 && pin < atomic_load(&core->coord->committed);
+        struct ph_held_pin pin;
+        if (evict(core))
+            continue;
+        held = ph_store_oldest_pin(&core->store, &pin) && pin.lsn < atomic_load(&core->coord->committed);
         /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
-        if ((!held && !held_before) || waited >= PIN_WAIT_NS || ph_reader_is_open_here(core))
-            return ph_upkeep_log_full(core, reserve);
+        if ((!held && !held_before) || !may_wait(core, waited, UINT64_MAX))
+            return refuse_log_full(core, reserve);
         pause_briefly(core);
     }
 }
@@ -168,4 +195,25 @@ bool ph_upkeep_log_has_room(struct ph_core *core, uint64_t reserve_so_far, uint6
 {
     uint64_t limit = atomic_load_explicit(&core->coord->reserve_limit, memory_order_acquire);
     return reserve_so_far + reserve <= limit;
+}
+
+ph_status ph_upkeep_make_budget_room(struct ph_core *core, uint64_t timeout_ns)
+{
+    const uint64_t folded = atomic_load(&core->coord->folded);
+    char who[256];
+    for (uint64_t waited = 0;; waited += PIN_POLL_NS) {
+        ph_status status = ph_store_fold(&core->store, timeout_ns);
+        if (status != PH_OK || atomic_load(&core->coord->folded) > folded)
+            return status;
+        if (evict(core))
+            continue;
+        if (!describe_pin(core, who, sizeof who))
+            return PH_OK; /* gone meanwhile, or there is nothing to fold */
+        if (!may_wait(core, waited, timeout_ns))
+            return ph_fail(PH_BUDGET,
+                           "%s: this process's changed pages are at the memory budget of %llu bytes and cannot be "
+                           "dropped: %s",
+                           core->path, (unsigned long long)core->write_view.budget_bytes, who);
+        pause_briefly(core);
+    }
 }

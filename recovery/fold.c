@@ -4,7 +4,8 @@
  *
  * Pins (R3): the folder publishes fold_intent, then reads every seat's pin once, and goes no further than the oldest; a
  * reader stores its pin, then looks at fold_intent and tries again if that is beyond its pin (Dekker's protocol; both
- * sides sequentially consistent).  Whoever finds the fold lock's owner dead folds again from `folded`.
+ * sides sequentially consistent).  Whoever finds the fold lock's owner dead folds again from `folded`.  A pin marked
+ * evictable may be taken away by compare-and-swap at any time; its reader finds that out when it ends.
  *
  * Gathering: a process that flushes the log also takes what has become durable from the shared buffer into page images,
  * a fold set that begins where the heap file ends (`folded`).  Nothing depends on it: when the fold comes, a set that
@@ -53,7 +54,8 @@ bool ph_store_seat_alive(struct ph_store *store, uint32_t seat)
     bool dead = ph_file_lock(&store->coord_file, PH_LOCK_EXCLUSIVE, seat_lock_start(seat), 1, false) == PH_OK;
     if (dead) {
         /* While we hold its lock nobody can take the seat, so clearing what the dead left there is safe. */
-        atomic_store(&store->wal.coord->seats[seat].pin, 0);
+        for (uint32_t i = 0; i < PH_PINS; i++)
+            atomic_store(&store->wal.coord->seats[seat].pins[i].lsn, 0);
         ph_status status = ph_file_lock(&store->coord_file, PH_LOCK_NONE, seat_lock_start(seat), 1, false);
         (void)status; /* at worst the seat stays taken until this process closes the heap */
     }
@@ -61,17 +63,31 @@ bool ph_store_seat_alive(struct ph_store *store, uint32_t seat)
     return !dead;
 }
 
-int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn)
+bool ph_store_oldest_pin(struct ph_store *store, struct ph_held_pin *oldest)
 {
-    int oldest = -1;
-    for (uint32_t seat = 0; seat < PH_SEATS; seat++) {
-        uint64_t pin = atomic_load(&store->wal.coord->seats[seat].pin);
-        if (pin == 0 || (oldest >= 0 && pin >= *lsn) || !ph_store_seat_alive(store, seat))
-            continue;
-        *lsn = pin;
-        oldest = (int)seat;
-    }
-    return oldest;
+    bool found = false;
+    for (uint32_t seat = 0; seat < PH_SEATS; seat++)
+        for (uint32_t i = 0; i < PH_PINS; i++) {
+            uint64_t lsn = atomic_load(&store->wal.coord->seats[seat].pins[i].lsn) & ~(uint64_t)PH_PIN_EVICTABLE;
+            if (lsn == 0 || (found && lsn >= oldest->lsn) || !ph_store_seat_alive(store, seat))
+                continue;
+            *oldest = (struct ph_held_pin){.seat = seat, .index = i, .lsn = lsn};
+            found = true;
+        }
+    return found;
+}
+
+bool ph_store_evict(struct ph_store *store, uint64_t lsn)
+{
+    bool evicted = false;
+    for (uint32_t seat = 0; seat < PH_SEATS; seat++)
+        for (uint32_t i = 0; i < PH_PINS; i++) {
+            _Atomic uint64_t *pin = &store->wal.coord->seats[seat].pins[i].lsn;
+            uint64_t held = atomic_load(pin);
+            if ((held & PH_PIN_EVICTABLE) != 0 && held < lsn)
+                evicted |= atomic_compare_exchange_strong(pin, &held, 0);
+        }
+    return evicted;
 }
 
 /* ------------------------------------------------------------------------------------------------------- gathering */
@@ -246,19 +262,19 @@ ph_status ph_fold_locked(struct ph_store *store)
     uint64_t intent = atomic_load(&coord->fold_intent);
     if (target > intent)
         atomic_store(&coord->fold_intent, target);
-    uint64_t pin;
-    if (ph_store_oldest_pin(store, &pin) >= 0 && pin < target)
-        target = pin;
+    struct ph_held_pin pin;
+    if (ph_store_oldest_pin(store, &pin) && pin.lsn < target)
+        target = pin.lsn;
     return fold_to(store, target, &flushed);
 }
 
-ph_status ph_store_fold(struct ph_store *store)
+ph_status ph_store_fold(struct ph_store *store, uint64_t timeout_ns)
 {
     if (atomic_load(&store->wal.coord->epoch_open) == 0)
         return PH_OK;
-    ph_status status = ph_flush_all(&store->wal);
+    ph_status status = ph_flush_to(&store->wal, ph_coord_stream_end(store->wal.coord), timeout_ns);
     if (status == PH_OK)
-        status = ph_fold_lock(store, UINT64_MAX);
+        status = ph_fold_lock(store, timeout_ns);
     if (status != PH_OK)
         return status;
     status = ph_fold_locked(store);

@@ -52,8 +52,8 @@ PH_MUST_CHECK ph_status ph_store_recover(struct ph_store *store, struct ph_coord
 /* Make sure an epoch is open, so that commits may be logged.  Any process, any time. */
 PH_MUST_CHECK ph_status ph_store_open_epoch(struct ph_store *store, uint64_t timeout_ns);
 
-/* Fold everything durable, as far as pins allow. */
-PH_MUST_CHECK ph_status ph_store_fold(struct ph_store *store);
+/* Flush and fold everything, as far as pins allow.  timeout_ns as for a checkpoint. */
+PH_MUST_CHECK ph_status ph_store_fold(struct ph_store *store, uint64_t timeout_ns);
 
 /*
  * Take what has become durable from the shared buffer towards the next fold, so that this need not read it from the log
@@ -76,8 +76,17 @@ PH_MUST_CHECK ph_status ph_store_close_epoch(struct ph_store *store);
 /* Throw away what was gathered: before the store's memory goes. */
 void ph_fold_forget(struct ph_store *store);
 
-/* The oldest pin of a living process other than none: its seat, or -1.  Clears pins of the dead. */
-int ph_store_oldest_pin(struct ph_store *store, uint64_t *lsn);
+/* A pin that somebody alive holds. */
+struct ph_held_pin {
+    uint32_t seat, index;
+    uint64_t lsn; /* without the evictable mark */
+};
+
+/* The oldest pin of any living process; false if there is none.  Clears pins of the dead. */
+bool ph_store_oldest_pin(struct ph_store *store, struct ph_held_pin *pin);
+
+/* Take away every evictable pin below `lsn`; true if there was one. */
+bool ph_store_evict(struct ph_store *store, uint64_t lsn);
 
 /* Whether the process in a seat lives, by its lock. */
 bool ph_store_seat_alive(struct ph_store *store, uint32_t seat);

@@ -573,7 +573,10 @@ static void readers__of_one_process_share_a_version(void **state)
 {
     (void)state;
     const char *path = path_of("joined", "");
-    pheap *heap = create_heap(path);
+    struct pheap_options options = small_options();
+    options.read_views = 1;
+    pheap *heap;
+    ok(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, &options, &heap));
     (void)make_root(heap, 8);
     commit_word(heap, 0, 1, PHEAP_LAZY);
     pheap_read *first = read_begin(heap, 0);

@@ -7,7 +7,7 @@
 _Static_assert(sizeof(struct ph_commit_mark) == 64, "one cache line");
 _Static_assert(sizeof(struct ph_flush_mark) == 64, "one cache line");
 _Static_assert(sizeof(struct ph_fold_mark) == 64, "one cache line");
-_Static_assert(sizeof(struct ph_seat) == 64, "one cache line");
+_Static_assert(sizeof(struct ph_seat) == 192, "three cache lines");
 
 #define MARK_WORDS 8u
 

@@ -30,8 +30,10 @@
 #include <stdatomic.h>
 
 #define PH_COORD_MAGIC UINT64_C(0x31434d4850414548)
-#define PH_COORD_ABI 1u
+#define PH_COORD_ABI 2u
 #define PH_SEATS 254u
+#define PH_PINS 4u          /* read views that a process may have */
+#define PH_PIN_EVICTABLE 1u /* added to a pin's LSN, which is a multiple of 8: a writer in need may take it away */
 
 struct ph_commit_mark {
     uint64_t lsn;
@@ -68,14 +70,20 @@ struct ph_checkpoint_mark { /* changed under the fold lock; each field can be re
     _Atomic uint64_t epoch;
 };
 
+/* A version that a read view needs: nothing may be folded beyond it. */
+struct ph_pin {
+    _Atomic uint64_t lsn;      /* the version's, and PH_PIN_EVICTABLE; 0: none */
+    _Atomic uint64_t version;  /* for people, as is */
+    _Atomic uint64_t since_ns; /* realtime */
+    uint64_t unused;
+};
+
 /* One attached process.  Owned by whoever holds the OFD lock on its byte of the coordination file. */
 struct ph_seat {
-    _Atomic uint64_t pin; /* LSN that the process's read view needs; 0: none */
-    _Atomic uint64_t pin_version;
-    _Atomic uint64_t pin_since_ns; /* realtime */
-    _Atomic int64_t process;       /* for people */
+    _Atomic int64_t process; /* for people */
     _Atomic uint64_t attached_ns;
-    uint64_t unused[3];
+    uint64_t unused[6];
+    struct ph_pin pins[PH_PINS];
 };
 
 struct ph_coord {
@@ -99,7 +107,9 @@ struct ph_coord {
     _Alignas(64) _Atomic uint64_t reserved;
     _Atomic uint64_t appended;
     _Atomic uint64_t committed;
-    _Atomic uint32_t writer_seat; /* seat + 1 of the holder, 0: none; for people */
+    _Atomic uint32_t writer_seat;    /* seat + 1 of the holder, 0: none; for people */
+    _Atomic uint32_t commit_word;    /* futex: changes with a commit that somebody waits for */
+    _Atomic uint32_t commit_awaited; /* 1: somebody waits for a commit; whoever commits clears it and wakes */
     _Atomic uint32_t unused_writer;
     _Atomic uint64_t reserve; /* that of the commit mark, for those who only want to know whether space is short */
     struct ph_commit_mark commit_marks[2];
