@@ -193,9 +193,10 @@ static ph_status size_coord(struct ph_core *core, uint64_t length)
     for (uint64_t at = 0; at < length && status == PH_OK; at += sizeof page) {
         size_t got;
         status = ph_file_read(file, page, sizeof page, at, &got);
+        if (status != PH_OK)
+            break;
         memset(page + got, 0, sizeof page - got);
-        if (status == PH_OK)
-            status = ph_file_write(file, page, sizeof page, at, 0);
+        status = ph_file_write(file, page, sizeof page, at, 0);
     }
     return status;
 }
