@@ -247,6 +247,48 @@ static void first__maps_anew_for_another_buffer(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a heap on a network file system, whose locks and caches do not keep it safe. */
+static void first__refuses_network_file_systems(void **state)
+{
+    (void)state;
+    static const uint64_t magics[] = {0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400, 0x5346414f};
+    for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++) {
+        struct ph_sim_options options = {.seed = 1, .filesystem = magics[i]};
+        struct machine machine;
+        machine_begin(&machine, &options);
+        pheap *heap = NULL;
+        expect_detail(PHEAP_UNSUPPORTED, "network file system", machine_try(machine.first, PHEAP_CREATE, &heap));
+        machine_end(&machine);
+    }
+}
+
+static const ph_io *type_real;
+static enum ph_file_type type_given;
+
+static int stat_of_another_type(void *ctx, int file, struct ph_file_stat *out)
+{
+    int result = type_real->stat(ctx, file, out);
+    out->type = type_given;
+    return result;
+}
+
+/* Catches: a device or a directory, opened by a system that allows it, taken for a heap. */
+static void first__refuses_what_is_no_regular_file(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ok(pheap_close(machine_create(&machine, 0, 8)));
+    pheap *heap = NULL;
+    type_real = machine.first;
+    machine.second.stat = stat_of_another_type;
+    type_given = PH_FILE_DIRECTORY;
+    expect_detail(PHEAP_NOT_HEAP, "a directory is not a heap", machine_try(&machine.second, 0, &heap));
+    type_given = PH_FILE_OTHER;
+    expect_detail(PHEAP_NOT_HEAP, "a special file is not a heap", machine_try(&machine.second, 0, &heap));
+    machine_end(&machine);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- creating */
 
 static unsigned stat_failures;
@@ -431,6 +473,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(first__needs_to_know_the_system),
         cmocka_unit_test(first__fills_the_coordination_file_by_hand),
         cmocka_unit_test(first__maps_anew_for_another_buffer),
+        cmocka_unit_test(first__refuses_network_file_systems),
+        cmocka_unit_test(first__refuses_what_is_no_regular_file),
         cmocka_unit_test(create__another_was_faster),
         cmocka_unit_test(create__name_taken_from_under_it),
         cmocka_unit_test(create__beside_the_log_of_another),
