@@ -17,6 +17,7 @@
 #include "pheap/core.h"
 #include "wal/flush.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -403,8 +404,7 @@ ph_status ph_attach(struct ph_core *core)
 
 ph_status ph_detach(struct ph_core *core)
 {
-    if (core->coord == NULL)
-        return PH_OK;
+    assert(core->coord != NULL);
     if (core->private_coord) {
         core->io->free(core->io->ctx, core->coord);
         core->coord = core->store.wal.coord = NULL;
