@@ -81,6 +81,7 @@ static void fragments__of_the_dead_are_buried(void **state)
         require_equal(heap_info(second).version, version);
         ok(pheap_abort(txn));
         require_wide(second, 1000);
+        ok(pheap_sync(first)); /* it died with the flush lock too */
         commit_wide(first, 2000);
         require_wide(second, 2000);
         ok(pheap_fold(second));
