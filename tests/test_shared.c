@@ -24,12 +24,14 @@ static void require_wide(pheap *heap, uint64_t value)
     pheap_read_end(reader);
 }
 
+static uint64_t waited_ns; /* the time that a process has wished to sleep */
+
 static void do_not_wait(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
 {
     (void)ctx;
     (void)word;
     (void)expected;
-    (void)timeout_ns;
+    waited_ns += timeout_ns;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ writers */
@@ -107,11 +109,17 @@ static void edits__generation_wraps(void **state)
     struct machine machine;
     machine_begin(&machine, NULL);
     pheap *heap = machine_create(&machine, 0, WORDS);
-    commit_word(heap, 0, 5, PHEAP_LAZY);
-    heap->core->edits.generation = UINT32_MAX - 3;
-    for (uint64_t i = 0; i < 8; i++) {
+    ok(pheap_close(heap));
+    heap = machine_open(machine.first, 0);
+    commit_word(heap, 0, 5, PHEAP_LAZY); /* the first generation of this core */
+    require_equal(heap->core->edits.generation, 1);
+    heap->core->edits.generation = UINT32_MAX;
+    for (uint64_t i = 0; i < 4; i++) {
         uint64_t block;
         pheap_txn *txn = begin(heap);
+        require_equal(get_word(txn, 0), 5);
+        ok(pheap_abort(txn));
+        txn = begin(heap);
         put_word(txn, 0, 100 + i);
         ok(pheap_alloc(txn, 100, &block));
         ok(pheap_abort(txn));
@@ -257,6 +265,7 @@ static void log__held_by_a_reader(void **state)
         if (round >= 2) /* a clock that was set back */
             atomic_store(&core->coord->seats[core->store.seat].pin_since_ns, UINT64_MAX);
         enum pheap_status status = PHEAP_OK;
+        waited_ns = 0;
         for (unsigned i = 0; i < 10000 && status == PHEAP_OK; i++) {
             pheap_txn *txn = NULL;
             status = round >= 2 ? pheap_begin_timeout(second, 1, &txn) : pheap_begin(second, &txn);
@@ -271,6 +280,9 @@ static void log__held_by_a_reader(void **state)
                        (unsigned long long)before);
         expect_detail(PHEAP_LOG_FULL, text, status);
         require(round < 2 || strstr(pheap_error_detail(), "for 0 s") != NULL);
+        /* Its own reader will not end while it waits; for another it waits a second, or the time given. */
+        require_equal(waited_ns > 0, holder == first);
+        require_equal(waited_ns >= 1000000000, round == 0);
         require_equal(read_word(reader, 512), kept + 512);
         pheap_read_end(reader);
         commit_wide(second, ++value);
@@ -295,12 +307,15 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
     for (unsigned round = 0; round < 2; round++) {
         pheap_read *reader = read_begin(holders[round], PHEAP_FRESH);
         enum pheap_status status = PHEAP_OK;
+        waited_ns = 0;
         for (unsigned i = 0; i < 10 && status == PHEAP_OK; i++) {
             pheap_txn *txn = begin(second);
             ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(0x10 * round + i + 1), WORDS * 8 * 3 / 4));
             status = pheap_commit(txn, PHEAP_LAZY, NULL);
         }
         expect_detail(PHEAP_LOG_FULL, "end that read transaction", status);
+        require_equal(waited_ns >= 1000000000, holders[round] == first);
+        require(waited_ns == 0 || holders[round] == first);
         require_equal(read_word(reader, 1), round == 0 ? 77 : read_word(reader, 0));
         pheap_read_end(reader);
         uint64_t last = fresh_word(first, 0);
