@@ -44,7 +44,7 @@ static void buffer__damage_in_it_is_a_torn_tail(void **state)
     free_rig(&rig);
 }
 
-/* Catches: a number from a stale or rotten coordination file used before it was checked (R8, RELIABILITY 23 and 39). */
+/* Catches: a number from a stale or rotten coordination file used before it was checked (R8). */
 static void buffer__any_word_of_the_marks_is_rotten(void **state)
 {
     (void)state;
