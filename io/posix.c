@@ -160,12 +160,12 @@ static int posix_stat(void *ctx, int file, struct ph_file_stat *out)
     return 0;
 }
 
-/* `path`, whose last part is not there or is a symbolic link to something that is not: one step of its resolution. */
+/* `path`, shorter than PATH_MAX, whose last part is not there or is a symbolic link to something that is not: one step of
+ * its resolution. */
 static int resolve_missing(const char *path, char *next, size_t size)
 {
     char copy[PATH_MAX], directory[PATH_MAX], target[PATH_MAX];
-    if (snprintf(copy, sizeof copy, "%s", path) >= (int)sizeof copy)
-        return -ENAMETOOLONG;
+    strcpy(copy, path);
     char *slash = strrchr(copy, '/');
     const char *last = slash == NULL ? copy : slash + 1;
     if (last[0] == '\0')

@@ -17,6 +17,7 @@
 #include "pheap/core.h"
 #include "wal/flush.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -193,9 +194,10 @@ static ph_status size_coord(struct ph_core *core, uint64_t length)
     for (uint64_t at = 0; at < length && status == PH_OK; at += sizeof page) {
         size_t got;
         status = ph_file_read(file, page, sizeof page, at, &got);
+        if (status != PH_OK)
+            break;
         memset(page + got, 0, sizeof page - got);
-        if (status == PH_OK)
-            status = ph_file_write(file, page, sizeof page, at, 0);
+        status = ph_file_write(file, page, sizeof page, at, 0);
     }
     return status;
 }
@@ -403,8 +405,7 @@ ph_status ph_attach(struct ph_core *core)
 
 ph_status ph_detach(struct ph_core *core)
 {
-    if (core->coord == NULL)
-        return PH_OK;
+    assert(core->coord != NULL);
     if (core->private_coord) {
         core->io->free(core->io->ctx, core->coord);
         core->coord = core->store.wal.coord = NULL;

@@ -101,8 +101,7 @@ static void free_core(struct ph_core *core)
     ph_file_close(&core->store.heap);
     ph_file_close(&core->store.coord_file);
     ph_wal_deinit(&core->store.wal);
-    if (core->path != NULL)
-        io->free(io->ctx, core->path);
+    io->free(io->ctx, core->path);
     io->free(io->ctx, core);
 }
 
@@ -340,11 +339,10 @@ ph_status ph_core_use(pheap *heap, struct ph_core **core)
 
 static void unlink_core(struct ph_core *core)
 {
-    for (struct ph_core **at = &cores; *at != NULL; at = &(*at)->next)
-        if (*at == core) {
-            *at = core->next;
-            return;
-        }
+    struct ph_core **at = &cores;
+    while (*at != core)
+        at = &(*at)->next;
+    *at = core->next;
 }
 
 static ph_status check_idle(struct ph_core *core, const pheap *heap)

@@ -75,6 +75,11 @@ static void arguments__null_is_invalid(void **state)
     expect(PHEAP_INVALID, pheap_get_space(reader, NULL, NULL, NULL));
     pheap_read_end(reader);
     expect(PHEAP_INVALID, pheap_read_range(NULL, offset, 8, &address));
+    expect(PHEAP_INVALID, pheap_read_usable_size(NULL, offset, &length));
+    expect(PHEAP_INVALID, pheap_read_next_block(NULL, 0, &offset, &length));
+    expect(PHEAP_INVALID, pheap_get_space(NULL, &(struct pheap_space){.size = sizeof(struct pheap_space)}, NULL, NULL));
+    expect(PHEAP_INVALID, pheap_get_info(NULL, &(struct pheap_info){.size = sizeof(struct pheap_info)}));
+    expect(PHEAP_INVALID, pheap_next_user(NULL, 0, &(struct pheap_user){.size = sizeof(struct pheap_user)}));
     expect(PHEAP_INVALID, pheap_check(NULL, NULL, NULL, NULL));
 }
 
@@ -98,6 +103,7 @@ static void arguments__null_transaction_is_invalid(void **state)
     expect(PHEAP_INVALID, pheap_set_root(NULL, 0));
     expect(PHEAP_INVALID, pheap_savepoint(NULL, &savepoint));
     expect(PHEAP_INVALID, pheap_rollback(NULL, 0));
+    require_equal(pheap_root(NULL), 0);
 }
 
 /* Catches: options out of their range that make a heap which nobody can use, or flags of the future taken for noise. */
@@ -107,8 +113,8 @@ static void arguments__options_out_of_range(void **state)
     const char *path = path_of("options", "");
     pheap *other = NULL;
     const struct pheap_options good = small_options();
-    struct pheap_options bad[12];
-    for (unsigned i = 0; i < 12; i++) {
+    struct pheap_options bad[13];
+    for (unsigned i = 0; i < 13; i++) {
         bad[i] = good;
     }
     bad[0].size = 0;
@@ -123,7 +129,8 @@ static void arguments__options_out_of_range(void **state)
     bad[9].log_limit_bytes = 1;
     bad[10].log_limit_bytes = UINT64_MAX;
     bad[11].mode = 0xffffffff;
-    for (unsigned i = 0; i < 12; i++) {
+    bad[12].size = 4097;
+    for (unsigned i = 0; i < 13; i++) {
         const enum pheap_status status = pheap_open(path, PHEAP_CREATE, &bad[i], &other);
         if (status != PHEAP_INVALID || other != NULL || access(path, F_OK) == 0) {
             check_failed(__FILE__, __LINE__, "options %u: %s", i, pheap_status_name(status));
@@ -133,6 +140,10 @@ static void arguments__options_out_of_range(void **state)
     expect(PHEAP_INVALID, pheap_open(path, PHEAP_EXCLUSIVE, &good, &other));
     expect(PHEAP_INVALID, pheap_open(path, PHEAP_CREATE | PHEAP_READONLY, &good, &other));
     expect(PHEAP_INVALID, pheap_open("", PHEAP_CREATE, &good, &other));
+    char far[4200];
+    memset(far, 'p', sizeof far - 1);
+    far[sizeof far - 1] = '\0';
+    expect_detail(PHEAP_INVALID, "longer than", pheap_open(far, PHEAP_CREATE, &good, &other));
     require(other == NULL && access(path, F_OK) != 0);
 }
 
@@ -161,10 +172,16 @@ static void arguments__other_values_out_of_range(void **state)
     pheap_txn *txn = NULL;
     expect(PHEAP_INVALID, pheap_get_info(heap, &info));
     expect(PHEAP_INVALID, pheap_next_user(heap, 0, &user));
+    info.size = user.size = space.size = 4097; /* nothing of that size was ever in the header */
+    expect(PHEAP_INVALID, pheap_get_info(heap, &info));
+    expect(PHEAP_INVALID, pheap_next_user(heap, 0, &user));
+    expect(PHEAP_INVALID, pheap_begin_timeout(heap, INT64_MAX / 1000, &txn));
     expect(PHEAP_INVALID, pheap_read_begin(heap, 1u << 30, &reader));
     expect(PHEAP_INVALID, pheap_begin_timeout(heap, -1, &txn));
     require(reader == NULL && txn == NULL);
     reader = read_begin(heap, 0);
+    expect(PHEAP_INVALID, pheap_get_space(reader, &space, NULL, NULL));
+    space.size = 0;
     expect(PHEAP_INVALID, pheap_get_space(reader, &space, NULL, NULL));
     pheap_read_end(reader);
 

@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,9 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -436,58 +432,6 @@ static void wait__is_woken_across_processes(void **state)
     assert_int_equal(io->close(io->ctx, file), 0);
 }
 
-/* Make the newer system calls fail as an older kernel does. */
-static bool forbid_newer_calls(void)
-{
-    struct sock_filter program[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwritev2, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-    };
-    struct sock_fprog filter = {sizeof program / sizeof program[0], program};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-}
-
-static bool stand_ins_work(void)
-{
-    const ph_io *io = ph_io_posix();
-    int file = io->open(io->ctx, in_directory("old"), PH_OPEN_WRITE | PH_OPEN_CREATE, 0600);
-    char back[3] = "";
-    if (io->write(io->ctx, file, "abc", 3, 5 * PAGE, PH_WRITE_DSYNC) != 3 ||
-        io->read(io->ctx, file, back, 3, 5 * PAGE) != 3 || memcmp(back, "abc", 3) != 0)
-        return false;
-    if (io->rename_new(io->ctx, in_directory("old"), in_directory("kept")) != -EEXIST ||
-        io->rename_new(io->ctx, in_directory("old"), in_directory("older")) != 0 ||
-        io->unlink(io->ctx, in_directory("older")) != 0)
-        return false;
-    void *address;
-    uint8_t bitmap = 0xff;
-    if (io->map(io->ctx, file, 8 * PAGE, PH_MAP_PRIVATE, &address) != 0)
-        return false;
-    volatile uint8_t *page = address;
-    page[2 * PAGE] = page[3 * PAGE];
-    return io->touched(io->ctx, address, 8 * PAGE, &bitmap) == 1 && bitmap == 1U << 2;
-}
-
-/* On an older kernel the stand-ins do the same: dsync, renaming, and the report of private copies. */
-static void older_kernel__has_stand_ins(void **state)
-{
-    (void)state;
-    assert_int_equal(ph_io_posix()->close(NULL, open_pages("kept", 0)), 0);
-    pid_t child = fork();
-    if (child == 0)
-        _exit(!forbid_newer_calls() ? 77 : stand_ins_work() ? 0 : 1);
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77)
-        skip();
-    assert_int_equal(WEXITSTATUS(status), 0);
-}
-
 /* Files over the seam. */
 
 /* Whole transfers come out of short and interrupted ones, at every call. */
@@ -516,6 +460,9 @@ static void file__short_and_interrupted_transfers_are_made_whole(void **state)
     ph_sim_fail_at(sim, PH_SIM_SYNC, 1, EINTR, PH_SIM_ONCE);
     assert_int_equal(ph_file_sync(&file), PH_OK);
     assert_int_equal(file.sync_count, 1);
+    ph_sim_fail_at(sim, PH_SIM_TRUNCATE, 1, EINTR, PH_SIM_ONCE);
+    assert_int_equal(ph_file_truncate(&file, 5100), PH_OK);
+    assert_int_equal(ph_sim_struck(sim), 1);
     size_t got = 0;
     assert_int_equal(ph_file_read(&file, in, sizeof in, 5000, &got), PH_OK);
     assert_int_equal(got, 100);
@@ -559,7 +506,14 @@ static void file__failures_have_a_status_and_a_text(void **state)
         assert_int_equal(ph_file_lock(&file, PH_LOCK_SHARED, 0, 1, false), want);
         assert_non_null(strstr(ph_detail(), "some/file: cannot lock: "));
         assert_non_null(strstr(ph_detail(), strerror(rows[i].error)));
+        assert_int_equal(ph_file_open(&second, io, "some/other", PH_OPEN_WRITE | PH_OPEN_CREATE | PH_OPEN_EXCLUSIVE, 0),
+                         want);
+        assert_non_null(strstr(ph_detail(), "some/other: cannot create: "));
+        assert_int_equal(ph_file_allocate(&file, PH_ALLOCATE_PUNCH, 0, 9), want);
+        assert_non_null(strstr(ph_detail(), "some/file: cannot free space: "));
     }
+    ph_sim_fail_at(sim, PH_SIM_OPEN, 1, EINVAL, PH_SIM_ONCE); /* not for want of direct transfers */
+    assert_int_equal(ph_file_open(&second, io, "some/file", PH_OPEN_WRITE, 0600), PH_IO);
     ph_sim_fail_clear(sim);
     assert_int_equal(file.sync_count, 0);
     assert_int_equal(ph_file_stat(&file, &found), PH_OK);
@@ -672,6 +626,37 @@ static void local_lock__wait_times_out(void **state)
     ph_local_deinit(&lock);
 }
 
+struct signal {
+    struct ph_local_lock lock;
+    bool given;
+};
+
+static void *give_signal(void *argument)
+{
+    struct signal *signal = argument;
+    ph_local_lock(&signal->lock);
+    signal->given = true;
+    ph_local_wake(&signal->lock);
+    ph_local_unlock(&signal->lock);
+    return NULL;
+}
+
+/* Without a limit it ends with a wake, and the lock is held again then. */
+static void local_lock__wait_without_limit_is_woken(void **state)
+{
+    (void)state;
+    struct signal signal = {.given = false};
+    pthread_t giver;
+    assert_true(ph_local_init(&signal.lock));
+    ph_local_lock(&signal.lock);
+    assert_int_equal(pthread_create(&giver, NULL, give_signal, &signal), 0);
+    while (!signal.given)
+        assert_true(ph_local_wait(&signal.lock, UINT64_MAX));
+    ph_local_unlock(&signal.lock);
+    assert_int_equal(pthread_join(giver, NULL), 0);
+    ph_local_deinit(&signal.lock);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -689,7 +674,6 @@ int main(void)
         cmocka_unit_test(resolve__follows_links_even_to_what_is_not_there),
         cmocka_unit_test(machine__answers_are_plausible),
         cmocka_unit_test(wait__is_woken_across_processes),
-        cmocka_unit_test(older_kernel__has_stand_ins),
         cmocka_unit_test(file__short_and_interrupted_transfers_are_made_whole),
         cmocka_unit_test(file__failures_have_a_status_and_a_text),
         cmocka_unit_test(file__real_errors_are_told),
@@ -697,6 +681,7 @@ int main(void)
         cmocka_unit_test(mutex__owner_killed_is_told_once),
         cmocka_unit_test(mutex__garbage_is_an_error_or_a_timeout),
         cmocka_unit_test(local_lock__wait_times_out),
+        cmocka_unit_test(local_lock__wait_without_limit_is_woken),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
