@@ -19,6 +19,8 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -601,6 +603,40 @@ static void posix_wake(void *ctx, uint32_t *word, int count)
     (void)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
+static int posix_thread_start(void *ctx, void *(*run)(void *), void *argument, void **thread)
+{
+    (void)ctx;
+    pthread_t *started = malloc(sizeof *started);
+    sigset_t all, before;
+    if (started == NULL)
+        return -ENOMEM;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(started, NULL, run, argument);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        free(started);
+        return -error;
+    }
+    *thread = started;
+    return 0;
+}
+
+static void posix_thread_join(void *ctx, void *thread)
+{
+    (void)ctx;
+    (void)pthread_join(*(pthread_t *)thread, NULL);
+    free(thread);
+}
+
+static void posix_signal_event(void *ctx, int event_fd)
+{
+    (void)ctx;
+    const uint64_t one = 1;
+    while (write(event_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
 static const ph_io posix_io = {
     .open = posix_open,
     .close = posix_close,
@@ -634,6 +670,9 @@ static const ph_io posix_io = {
     .process = posix_process,
     .wait = posix_wait,
     .wake = posix_wake,
+    .thread_start = posix_thread_start,
+    .thread_join = posix_thread_join,
+    .signal_event = posix_signal_event,
 };
 
 const ph_io *ph_io_posix(void)

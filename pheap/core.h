@@ -63,6 +63,8 @@ struct ph_core {
     uint32_t read_view_count;
     struct pheap_read *open_readers;
     struct pheap_read *free_readers;
+
+    _Atomic unsigned watches; /* threads that wait for commits */
 };
 
 struct pheap {
@@ -116,6 +118,9 @@ PH_MUST_CHECK ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t r
 PH_MUST_CHECK ph_status ph_upkeep_make_budget_room(struct ph_core *core, uint64_t timeout_ns);
 /* Log bytes from the checkpoint on. */
 uint64_t ph_upkeep_log_used(struct ph_core *core);
+
+/* notify.c: after a commit was published and the writer lock released, wake those who wait for it. */
+void ph_notify_commit(struct ph_core *core);
 
 /* verify.c: compare the write view with the shadow view, outside a transaction.  STRAY_STORE. */
 PH_MUST_CHECK ph_status ph_verify(struct ph_core *core, const char *when);

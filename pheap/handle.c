@@ -352,6 +352,8 @@ static ph_status check_idle(struct ph_core *core, const pheap *heap)
                        core->path);
     if (core->users > 1)
         return PH_OK;
+    if (atomic_load(&core->watches) != 0)
+        return ph_fail(PH_BUSY, "%s: %u watches are running; end them first", core->path, atomic_load(&core->watches));
     ph_local_lock(&core->reader_lock);
     unsigned readers = 0;
     uint64_t version = 0;

@@ -364,6 +364,33 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_usable_size(const pheap_
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_next_block(const pheap_read *reader, uint64_t from,
                                                                    uint64_t *offset, uint64_t *length);
 
+/* --------------------------------------------------------------------------------------------------- notification */
+
+/* The number of the newest commit of any process.  Errors: CORRUPT, FORKED. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_newest_version(pheap *heap, uint64_t *version);
+
+/*
+ * Wait until there is a commit after `version`, of any thread of any process: returns at once if there is one already,
+ * sleeps else, at most `timeout_ms` milliseconds (negative: without limit), then TIMEOUT.  *newest (may be NULL) becomes
+ * the number of the newest commit.  The commit need not be durable yet.  It takes what waking a thread takes; a program
+ * that loops with the version it got last misses none.  Also flushes LAZY commits older than a second meanwhile.
+ * Errors: TIMEOUT, POISONED, FORKED, INVALID, CORRUPT, IO.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_wait(pheap *heap, uint64_t version, int64_t timeout_ms,
+                                                        uint64_t *newest);
+
+/*
+ * The same for event loops: a watch adds 1 to the eventfd `event_fd`, which is the caller's, whenever there are commits
+ * after `version` that it has not told of yet (several commits may be told of as one).  It is a thread of the library,
+ * the only kind there is; signals are blocked in it.  End it before the heap is closed (BUSY else) and before event_fd
+ * is.  When the heap is poisoned it tells a last time; the next call will say why.  A forked child has no watch.
+ * Errors of begin: NO_MEMORY, INVALID, FORKED.  NULL may be ended.
+ */
+typedef struct pheap_watch pheap_watch;
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_watch_begin(pheap *heap, uint64_t version, int event_fd,
+                                                               pheap_watch **watch);
+PHEAP_API void pheap_watch_end(pheap_watch *watch);
+
 /* ------------------------------------------------------------------------------------ durability and maintenance */
 
 /*

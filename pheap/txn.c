@@ -387,6 +387,8 @@ enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64
     }
     uint64_t number = core->write_view.at.version;
     leave(core);
+    if (end != 0)
+        ph_notify_commit(core);
     if (end != 0 && how == PHEAP_LAZY)
         note_lazy(core);
     if (end != 0 && how == PHEAP_DURABLE)

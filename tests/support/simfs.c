@@ -657,6 +657,24 @@ static void sim_wake(void *ctx, uint32_t *word, int count)
     ph_io_posix()->wake(NULL, word, count);
 }
 
+static int sim_thread_start(void *ctx, void *(*run)(void *), void *argument, void **thread)
+{
+    (void)ctx;
+    return ph_io_posix()->thread_start(NULL, run, argument, thread);
+}
+
+static void sim_thread_join(void *ctx, void *thread)
+{
+    (void)ctx;
+    ph_io_posix()->thread_join(NULL, thread);
+}
+
+static void sim_signal_event(void *ctx, int event_fd)
+{
+    (void)ctx;
+    ph_io_posix()->signal_event(NULL, event_fd);
+}
+
 static const ph_io table = {
     .open = sim_open,
     .close = sim_close,
@@ -690,6 +708,9 @@ static const ph_io table = {
     .process = sim_process,
     .wait = sim_wait,
     .wake = sim_wake,
+    .thread_start = sim_thread_start,
+    .thread_join = sim_thread_join,
+    .signal_event = sim_signal_event,
 };
 
 /* The machine. */
