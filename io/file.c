@@ -180,6 +180,20 @@ ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out)
     return PH_OK;
 }
 
+ph_status ph_file_check_place(struct ph_file *file)
+{
+    int there = file->io->is_at(file->io->ctx, file->handle, file->path);
+    if (there < 0)
+        return fail(file, "cannot stat", there);
+    if (there == 0)
+        return ph_fail(
+            PH_REPLACED,
+            "%s: the file was removed, renamed or replaced while the heap is in use; close the heap, put the "
+            "file back, and open it again",
+            file->path);
+    return PH_OK;
+}
+
 ph_status ph_file_lock(struct ph_file *file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
 {
     int done;

@@ -44,6 +44,9 @@ PH_MUST_CHECK ph_status ph_file_allocate(struct ph_file *file, enum ph_allocate_
                                          uint64_t length);
 PH_MUST_CHECK ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out);
 
+/* Whether the file is still the one at its path: REPLACED if not.  IO. */
+PH_MUST_CHECK ph_status ph_file_check_place(struct ph_file *file);
+
 /* OFD lock; when it is taken: BUSY without a text of its own (the caller knows what it means). */
 PH_MUST_CHECK ph_status ph_file_lock(struct ph_file *file, enum ph_lock_type type, uint64_t start, uint64_t length,
                                      bool wait);

@@ -32,14 +32,14 @@
     X(POISONED, 20, "a sync failed earlier")                         \
     X(ENDED, 21, "the transaction has ended")                        \
     X(WRONG_THREAD, 22, "the transaction belongs to another thread") \
-    X(FORKED, 23, "the handle was inherited through fork")           \
+    X(FORKED, 23, "the transaction belongs to the parent process")   \
     X(BAD_OFFSET, 24, "not an offset of a live block")               \
     X(DOUBLE_FREE, 25, "the block is already free")                  \
     X(STRAY_STORE, 26, "a store that was never declared")            \
     X(NAMESPACE, 27, "processes in different PID namespaces")        \
     X(UNSUPPORTED, 28, "not supported here")                         \
     X(END, 29, "end of the enumeration")                             \
-    X(REPLACED, 30, "the heap file was replaced")                    \
+    X(REPLACED, 30, "the heap's files were replaced while in use")   \
     X(FULL, 31, "the heap file cannot grow further")                 \
     X(EVICTED, 32, "the read transaction was evicted")               \
     X(BUDGET, 33, "the memory budget is used up")

@@ -225,6 +225,21 @@ static ph_status take_seat(struct ph_core *core)
 
 /* ------------------------------------------------------------------------------------------------------ attaching */
 
+/* Nobody has this heap file open, but its coordination file, and so its log, may be those of one that was here before. */
+static ph_status refuse_strangers(struct ph_core *core)
+{
+    struct ph_file *file = &core->store.coord_file;
+    ph_status status = ph_file_lock(file, PH_LOCK_EXCLUSIVE, 0, PH_SEATS, false);
+    if (status == PH_OK)
+        return ph_file_lock(file, PH_LOCK_NONE, 0, PH_SEATS, false);
+    if (status != PH_BUSY)
+        return status;
+    return ph_fail(PH_REPLACED,
+                   "%s: this file was put in the place of a heap that is in use: other processes still use its log and "
+                   "%s; move this file away and put the other one back, or close the heap in those processes",
+                   core->path, file->path);
+}
+
 /* We hold the lock exclusively: recover, and make the coordination file ready. */
 static ph_status attach_first(struct ph_core *core)
 {
@@ -235,6 +250,8 @@ static ph_status attach_first(struct ph_core *core)
     bool found = status == PH_OK;
     if (found)
         status = ph_file_stat(&store->coord_file, &stat);
+    if (found && status == PH_OK)
+        status = refuse_strangers(core);
     bool whole = found && status == PH_OK && stat.size_bytes == length;
     if (whole)
         status = map_coord(core, length);

@@ -40,6 +40,9 @@ struct ph_core {
     bool protect;
     uint64_t pin_wait_ns; /* how long a writer in need waits for a reader's pin; UINT64_MAX: for ever */
     _Atomic bool forked;  /* this is a child's copy: nothing may be done with it */
+    unsigned open_flags;  /* as it was opened with, and */
+    struct pheap_options options;
+    _Atomic uint64_t place_checked_ns; /* coarse clock when the files were last found at their paths */
     struct ph_store store;
     struct ph_coord *coord;
     bool private_coord; /* coord is this process's own memory: see attach.c */
@@ -67,11 +70,18 @@ struct ph_core {
     _Atomic unsigned watches; /* threads that wait for commits */
 };
 
-struct pheap {
+/* A core that a handle had before a fork. */
+struct ph_past_core {
     struct ph_core *core;
+    struct ph_past_core *next;
 };
 
-/* The handle's core.  INVALID for NULL, FORKED in a child. */
+struct pheap {
+    struct ph_core *_Atomic core;
+    struct ph_past_core *past; /* owned; transactions of the parent still point there */
+};
+
+/* The handle's core.  In a child after fork() the handle first gets one of its own.  INVALID for NULL; errors of open. */
 PH_MUST_CHECK ph_status ph_core_use(pheap *heap, struct ph_core **core);
 
 /* pheap_open over any seam. */
@@ -98,6 +108,9 @@ PH_MUST_CHECK ph_status ph_detach(struct ph_core *core);
 PH_MUST_CHECK ph_status ph_create(const ph_io *io, const char *path, const struct pheap_options *options);
 
 /* upkeep.c: what calls do on the way. */
+/* See that heap and log are still where they were, if that was not seen to in the last clock tick (a few milliseconds).
+ * REPLACED. */
+PH_MUST_CHECK ph_status ph_upkeep_check_place(struct ph_core *core);
 /* Flush LAZY commits older than a second; if somebody else is at it, wait for at most timeout_ns. */
 PH_MUST_CHECK ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns);
 /* Before the writer lock: see that buffer and log have room for an ordinary transaction.  TIMEOUT if somebody else has

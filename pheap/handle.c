@@ -4,7 +4,8 @@
  *
  * The registry lock is rank 0, before every lock of the coordination file.  It is held across fork(), so that the child
  * finds the registry whole; the child's copies of cores are marked and their descriptors closed, because an OFD lock
- * lives as long as any copy of its descriptor or any mapping made through it.
+ * lives as long as any copy of its descriptor or any mapping made through it.  A handle used in the child opens the heap
+ * again by itself, as a process of its own.
  */
 #include "pheap/core.h"
 #include "wal/flush.h"
@@ -173,6 +174,8 @@ static ph_status map_views(struct ph_core *core, const struct pheap_options *opt
 /* Everything about a core that does not depend on others: memory, files, attachment, views. */
 static ph_status build_core(struct ph_core *core, unsigned flags, const struct pheap_options *options)
 {
+    core->open_flags = flags;
+    core->options = *options;
     core->read_only = (flags & PHEAP_READONLY) != 0;
     core->verify = (flags & PHEAP_VERIFY) != 0 && !core->read_only;
     core->protect = (flags & PHEAP_PROTECT) != 0;
@@ -308,7 +311,8 @@ ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const st
     status = find_or_open(io, resolved, flags, &options, &core);
     if (status == PH_OK) {
         core->users++;
-        handle->core = core;
+        atomic_init(&handle->core, core);
+        handle->past = NULL;
     }
     (void)pthread_mutex_unlock(&registry_lock);
     if (status != PH_OK) {
@@ -324,19 +328,6 @@ enum pheap_status pheap_open(const char *path, unsigned flags, const struct phea
     return (enum pheap_status)ph_open_io(ph_io_posix(), path, flags, options, heap);
 }
 
-ph_status ph_core_use(pheap *heap, struct ph_core **core)
-{
-    if (heap == NULL)
-        return ph_fail(PH_INVALID, "the heap handle is NULL");
-    if (atomic_load_explicit(&heap->core->forked, memory_order_relaxed))
-        return ph_fail(PH_FORKED, "%s: this handle was inherited through fork; open the heap anew in the child",
-                       heap->core->path);
-    *core = heap->core;
-    return PH_OK;
-}
-
-/* ---------------------------------------------------------------------------------------------------------- close */
-
 static void unlink_core(struct ph_core *core)
 {
     struct ph_core **at = &cores;
@@ -345,11 +336,84 @@ static void unlink_core(struct ph_core *core)
     *at = core->next;
 }
 
+/* --------------------------------------------------------------------------------------------- handles after a fork */
+
+/* The core gets a user less; the registry is locked.  What went wrong when the last one left. */
+static ph_status release_core(struct ph_core *core)
+{
+    ph_status status = PH_OK;
+    if (--core->users != 0)
+        return PH_OK;
+    unlink_core(core);
+    if (!atomic_load(&core->forked))
+        status = ph_detach(core);
+    free_core(core);
+    return status;
+}
+
+/* The heap of `old`, which stayed with the parent, opened anew; the registry is locked. */
+static ph_status open_again(const struct ph_core *old, struct ph_core **out)
+{
+    struct ph_core *core = NULL;
+    struct ph_file_stat stat;
+    int found = old->io->stat_path(old->io->ctx, old->path, &stat);
+    if (found == 0 && (stat.device != old->device || stat.inode != old->inode))
+        return ph_fail(PH_REPLACED, "%s: after fork() there is another file here than the parent process had open",
+                       old->path);
+    const unsigned flags = old->open_flags & ~(unsigned)(PHEAP_CREATE | PHEAP_EXCLUSIVE);
+    ph_status status = find_or_open(old->io, old->path, flags, &old->options, &core);
+    if (status != PH_OK)
+        return ph_fail_context(status, "opening the heap again after fork()");
+    core->users++;
+    *out = core;
+    return PH_OK;
+}
+
+/* A handle that came through fork() gets a core of this process; the old one is kept for those who point to it. */
+static ph_status reattach(pheap *heap)
+{
+    (void)pthread_mutex_lock(&registry_lock);
+    struct ph_core *old = heap->core, *core;
+    ph_status status = PH_OK;
+    if (atomic_load(&old->forked)) { /* no other thread was quicker */
+        struct ph_past_core *past = old->io->alloc(old->io->ctx, sizeof *past, 16);
+        status = past == NULL ? ph_fail(PH_NO_MEMORY, "%s: out of memory", old->path) : open_again(old, &core);
+        if (status == PH_OK) {
+            *past = (struct ph_past_core){.core = old, .next = heap->past};
+            heap->past = past;
+            atomic_store(&heap->core, core);
+        } else if (past != NULL) {
+            old->io->free(old->io->ctx, past);
+        }
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
+    return status;
+}
+
+ph_status ph_core_use(pheap *heap, struct ph_core **core)
+{
+    if (heap == NULL)
+        return ph_fail(PH_INVALID, "the heap handle is NULL");
+    struct ph_core *found = atomic_load_explicit(&heap->core, memory_order_acquire);
+    if (atomic_load_explicit(&found->forked, memory_order_relaxed)) {
+        ph_status status = reattach(heap);
+        if (status != PH_OK)
+            return status;
+        found = atomic_load(&heap->core);
+    }
+    *core = found;
+    return PH_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- close */
+
 static ph_status check_idle(struct ph_core *core, const pheap *heap)
 {
     if (atomic_load(&core->txn_serial) != 0 && core->txn_handle == heap)
-        return ph_fail(PH_BUSY, "%s: a write transaction begun through this handle is open; commit or abort it first",
-                       core->path);
+        return ph_fail(PH_BUSY,
+                       "%s: the write transaction after version %llu, begun through this handle, is open; commit or "
+                       "abort it first",
+                       core->path, (unsigned long long)core->begin_mark.version);
     if (core->users > 1)
         return PH_OK;
     if (atomic_load(&core->watches) != 0)
@@ -372,24 +436,26 @@ enum pheap_status pheap_close(pheap *heap)
 {
     if (heap == NULL)
         return PHEAP_OK;
+    (void)pthread_mutex_lock(&registry_lock);
     struct ph_core *core = heap->core;
     const ph_io *io = core->io;
     bool forked = atomic_load(&core->forked);
-    (void)pthread_mutex_lock(&registry_lock);
     ph_status status = forked ? PH_OK : check_idle(core, heap);
     if (status != PH_OK) {
         (void)pthread_mutex_unlock(&registry_lock);
         return (enum pheap_status)status;
     }
-    if (--core->users == 0) {
-        unlink_core(core);
-        if (!forked)
-            status = ph_detach(core);
-        free_core(core);
-    } else if (!forked && !core->private_coord && atomic_load(&core->coord->epoch_open) != 0) {
+    if (core->users > 1 && !forked && !core->private_coord && atomic_load(&core->coord->epoch_open) != 0)
         status = ph_flush_all(&core->store.wal);
+    ph_status released = release_core(core);
+    while (heap->past != NULL) {
+        struct ph_past_core *past = heap->past;
+        heap->past = past->next;
+        ph_status nothing = release_core(past->core);
+        (void)nothing; /* the parent's core: only memory */
+        io->free(io->ctx, past);
     }
     (void)pthread_mutex_unlock(&registry_lock);
     io->free(io->ctx, heap);
-    return (enum pheap_status)status;
+    return (enum pheap_status)(status == PH_OK ? released : status);
 }

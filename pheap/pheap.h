@@ -44,6 +44,10 @@
  * Threads.  A `pheap` may be used by any number of threads at once.  A `pheap_txn` and a `pheap_read` must be used
  * by the thread that began them.
  *
+ * Fork.  A handle works in a forked child too: its first use there opens the heap again by itself, as a process of its
+ * own.  Transactions, readers, watches and addresses stay with the parent.  If the heap cannot be opened again the call
+ * fails with what pheap_open() says.  Descriptors do not pass through exec.
+ *
  * The programming model follows libpmemobj (declare a range, undo on abort) and LMDB (one writer, snapshot readers);
  * the log follows ARIES redo and SQLite's WAL.
  */
@@ -96,14 +100,14 @@ enum pheap_status {
     PHEAP_POISONED = 20,     /* a sync failed; the heap must be closed by all and reopened */
     PHEAP_ENDED = 21,        /* the transaction has already ended */
     PHEAP_WRONG_THREAD = 22, /* the transaction belongs to another thread */
-    PHEAP_FORKED = 23,       /* the handle was inherited through fork; open the heap anew in the child */
+    PHEAP_FORKED = 23,       /* the transaction was begun by the parent process, before fork() */
     PHEAP_BAD_OFFSET = 24,   /* the offset is outside the heap, in metadata, or not the start of a live block */
     PHEAP_DOUBLE_FREE = 25,  /* the block is already free */
     PHEAP_STRAY_STORE = 26,  /* PHEAP_VERIFY found a store that no declaration covers */
     PHEAP_NAMESPACE = 27,    /* the processes that share the heap are in different PID namespaces */
     PHEAP_UNSUPPORTED = 28,  /* the file system or platform lacks something that safety needs */
     PHEAP_END = 29,          /* an enumeration has reached its end; not an error */
-    PHEAP_REPLACED = 30,     /* the file at this path is no longer the heap that was opened */
+    PHEAP_REPLACED = 30,     /* heap or log were removed, renamed or replaced while in use */
     PHEAP_FULL = 31,         /* the heap file cannot grow: file size limit of the file system or format reached */
     PHEAP_EVICTED = 32,      /* a writer took the version of an evictable reader away: what it read may be torn */
     PHEAP_BUDGET = 33        /* changed pages are at the memory budget and a reader keeps them; the detail names it */
@@ -202,8 +206,11 @@ enum pheap_durability {
  * A thread has at most one write transaction per heap (INVALID otherwise).  The transaction must end with
  * pheap_commit() or pheap_abort() in the same thread.  If its thread or process dies, it is as if aborted.
  *
- * Errors: READ_ONLY, POISONED, LOG_FULL, NO_SPACE, NO_MEMORY, IO, FORKED, TIMEOUT, INVALID, and with PHEAP_VERIFY
- * STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
+ * The files must be where they were opened: REPLACED if heap or log were removed, renamed or replaced (looked at once in
+ * each tick of the kernel's clock, a few milliseconds).
+ *
+ * Errors: READ_ONLY, POISONED, LOG_FULL, BUDGET, NO_SPACE, NO_MEMORY, IO, REPLACED, TIMEOUT, INVALID, and with
+ * PHEAP_VERIFY STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin(pheap *heap, pheap_txn **txn);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin_timeout(pheap *heap, int64_t timeout_ms, pheap_txn **txn);
@@ -326,7 +333,7 @@ enum pheap_read_flags {
  *
  * A snapshot may include commits that are not yet durable.  Cost: 40 ns for begin and end when nothing has changed
  * since the last one; else the changes are replayed.  Errors: NO_MEMORY, IO, POISONED (only when nothing can be read),
- * FORKED, RESERVE, TIMEOUT, INVALID.
+ * RESERVE, TIMEOUT, INVALID.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin(pheap *heap, unsigned flags, pheap_read **reader);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin_timeout(pheap *heap, unsigned flags, int64_t timeout_ms,
@@ -366,7 +373,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_next_block(const pheap_r
 
 /* --------------------------------------------------------------------------------------------------- notification */
 
-/* The number of the newest commit of any process.  Errors: CORRUPT, FORKED. */
+/* The number of the newest commit of any process.  Errors: CORRUPT. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_newest_version(pheap *heap, uint64_t *version);
 
 /*
@@ -374,7 +381,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_newest_version(pheap *heap, u
  * sleeps else, at most `timeout_ms` milliseconds (negative: without limit), then TIMEOUT.  *newest (may be NULL) becomes
  * the number of the newest commit.  The commit need not be durable yet.  It takes what waking a thread takes; a program
  * that loops with the version it got last misses none.  Also flushes LAZY commits older than a second meanwhile.
- * Errors: TIMEOUT, POISONED, FORKED, INVALID, CORRUPT, IO.
+ * Errors: TIMEOUT, POISONED, INVALID, CORRUPT, IO.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_wait(pheap *heap, uint64_t version, int64_t timeout_ms,
                                                         uint64_t *newest);
@@ -384,7 +391,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_wait(pheap *heap, uint64_t ve
  * after `version` that it has not told of yet (several commits may be told of as one).  It is a thread of the library,
  * the only kind there is; signals are blocked in it.  End it before the heap is closed (BUSY else) and before event_fd
  * is.  When the heap is poisoned it tells a last time; the next call will say why.  A forked child has no watch.
- * Errors of begin: NO_MEMORY, INVALID, FORKED.  NULL may be ended.
+ * Errors of begin: NO_MEMORY, INVALID.  NULL may be ended.
  */
 typedef struct pheap_watch pheap_watch;
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_watch_begin(pheap *heap, uint64_t version, int event_fd,
@@ -395,7 +402,7 @@ PHEAP_API void pheap_watch_end(pheap_watch *watch);
 
 /*
  * Make every commit that has returned, of any process, durable.  Does not wait for an open transaction.
- * Errors: POISONED, IO, FORKED, READ_ONLY.
+ * Errors: POISONED, IO, READ_ONLY.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_sync(pheap *heap);
 

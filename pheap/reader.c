@@ -22,6 +22,9 @@ enum pheap_status pheap_read_valid(const pheap_read *reader)
 {
     if (reader == NULL)
         return (enum pheap_status)ph_fail(PH_INVALID, "pheap_read_valid: reader is NULL");
+    if (atomic_load_explicit(&reader->core->forked, memory_order_relaxed))
+        return (enum pheap_status)ph_fail(PH_FORKED, "%s: this read transaction belongs to the parent process",
+                                          reader->core->path);
     return ph_readview_holds(reader) ? PHEAP_OK : (enum pheap_status)ph_readview_evicted(reader);
 }
 

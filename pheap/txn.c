@@ -147,6 +147,8 @@ static ph_status enter(struct ph_core *core, int64_t timeout_ms)
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
         ph_status status = ph_coord_check_poison(core->coord, core->path);
         if (status == PH_OK)
+            status = ph_upkeep_check_place(core);
+        if (status == PH_OK)
             status = ph_store_open_epoch(&core->store, timeout_ns);
         if (status == PH_OK)
             status = ph_log_ensure_open(&core->store.wal);

@@ -45,6 +45,19 @@ uint64_t ph_upkeep_log_used(struct ph_core *core)
     return (mark.segment - start) * core->store.wal.segment_bytes + mark.offset;
 }
 
+ph_status ph_upkeep_check_place(struct ph_core *core)
+{
+    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE);
+    if (now == atomic_load_explicit(&core->place_checked_ns, memory_order_relaxed))
+        return PH_OK;
+    ph_status status = ph_file_check_place(&core->store.heap);
+    if (status == PH_OK && atomic_load(&core->store.wal.opened))
+        status = ph_file_check_place(&core->store.wal.file);
+    if (status == PH_OK)
+        atomic_store_explicit(&core->place_checked_ns, now, memory_order_relaxed);
+    return status;
+}
+
 ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns)
 {
     uint64_t since = atomic_load_explicit(&core->coord->lazy_since_ns, memory_order_relaxed);

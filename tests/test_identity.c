@@ -148,23 +148,23 @@ static void ended__transaction_is_refused(void **state)
     ok(pheap_close(heap));
 }
 
+/* The places of the files are looked at once in each tick of the coarse clock. */
+static void next_clock_tick(void)
+{
+    (void)poll(NULL, 0, 30);
+}
+
 /* ------------------------------------------------------------------------------------------------------------- fork */
 
-/* In the child every use of what the parent opened is refused; closing is harmless; a new open works. */
+/* In the child the handle is one of its own; what was begun before belongs to the parent. */
 static int use_inherited(pheap *heap, pheap_txn *txn, pheap_read *reader, const char *path)
 {
     pheap_txn *other = NULL;
-    pheap_read *snapshot = NULL;
-    struct pheap_info info = {.size = sizeof info};
     in_child = true;
-    expect(PHEAP_FORKED, pheap_begin(heap, &other));
-    expect(PHEAP_FORKED, pheap_begin_timeout(heap, 0, &other));
-    expect(PHEAP_FORKED, pheap_read_begin(heap, 0, &snapshot));
-    expect(PHEAP_FORKED, pheap_sync(heap));
-    expect(PHEAP_FORKED, pheap_fold(heap));
-    expect(PHEAP_FORKED, pheap_checkpoint(heap));
-    expect(PHEAP_FORKED, pheap_maintain(heap));
-    expect(PHEAP_FORKED, pheap_get_info(heap, &info));
+    if (reader != NULL) {
+        expect(PHEAP_FORKED, pheap_read_valid(reader));
+        expect(PHEAP_FORKED, pheap_read_end(reader));
+    }
     if (txn != NULL) {
         const uint64_t not_ours = ONE_OF(PHEAP_FORKED) | ONE_OF(PHEAP_WRONG_THREAD);
         expect_one(not_ours, pheap_edit(txn, 16384, 8, NULL));
@@ -172,10 +172,9 @@ static int use_inherited(pheap *heap, pheap_txn *txn, pheap_read *reader, const 
         expect_one(not_ours, pheap_commit(txn, PHEAP_LAZY, NULL));
         expect_one(not_ours, pheap_abort(txn));
     }
-    pheap_read_end(reader);
-    (void)expect_one(ONE_OF(PHEAP_OK) | ONE_OF(PHEAP_FORKED), pheap_close(heap));
-    pheap *anew = open_heap(path);
-    (void)fresh_word(anew, 0);
+    (void)fresh_word(heap, 0);
+    require_equal(count_users(heap), 2);
+    pheap *anew = open_heap(path); /* shares the core that the handle has got */
     if (txn == NULL) {
         commit_word(anew, 1, 11, PHEAP_LAZY);
     } else {
@@ -183,6 +182,7 @@ static int use_inherited(pheap *heap, pheap_txn *txn, pheap_read *reader, const 
     }
     require_equal(count_users(anew), 2);
     ok(pheap_close(anew));
+    ok(pheap_close(heap));
     return 0;
 }
 
@@ -195,8 +195,26 @@ static void wait_for_child(pid_t child)
     }
 }
 
+static int use_in_grandchild(pheap *heap)
+{
+    in_child = true;
+    commit_word(heap, 3, 1, PHEAP_LAZY);
+    const pid_t child = fork();
+    require(child >= 0);
+    if (child == 0) {
+        require_equal(fresh_word(heap, 3), 1);
+        require_equal(count_users(heap), 3);
+        commit_word(heap, 3, 2, PHEAP_DURABLE);
+        ok(pheap_close(heap));
+        _exit(0);
+    }
+    wait_for_child(child);
+    require_equal(fresh_word(heap, 3), 2);
+    return 0; /* without closing */
+}
+
 /* Catches: a child that uses its parent's locks, views or transaction, or whose end or close drops them. */
-static void fork__handle_belongs_to_the_parent(void **state)
+static void fork__child_has_a_handle_of_its_own(void **state)
 {
     (void)state;
     const char *path = path_of("forked", "");
@@ -230,6 +248,39 @@ static void fork__handle_belongs_to_the_parent(void **state)
     pheap_read_end(reader);
     require_equal(fresh_word(heap, 0), 8);
     require_equal(fresh_word(heap, 2), 8);
+
+    child = fork();
+    require(child >= 0);
+    if (child == 0) {
+        _exit(use_in_grandchild(heap));
+    }
+    wait_for_child(child);
+    require_equal(fresh_word(heap, 3), 2);
+
+    /* A child that closes without having used it; with another file at the path; without any. */
+    for (unsigned how = 0; how < 3; how++) {
+        child = fork();
+        require(child >= 0);
+        if (child == 0) {
+            in_child = true;
+            if (how > 0) {
+                require(rename(path, path_of("aside", "")) == 0);
+            }
+            if (how == 1) {
+                copy_file(path_of("aside", ""), path);
+            }
+            if (how > 0) {
+                expect(how == 1 ? PHEAP_REPLACED : PHEAP_NOT_FOUND, pheap_sync(heap));
+                pheap *stranger;
+                expect(how == 1 ? PHEAP_REPLACED : PHEAP_NOT_FOUND, pheap_open(path, 0, NULL, &stranger));
+                require(rename(path_of("aside", ""), path) == 0);
+            }
+            ok(pheap_close(heap));
+            _exit(0);
+        }
+        wait_for_child(child);
+    }
+    commit_word(heap, 3, 3, PHEAP_LAZY);
 
     /* A child that just exits, and one that outlives its parent's handle. */
     int gate[2];
@@ -451,23 +502,42 @@ static void names__heap_renamed_and_replaced(void **state)
     } else {
         require(other == NULL && strlen(pheap_error_detail()) > 20 && status != PHEAP_CORRUPT);
     }
-    /* The open one goes on, or says what happened; nothing acknowledged may be lost. */
+    /* The open one says what happened. */
     pheap_txn *txn;
-    uint64_t last = 1;
-    for (uint64_t i = 2; i < 50; i++) {
-        if (expect_one(ONE_OF(PHEAP_OK) | ONE_OF(PHEAP_REPLACED), pheap_begin(heap, &txn)) == PHEAP_OK) {
-            put_word(txn, 0, i);
-            ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
-            last = i;
-        }
-    }
-    (void)expect_one(ONE_OF(PHEAP_OK) | ONE_OF(PHEAP_REPLACED), pheap_close(heap));
+    next_clock_tick();
+    expect_detail(PHEAP_REPLACED, path, pheap_begin(heap, &txn));
+    ok(pheap_close(heap));
     require(rename(path, path_of("substitute", "")) == 0);
     require(rename(path_of("elsewhere", ""), path) == 0);
     heap = open_heap(path);
-    require_equal(fresh_word(heap, 0), last);
+    require_equal(fresh_word(heap, 0), 1);
     check_sound(heap);
     ok(pheap_close(heap));
+}
+
+/* Catches: commits into a file that nobody will ever open again. */
+static void names__removed_while_in_use(void **state)
+{
+    (void)state;
+    static const char *const suffixes[] = {"", "-wal"};
+    for (unsigned i = 0; i < 2; i++) {
+        const char *path = path_of(i == 0 ? "removed" : "log-removed", "");
+        pheap *heap = create_heap(path);
+        pheap_txn *txn;
+        (void)make_root(heap, 8);
+        commit_word(heap, 0, 1, PHEAP_DURABLE);
+        char name[600];
+        (void)snprintf(name, sizeof name, "%s%s", path, suffixes[i]);
+        require(rename(name, path_of("kept", "")) == 0);
+        next_clock_tick();
+        expect_detail(PHEAP_REPLACED, name, pheap_begin(heap, &txn));
+        require(rename(path_of("kept", ""), name) == 0);
+        commit_word(heap, 0, 2, PHEAP_LAZY); /* all is well again */
+        ok(pheap_close(heap));
+        heap = open_heap(path);
+        require_equal(fresh_word(heap, 0), 2);
+        ok(pheap_close(heap));
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------------ copied files */
@@ -721,7 +791,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(handles__survive_an_unrelated_close),
         cmocka_unit_test(close__waits_for_nobody_but_refuses),
         cmocka_unit_test(ended__transaction_is_refused),
-        cmocka_unit_test(fork__handle_belongs_to_the_parent),
+        cmocka_unit_test(names__removed_while_in_use),
+        cmocka_unit_test(fork__child_has_a_handle_of_its_own),
         cmocka_unit_test(fork__child_outlives_its_parent),
         cmocka_unit_test(users__who_closed_is_gone),
         cmocka_unit_test(names__links_lead_to_the_same_heap),
