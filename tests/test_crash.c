@@ -44,6 +44,7 @@ struct place {
 struct tally {
     uint64_t states, deep_states, workloads, positions, failures;
     uint64_t commits, laps; /* times that the log was filled */
+    uint64_t evictions;     /* of readers */
     bool quiet;
     struct place only; /* run just this; seed NONE: everything */
 };
@@ -268,6 +269,7 @@ static void count(const struct ph_workload *workload, struct tally *tally)
 {
     struct pheap_info info = {.size = sizeof info};
     tally->commits += ph_history_committed(workload->history);
+    tally->evictions += workload->evictions;
     if (workload->heap != NULL && pheap_get_info(workload->heap, &info) == PHEAP_OK && info.log_bytes > 0)
         tally->laps += info.durable_lsn / info.log_bytes;
 }
@@ -362,6 +364,7 @@ static struct tally spread(unsigned workers, void (*work)(unsigned, struct tally
         sum.workloads += tallies[i].workloads;
         sum.commits += tallies[i].commits;
         sum.laps += tallies[i].laps;
+        sum.evictions += tallies[i].evictions;
         sum.positions += tallies[i].positions;
         sum.failures += tallies[i].failures;
     }
@@ -408,9 +411,10 @@ static void crash__leaves_a_prefix_of_the_history(void **state)
     double before = now();
     struct tally sum = spread(WORKERS, crash_worker, states / WORKERS);
     double seconds = now() - before;
-    printf("seed %llu: %llu workloads, %llu commits, %llu laps of the log, %llu positions\n",
+    printf("seed %llu: %llu workloads, %llu commits, %llu laps of the log, %llu evictions, %llu positions\n",
            (unsigned long long)from_environment("PHEAP_CRASH_SEED", 1), (unsigned long long)sum.workloads,
-           (unsigned long long)sum.commits, (unsigned long long)sum.laps, (unsigned long long)sum.positions);
+           (unsigned long long)sum.commits, (unsigned long long)sum.laps, (unsigned long long)sum.evictions,
+           (unsigned long long)sum.positions);
     printf("%llu states (%llu of depth 2) in %.1f s, %.0f a second\n", (unsigned long long)sum.states,
            (unsigned long long)sum.deep_states, seconds, (double)sum.states / seconds);
     assert_int_equal(sum.failures, 0);

@@ -207,7 +207,7 @@ static void demand_use(struct run *run)
     struct ph_workload *workload = &run->workload;
     uint64_t before = ph_history_committed(workload->history);
     ph_sim_fail_clear(run->sim);
-    ph_workload_end_reader(workload);
+    ph_workload_end_readers(workload);
     if (workload->heap == NULL && !ph_workload_open(workload, workload->opens == 0 ? PHEAP_CREATE : 0)) {
         wrong(run, "not opened when the cause is gone: %s: %s", pheap_status_name(workload->status), workload->detail);
         return;
@@ -323,7 +323,7 @@ static bool test_fault(struct tally *tally, uint64_t seed, size_t row, uint64_t 
         demand_use(&run);
     if (!run.failed && struck && mix(call + row) % 4 != 0)
         open_again(&run);
-    ph_workload_end_reader(&run.workload);
+    ph_workload_end_readers(&run.workload);
     if (!run.failed && struck)
         cut_power(&run);
     ph_sim_power_off(run.sim);

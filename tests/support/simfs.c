@@ -733,7 +733,7 @@ struct process {
 };
 static struct process *_Atomic processes;
 
-static void start_process(struct ph_sim *sim)
+static ph_io *start_process(struct ph_sim *sim)
 {
     struct process *process = sim_resize(NULL, sizeof *process);
     process->io = table;
@@ -741,7 +741,7 @@ static void start_process(struct ph_sim *sim)
     process->before = processes;
     while (!atomic_compare_exchange_weak(&processes, &process->before, process))
         continue;
-    sim->io = &process->io;
+    return &process->io;
 }
 
 void ph_sim_kill(struct ph_sim *sim)
@@ -753,14 +753,15 @@ void ph_sim_kill(struct ph_sim *sim)
         SIM_REQUIRE(ph_io_posix()->unmap(NULL, sim->maps[i].address, sim->maps[i].length) == 0);
     sim->map_count = 0;
     sim->live_allocations = 0;
-    start_process(sim);
+    sim->io = start_process(sim);
+    sim->neighbour = NULL;
 }
 
 struct ph_sim *ph_sim_new(const struct ph_sim_options *options)
 {
     struct ph_sim *sim = calloc(1, sizeof *sim);
     SIM_REQUIRE(sim != NULL);
-    start_process(sim);
+    sim->io = start_process(sim);
     if (options != NULL)
         sim->options = *options;
     SIM_REQUIRE(pthread_mutex_init(&sim->mutex, NULL) == 0 && pthread_cond_init(&sim->changed, NULL) == 0);
@@ -798,6 +799,13 @@ void ph_sim_free(struct ph_sim *sim)
 const ph_io *ph_sim_io(struct ph_sim *sim)
 {
     return sim->io;
+}
+
+const ph_io *ph_sim_neighbour(struct ph_sim *sim)
+{
+    if (sim->neighbour == NULL)
+        sim->neighbour = start_process(sim);
+    return sim->neighbour;
 }
 
 int64_t ph_sim_live_allocations(const struct ph_sim *sim)

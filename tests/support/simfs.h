@@ -44,6 +44,8 @@ struct ph_sim *ph_sim_new(const struct ph_sim_options *options);
 void ph_sim_free(struct ph_sim *sim);
 /* The table of the present process. */
 const ph_io *ph_sim_io(struct ph_sim *sim);
+/* Another process on the same machine: the table of a second one, made when first asked for; it dies with the first. */
+const ph_io *ph_sim_neighbour(struct ph_sim *sim);
 /*
  * The process dies as by SIGKILL, and another starts, with a table of its own: open files, their locks and all maps are
  * gone, the machine runs on.  What the dead one had allocated is never given back.

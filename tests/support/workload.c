@@ -34,6 +34,7 @@ void ph_workload_init(struct ph_workload *workload, struct ph_sim *sim, uint64_t
     };
     workload->flags = roll(workload) % 4 == 0 ? PHEAP_VERIFY | PHEAP_PROTECT : 0;
     workload->steady = roll(workload) % 2 == 0;
+    workload->social = roll(workload) % 2 == 0;
     uint64_t large = segments > 5 && roll(workload) % 2 == 0 ? 36000 : segments * 2500;
     ph_history_limit(workload->history, large, large + 24000);
 }
@@ -125,24 +126,61 @@ bool ph_workload_open(struct ph_workload *workload, unsigned flags)
     return workload->opens == 1 || settle(workload);
 }
 
-void ph_workload_end_reader(struct ph_workload *workload)
+static void end_readers(struct ph_workload *workload, unsigned first, unsigned count)
 {
-    pheap_read_end(workload->reader);
-    workload->reader = NULL;
+    for (unsigned i = first; i < first + count; i++) {
+        (void)pheap_read_end(workload->readers[i].open);
+        workload->readers[i].open = NULL;
+    }
+}
+
+void ph_workload_end_readers(struct ph_workload *workload)
+{
+    end_readers(workload, 0, PH_WORKLOAD_READERS);
+}
+
+static bool close_neighbour(struct ph_workload *workload)
+{
+    pheap *heap = workload->neighbour;
+    if (heap == NULL)
+        return true;
+    end_readers(workload, PH_WORKLOAD_READERS / 2, PH_WORKLOAD_READERS / 2);
+    workload->neighbour = NULL;
+    ph_sim_set_mortal(workload->sim, NULL);
+    enum pheap_status status = pheap_close(heap);
+    ph_core_forget_mappings(ph_sim_neighbour(workload->sim));
+    ph_sim_set_mortal(workload->sim, workload->grave);
+    return good(workload, status);
+}
+
+/* The neighbour's heap, opened if need be; NULL if that failed. */
+static pheap *visit_neighbour(struct ph_workload *workload)
+{
+    if (workload->neighbour != NULL)
+        return workload->neighbour;
+    pheap *heap = NULL;
+    ph_sim_set_mortal(workload->sim, NULL);
+    ph_status status =
+        ph_open_io(ph_sim_neighbour(workload->sim), PH_WORKLOAD_PATH, workload->flags, &workload->options, &heap);
+    ph_sim_set_mortal(workload->sim, workload->grave);
+    if (good(workload, (enum pheap_status)status))
+        workload->neighbour = heap;
+    return workload->neighbour;
 }
 
 bool ph_workload_close(struct ph_workload *workload)
 {
     (void)begin_action(workload, "close");
-    ph_workload_end_reader(workload);
+    ph_workload_end_readers(workload);
+    bool both = close_neighbour(workload);
     pheap *heap = workload->heap;
     workload->heap = NULL;
     if (heap == NULL)
-        return true;
+        return both;
     ph_sim_set_mortal(workload->sim, NULL);
     enum pheap_status status = pheap_close(heap);
     ph_sim_set_mortal(workload->sim, workload->grave);
-    if (!good(workload, status)) {
+    if (!good(workload, status) || !both) {
         workload->doubtful = true;
         return false;
     }
@@ -150,29 +188,40 @@ bool ph_workload_close(struct ph_workload *workload)
     return true;
 }
 
-/* A snapshot does not change while transactions go on. */
-static bool toggle_reader(struct ph_workload *workload)
+/* Begin or end one of the process's readers.  A snapshot does not change while transactions go on, unless it is evicted. */
+static bool toggle_reader(struct ph_workload *workload, pheap *heap)
 {
-    uint64_t k = ph_history_committed(workload->history);
-    if (workload->reader == NULL) {
-        pheap_read *reader = NULL;
-        if (!good(workload, pheap_read_begin(workload->heap, PHEAP_FRESH, &reader)))
+    const unsigned half = PH_WORKLOAD_READERS / 2;
+    unsigned at = (unsigned)(roll(workload) % half) + (heap == workload->heap ? 0 : half);
+    struct ph_workload_reader *reader = &workload->readers[at];
+    uint64_t committed = ph_history_committed(workload->history);
+    if (reader->open == NULL) {
+        reader->evictable = roll(workload) % 2 == 0;
+        pheap_read *open = NULL;
+        enum pheap_status status = pheap_read_begin(heap, reader->evictable ? PHEAP_EVICTABLE : 0, &open);
+        if (!good(workload, status))
             return false;
-        workload->reader = reader;
-        return ph_history_verify_reader(workload->history, reader, k, ph_history_begun(workload->history),
-                                        &workload->reader_k, workload->why, sizeof workload->why);
+        reader->open = open;
+        /* As many readers as views: so each new one finds a view that can show the newest version. */
+        return ph_history_verify_reader(workload->history, open, committed, ph_history_begun(workload->history),
+                                        &reader->k, workload->why, sizeof workload->why);
     }
-    bool same = ph_history_verify_reader(workload->history, workload->reader, workload->reader_k, workload->reader_k,
-                                         NULL, workload->why, sizeof workload->why);
-    ph_workload_end_reader(workload);
-    return same;
+    bool same = ph_history_verify_reader(workload->history, reader->open, reader->k, reader->k, NULL, workload->why,
+                                         sizeof workload->why);
+    enum pheap_status status = pheap_read_end(reader->open);
+    reader->open = NULL;
+    if (status != PHEAP_EVICTED || !reader->evictable)
+        return good(workload, status) && same;
+    workload->why[0] = '\0';
+    workload->evictions++;
+    return true;
 }
 
-bool ph_workload_transaction(struct ph_workload *workload)
+static bool transact(struct ph_workload *workload, pheap *heap)
 {
     (void)begin_action(workload, "transaction");
     struct ph_step step;
-    ph_history_step(workload->history, workload->heap, workload->sim, &step);
+    ph_history_step(workload->history, heap, workload->sim, &step);
     workload->was_transaction = true;
     if (step.fate == PH_FATE_COMMITTED && step.durable)
         workload->acknowledged = ph_history_committed(workload->history);
@@ -186,15 +235,23 @@ bool ph_workload_transaction(struct ph_workload *workload)
     return step.first_failure == PHEAP_OK && workload->why[0] == '\0';
 }
 
+bool ph_workload_transaction(struct ph_workload *workload)
+{
+    return transact(workload, workload->heap);
+}
+
 static bool reopen(struct ph_workload *workload)
 {
+    if (workload->social && roll(workload) % 2 == 0)
+        return begin_action(workload, "close the neighbour") && close_neighbour(workload);
     return ph_workload_close(workload) && ph_workload_open(workload, 0);
 }
 
 void ph_workload_kill(struct ph_workload *workload)
 {
-    workload->heap = NULL;
-    workload->reader = NULL;
+    workload->heap = workload->neighbour = NULL;
+    for (unsigned i = 0; i < PH_WORKLOAD_READERS; i++)
+        workload->readers[i].open = NULL;
     ph_sim_kill(workload->sim);
 }
 
@@ -205,11 +262,11 @@ static bool die(struct ph_workload *workload)
     return ph_workload_open(workload, 0);
 }
 
-static bool maintain(struct ph_workload *workload)
+static bool maintain(struct ph_workload *workload, pheap *heap)
 {
     uint64_t now = ph_sim_io(workload->sim)->clock_ns(workload->sim, PH_CLOCK_MONOTONIC);
     ph_sim_set_clock(workload->sim, now + 2 * SECOND_NS);
-    return good(workload, pheap_maintain(workload->heap));
+    return good(workload, pheap_maintain(heap));
 }
 
 bool ph_workload_act(struct ph_workload *workload)
@@ -217,26 +274,26 @@ bool ph_workload_act(struct ph_workload *workload)
     uint64_t kind = roll(workload) % 100;
     if (workload->heap == NULL && !ph_workload_open(workload, 0))
         return false;
-    if (workload->reader != NULL && roll(workload) % 3 == 0) {
-        (void)begin_action(workload, "end a reader");
-        return toggle_reader(workload);
-    }
-    if (kind < 72 || (kind >= 96 && workload->steady && kind < 99))
-        return ph_workload_transaction(workload);
-    if (kind < 79) {
+    (void)begin_action(workload, "open the neighbour");
+    pheap *heap = workload->social && roll(workload) % 2 == 0 ? visit_neighbour(workload) : workload->heap;
+    if (heap == NULL)
+        return false;
+    if (kind < 70 || (kind >= 96 && workload->steady && kind < 99))
+        return transact(workload, heap);
+    if (kind < 76) {
         (void)begin_action(workload, "sync");
-        if (!good(workload, pheap_sync(workload->heap)))
+        if (!good(workload, pheap_sync(heap)))
             return false;
         acknowledge_all(workload);
         return true;
     }
-    if (kind < 84)
-        return begin_action(workload, "fold") && good(workload, pheap_fold(workload->heap));
-    if (kind < 89)
-        return begin_action(workload, "checkpoint") && good(workload, pheap_checkpoint(workload->heap));
-    if (kind < 92)
-        return begin_action(workload, "maintain") && maintain(workload);
+    if (kind < 80)
+        return begin_action(workload, "fold") && good(workload, pheap_fold(heap));
+    if (kind < 85)
+        return begin_action(workload, "checkpoint") && good(workload, pheap_checkpoint(heap));
+    if (kind < 88)
+        return begin_action(workload, "maintain") && maintain(workload, heap);
     if (kind < 96)
-        return begin_action(workload, "reader") && toggle_reader(workload);
+        return begin_action(workload, "reader") && toggle_reader(workload, heap);
     return roll(workload) % 2 == 0 ? reopen(workload) : begin_action(workload, "die") && die(workload);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A program that uses one heap on a simulated machine: transactions of a history, and between them sync, fold,
- * checkpoint, maintenance, readers that pin, closing and reopening.  It goes by dice only, so that the same seed does
+ * checkpoint, maintenance, readers that pin, or that may be evicted, closing and reopening.  Half of them have a
+ * neighbour: a second process that does the same, in turns.  It goes by dice only, so that the same seed does
  * the same again as long as nothing fails.
  */
 #ifndef TESTS_SUPPORT_WORKLOAD_H
@@ -18,6 +19,13 @@ struct ph_superseded {
 };
 
 #define PH_SUPERSEDED_MAX 32
+#define PH_WORKLOAD_READERS 4u
+
+struct ph_workload_reader {
+    pheap_read *open; /* NULL: none */
+    uint64_t k;       /* what it shows */
+    bool evictable;
+};
 
 struct ph_workload {
     struct ph_sim *sim;
@@ -28,8 +36,10 @@ struct ph_workload {
     bool steady;       /* is seldom closed or killed, so that one epoch fills the log many times */
     unsigned flags;    /* with which it opens always */
     pheap *heap;       /* NULL while closed */
-    pheap_read *reader;
-    uint64_t reader_k; /* what it shows */
+    bool social;       /* has a neighbour */
+    pheap *neighbour;  /* its handle; NULL while closed */
+    struct ph_workload_reader readers[PH_WORKLOAD_READERS];
+    uint64_t evictions;
     uint64_t opens;
     bool doubtful; /* a commit or close has failed: what is not acknowledged may be lost */
     struct ph_superseded superseded[PH_SUPERSEDED_MAX];
@@ -66,6 +76,6 @@ bool ph_workload_act(struct ph_workload *workload);
 /* Just a transaction, which the dice may abort. */
 bool ph_workload_transaction(struct ph_workload *workload);
 /* End the reader, if there is one. */
-void ph_workload_end_reader(struct ph_workload *workload);
+void ph_workload_end_readers(struct ph_workload *workload);
 
 #endif
