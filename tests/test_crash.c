@@ -288,8 +288,8 @@ static bool run_workload(struct ph_workload *workload, struct tally *tally)
     for (uint64_t i = 0; i < prelude + actions && good; i++) {
         if (i == prelude)
             ph_sim_note(workload->sim, PH_NOTE_CUT, 1);
-        else if (i < prelude && workload->acknowledged > 50)
-            ph_history_forget(workload->history, workload->acknowledged - 50);
+        else if (i < prelude && ph_workload_oldest(workload) > 50)
+            ph_history_forget(workload->history, ph_workload_oldest(workload) - 50);
         good = ph_workload_act(workload) ||
                (workload->why[0] == '\0' && (workload->status == PHEAP_LOG_FULL || workload->status == PHEAP_TOO_BIG));
     }

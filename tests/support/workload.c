@@ -83,6 +83,15 @@ static void acknowledge_all(struct ph_workload *workload)
     ph_sim_note(workload->sim, PH_NOTE_ACKNOWLEDGED, workload->acknowledged);
 }
 
+uint64_t ph_workload_oldest(const struct ph_workload *workload)
+{
+    uint64_t oldest = workload->acknowledged;
+    for (unsigned i = 0; i < PH_WORKLOAD_READERS; i++)
+        if (workload->readers[i].open != NULL && workload->readers[i].k < oldest)
+            oldest = workload->readers[i].k;
+    return oldest;
+}
+
 const struct ph_history *ph_workload_history_at(const struct ph_workload *workload, uint64_t opens)
 {
     for (unsigned i = 0; i < workload->superseded_count; i++)

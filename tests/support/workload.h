@@ -62,6 +62,9 @@ void ph_workload_branch(struct ph_workload *workload, struct ph_sim *sim, const 
 /* Drops the history.  The heap must be closed. */
 void ph_workload_deinit(struct ph_workload *workload);
 
+/* The oldest transaction that will be asked about again unless power fails: the last acknowledged, or a reader's. */
+uint64_t ph_workload_oldest(const struct ph_workload *workload);
+
 /* The history as it was when the heap had been opened that often. */
 const struct ph_history *ph_workload_history_at(const struct ph_workload *workload, uint64_t opens);
 /* The process is killed. */
