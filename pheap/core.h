@@ -15,6 +15,7 @@
 
 #include "pheap/edits.h"
 #include "pheap/pheap.h"
+#include "pheap/track.h"
 #include "pheap/view.h"
 #include "recovery/store.h"
 #include "wal/record.h"
@@ -50,9 +51,11 @@ struct ph_core {
 
     /* The write transaction; under the writer lock. */
     struct ph_view write_view;
-    struct ph_view shadow_view;       /* verify mode: what the write view must equal */
+    struct ph_view shadow_view; /* the write view before the transaction: see shadow.c */
+    _Atomic bool shadow_mapped;
     struct ph_commit_mark begin_mark; /* the commit it began on */
     struct ph_edits edits;
+    struct ph_track track;
     struct ph_record_builder builder;
     struct pheap_txn txns[PH_TXN_HANDLES];
     _Atomic uint64_t txn_serial; /* of the open transaction, 0: none */
@@ -120,6 +123,11 @@ uint64_t ph_upkeep_log_used(struct ph_core *core);
 
 /* reader.c: whether the calling thread has a read transaction open. */
 bool ph_reader_is_open_here(struct ph_core *core);
+
+/* shadow.c: map the shadow view if it is not; with less than reserve_bytes if need be, but not than least_bytes. */
+PH_MUST_CHECK ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t least_bytes);
+/* Apply the records of the transaction to it.  They are finished. */
+void ph_shadow_apply(struct ph_core *core);
 
 /* verify.c: compare the write view with the shadow view, outside a transaction.  STRAY_STORE. */
 PH_MUST_CHECK ph_status ph_verify(struct ph_core *core, const char *when);
