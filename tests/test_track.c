@@ -37,6 +37,13 @@ static int64_t forgetful_stored(void *ctx, const void *address, size_t length, u
     return ++calls % 3 == 0 ? -ENOSYS : done;
 }
 
+static unsigned resizes_left = UINT32_MAX; /* until there is no memory, once */
+
+static void *short_resize(void *ctx, void *memory, size_t length)
+{
+    return --resizes_left == 0 ? NULL : ph_io_posix()->resize(ctx, memory, length);
+}
+
 enum method { WATCHED, COMPARED, BLIND, FORGETFUL, METHODS };
 
 static ph_io tables[METHODS];
@@ -51,6 +58,7 @@ static int prepare(void **state)
 {
     for (int i = 0; i < METHODS; i++) {
         tables[i] = *ph_io_posix();
+        tables[i].resize = short_resize;
     }
     tables[COMPARED].watch = no_watch;
     tables[BLIND].watch = no_watch;
@@ -376,6 +384,59 @@ static void track__savepoints_nest(void **state)
 {
     (void)state;
     each_method(savepoints_nest);
+}
+
+static void memory_runs_out(enum method method)
+{
+    static uint8_t expected[LENGTH];
+    pheap *heap = open_by(method, "memory", 0);
+    memset(expected, 1, sizeof expected);
+    const uint64_t block = make_block(heap, LENGTH, 1);
+    unsigned failures = 0;
+    for (unsigned countdown = 1;; countdown++) {
+        uint32_t savepoint;
+        uint32_t other;
+        pheap_txn *txn = begin_all(heap);
+        for (unsigned at = 0; at < LENGTH; at += 500) {
+            bytes_at(txn, block)[at] = expected[at] = (uint8_t)(countdown + 1);
+        }
+        const bool roll_back = countdown % 2 == 0;
+        if (roll_back) {
+            ok(pheap_savepoint(txn, &savepoint));
+            memset(bytes_at(txn, block) + 1, 99, 50000);
+        }
+        resizes_left = countdown;
+        enum pheap_status status = roll_back ? pheap_rollback(txn, savepoint) : pheap_savepoint(txn, &other);
+        const bool failed = resizes_left == 0 || resizes_left > UINT32_MAX / 2;
+        resizes_left = UINT32_MAX;
+        if (status != PHEAP_OK) { /* nothing happened, and the next time it goes well */
+            expect(PHEAP_NO_MEMORY, status);
+            failures++;
+            ok(roll_back ? pheap_rollback(txn, savepoint) : pheap_savepoint(txn, &other));
+        }
+        status = pheap_commit(txn, PHEAP_LAZY, NULL);
+        if (status != PHEAP_OK) { /* the rollback was done, but what it needs for later could not be kept */
+            require(failed && roll_back);
+            expect(PHEAP_NO_MEMORY, status);
+            pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+            memcpy(expected, pheap_read_ptr(reader, block), LENGTH);
+            pheap_read_end(reader);
+            require_equal(expected[0], countdown); /* of the transaction before */
+        }
+        check_block(heap, block, expected, LENGTH);
+        if (!failed) {
+            break;
+        }
+    }
+    require(failures > 2);
+    ok(pheap_close(heap));
+}
+
+/* Catches: stores that are forgotten because memory ran out while they were looked for. */
+static void track__survives_lack_of_memory(void **state)
+{
+    (void)state;
+    each_method(memory_runs_out);
 }
 
 /* ------------------------------------------------------------------------------------------------------ stray stores */
@@ -736,6 +797,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(track__abort_undoes_all),
         cmocka_unit_test(track__goes_together_with_declarations),
         cmocka_unit_test(track__savepoints_nest),
+        cmocka_unit_test(track__survives_lack_of_memory),
         cmocka_unit_test(track__refuses_bad_ranges),
         cmocka_unit_test(stray__is_reported_and_thrown_away),
         cmocka_unit_test(stray__is_not_what_the_allocator_leaves),
