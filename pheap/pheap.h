@@ -253,12 +253,14 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_fill(pheap_txn *txn, uint64_t
  * hits metadata or free space then makes commit fail with STRAY_STORE: the detail names the offset, and the transaction
  * is aborted.
  *
- * Cost.  Tracking keeps a second private view of the heap (address space as for the others; memory for the pages
- * changed since folding, within budget_bytes).  The first store to a page costs a fault of about 1 us in each
- * transaction; to find what changed, about 1 ns for each page of the range and 0.2 us for each page stored to, if the
- * kernel can watch stores (Linux 6.7; pheap_info.track_method tells), else a comparison of all pages that this process
- * holds private.  A range of up to 16 pages is just compared.  A savepoint copies the tracked pages that have
- * changed; rollback compares all private ones.  What tracked stores change counts to the budget only when it is found.
+ * Cost.  Declaring is cheaper where the program knows what it changes: see docs/bench.md.  Tracking keeps a second
+ * private view of the heap (address space as for the others; memory for the pages changed since folding, within
+ * budget_bytes).  In each transaction the first store to a page costs a fault of about 1 us.  To find what changed costs
+ * some microseconds, 1 ns for each page of the range that this process holds private, 35 ns for each other one in its
+ * memory, and 0.2 us for each page stored to; that is if the kernel can watch stores (Linux 6.7, and userfaultfd is
+ * permitted: pheap_info.track_method tells).  Else all private pages of the range are compared, 0.1 us each.  A range of
+ * up to 16 pages is just compared.  A savepoint copies the tracked pages that have changed; rollback compares all private
+ * ones.  What tracked stores change counts to the budget only when it is found.
  *
  * Errors: as pheap_edit, and those of pheap_begin that come from memory and files: NO_MEMORY, IO, RESERVE, CORRUPT.  On
  * error the transaction goes on, but what is stored without declaring may be lost.
