@@ -346,11 +346,17 @@ static ph_status start(struct ph_core *core)
     return PH_OK;
 }
 
+/*
+ * Add [from, to) to what is tracked.  Within a savepoint its pages get images first: what they are now is what they were
+ * when the level began, but for words that are saved, and stores pending in ranges tracked before, which are saved now.
+ */
 static ph_status add(struct ph_core *core, uint64_t from, uint64_t to)
 {
+    struct harvest harvest = {.core = core, .image_level = core->edits.level};
+    uint64_t end = to < core->edits.heap_size ? to : core->edits.heap_size;
     ph_status status = start(core);
-    if (status == PH_OK && core->edits.level > 0) /* so that nothing is pending when references are made anew */
-        status = harvest_all(core, 0);
+    if (status == PH_OK && core->edits.level > 0)
+        status = each_page(&core->track, LOOK_PRIVATE, from, end, harvest_page, &harvest);
     if (status == PH_OK && !add_range(&core->track, core->io, from, to))
         status = out_of_memory(core);
     return status;
@@ -358,16 +364,9 @@ static ph_status add(struct ph_core *core, uint64_t from, uint64_t to)
 
 ph_status ph_track_range(struct ph_core *core, uint64_t offset, uint64_t length)
 {
-    struct ph_track *track = &core->track;
-    uint64_t from = offset & ~UINT64_C(7), to = (offset + length + 7) & ~UINT64_C(7);
-    if (track->all)
+    if (core->track.all)
         return PH_OK;
-    ph_status status = add(core, from, to);
-    if (status == PH_OK && core->edits.level > 0) {
-        status = each_page(track, LOOK_PRIVATE, from, to, refresh_page, core);
-        track->broken = track->broken || status != PH_OK;
-    }
-    return status;
+    return add(core, offset & ~UINT64_C(7), (offset + length + 7) & ~UINT64_C(7));
 }
 
 ph_status ph_track_all(struct ph_core *core)
@@ -380,12 +379,8 @@ ph_status ph_track_all(struct ph_core *core)
         return status;
     track->all = true;
     track->whole = core->edits.level == 0;
-    if (!track->whole) {
-        status = each_tracked(core, LOOK_PRIVATE, refresh_page, core);
-        track->broken = track->broken || status != PH_OK;
-    } else if (!track->settled || core->edits.fresh_count > 0) {
+    if (track->whole && (!track->settled || core->edits.fresh_count > 0))
         status = each_tracked(core, LOOK_PRIVATE, settle_page, core);
-    }
     return status;
 }
 
@@ -426,8 +421,10 @@ ph_status ph_track_savepoint(struct ph_core *core, uint32_t *savepoint)
     ph_status status = core->track.active ? harvest_all(core, edits->level + 1) : PH_OK;
     if (status == PH_OK)
         status = ph_edits_savepoint(edits, savepoint);
-    if (status != PH_OK)
+    if (status != PH_OK) {
         ph_images_cut(&core->track.images, edits->level);
+        core->track.missed = true;
+    }
     return status;
 }
 

@@ -8,6 +8,8 @@
 #include "pheap/core.h"
 #include "tests/support/history.h"
 
+#include <pthread.h>
+
 #define PAGE 4096u
 
 /* ---------------------------------------------------------------------------------------------------------- methods */
@@ -379,6 +381,49 @@ static void savepoints_nest(enum method method)
     ok(pheap_close(heap));
 }
 
+static void ranges_are_added_late(enum method method)
+{
+    pheap *heap = open_by(method, "late", 0);
+    const uint64_t one = make_block(heap, LENGTH, 1), other = make_block(heap, LENGTH, 1);
+    uint32_t first, second, third;
+    pheap_txn *txn = begin(heap);
+    uint8_t *bytes = bytes_at(txn, one), *more = bytes_at(txn, other);
+    ok(pheap_fill(txn, other + 5000, 2, 1)); /* declared, in the first level */
+    ok(pheap_savepoint(txn, &first));
+    ok(pheap_track(txn, one, LENGTH, NULL));
+    bytes[70000] = 3;
+    ok(pheap_fill(txn, other + 5008, 3, 1));
+    ok(pheap_track(txn, other, LENGTH, NULL)); /* with a store pending in the first range */
+    more[5000] = more[9000] = 3;
+    ok(pheap_savepoint(txn, &second));
+    bytes[70001] = 4; /* in the word and page that were changed before the savepoint */
+    more[5000] = more[5001] = 4;
+    ok(pheap_savepoint(txn, &third));
+    bytes[70000] = 5;
+    ok(pheap_rollback(txn, third));
+    require(bytes[70000] == 3 && bytes[70001] == 4 && more[5000] == 4);
+    ok(pheap_rollback(txn, second));
+    require(bytes[70000] == 3 && bytes[70001] == 1);
+    require(more[5000] == 3 && more[5001] == 1 && more[5008] == 3 && more[9000] == 3);
+    ok(pheap_rollback(txn, first));
+    require(bytes[70000] == 1 && more[5000] == 2 && more[5008] == 1 && more[9000] == 1);
+    more[9000] = 6;
+    ok(pheap_rollback(txn, first));
+    require(more[5000] == 2 && more[9000] == 1);
+    ok(pheap_abort(txn));
+    txn = begin(heap);
+    require(more[5000] == 1 && more[9000] == 1 && bytes[70000] == 1);
+    ok(pheap_abort(txn));
+    ok(pheap_close(heap));
+}
+
+/* Catches: a range tracked within a savepoint that takes a wrong state for the savepoint's, or spoils that of another. */
+static void track__ranges_may_be_added_late(void **state)
+{
+    (void)state;
+    each_method(ranges_are_added_late);
+}
+
 /* Catches: a rollback to a wrong state of tracked bytes, whether they were tracked before the savepoint or only after. */
 static void track__savepoints_nest(void **state)
 {
@@ -741,6 +786,39 @@ static void processes__share_and_die(void **state)
     require_equal(open_watches(), 0);
 }
 
+static void *store_and_die(void *heap)
+{
+    pheap_txn *txn = begin_all(heap);
+    memset(bytes_at(txn, shared_block), 0xdd, LENGTH);
+    return NULL;
+}
+
+static void thread_dies(enum method method)
+{
+    static uint8_t expected[LENGTH];
+    pheap *heap = open_by(method, "thread", 0);
+    memset(expected, 1, sizeof expected);
+    shared_block = make_block(heap, LENGTH, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_t thread;
+        require(pthread_create(&thread, NULL, store_and_die, heap) == 0);
+        require(pthread_join(thread, NULL) == 0);
+        pheap_txn *txn = begin_all(heap);
+        require(memcmp(pheap_ptr(txn, shared_block), expected, LENGTH) == 0);
+        bytes_at(txn, shared_block)[i] = expected[i] = 7;
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        check_block(heap, shared_block, expected, LENGTH);
+    }
+    ok(pheap_close(heap));
+}
+
+/* Catches: tracked stores of a dead thread that the next transaction commits, or its ranges that stay tracked. */
+static void thread__dies_and_nothing_stays(void **state)
+{
+    (void)state;
+    each_method(thread_dies);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ random */
 
 static void random_history(enum method method)
@@ -797,6 +875,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(track__abort_undoes_all),
         cmocka_unit_test(track__goes_together_with_declarations),
         cmocka_unit_test(track__savepoints_nest),
+        cmocka_unit_test(track__ranges_may_be_added_late),
         cmocka_unit_test(track__survives_lack_of_memory),
         cmocka_unit_test(track__refuses_bad_ranges),
         cmocka_unit_test(stray__is_reported_and_thrown_away),
@@ -804,6 +883,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(verify__reports_only_what_is_not_tracked),
         cmocka_unit_test(budget__bounds_tracked_stores),
         cmocka_unit_test(processes__share_and_die),
+        cmocka_unit_test(thread__dies_and_nothing_stays),
         cmocka_unit_test(random__is_as_the_model),
     };
     choose_cases(argc, argv);
