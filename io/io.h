@@ -100,6 +100,18 @@ typedef struct ph_io {
      * -ENOSYS where that cannot be told.
      */
     int64_t (*touched)(void *ctx, const void *address, size_t length, uint8_t *bitmap);
+    /*
+     * Watch the stores into a private map, while it is mapped or until unwatch.  Gives a handle >= 0; -ENOSYS where the
+     * system cannot or may not.  A forked child has a copy of the handle: it must give it up, and watches nothing with it.
+     */
+    int (*watch)(void *ctx, void *address, size_t length);
+    void (*unwatch)(void *ctx, int handle);
+    /*
+     * As touched, of a range of a watched map: the private copies that have been stored to since they were told last.  If it
+     * fails (-ENOSYS) some may be forgotten: then look at all that touched tells of.
+     */
+    int64_t (*stored)(void *ctx, const void *address, size_t length, uint8_t *bitmap);
+    int (*drop_watched)(void *ctx, int handle, void *address, size_t length); /* as drop, where stores are watched */
 
     /* Memory.  NULL when there is none.  alignment: a power of two >= 16.  resize keeps alignment 16. */
     void *(*alloc)(void *ctx, size_t length, size_t alignment);

@@ -16,6 +16,7 @@
 #include "pheap/edits.h"
 #include "pheap/pheap.h"
 #include "pheap/readview.h"
+#include "pheap/track.h"
 #include "pheap/view.h"
 #include "recovery/store.h"
 #include "wal/record.h"
@@ -49,9 +50,11 @@ struct ph_core {
 
     /* The write transaction; under the writer lock. */
     struct ph_view write_view;
-    struct ph_view shadow_view;       /* verify mode: what the write view must equal */
+    struct ph_view shadow_view; /* the write view before the transaction: see shadow.c */
+    _Atomic bool shadow_mapped;
     struct ph_commit_mark begin_mark; /* the commit it began on */
     struct ph_edits edits;
+    struct ph_track track;
     struct ph_record_builder builder;
     struct pheap_txn txns[PH_TXN_HANDLES];
     _Atomic uint64_t txn_serial; /* of the open transaction, 0: none */
@@ -134,6 +137,11 @@ uint64_t ph_upkeep_log_used(struct ph_core *core);
 
 /* notify.c: after a commit was published and the writer lock released, wake those who wait for it. */
 void ph_notify_commit(struct ph_core *core);
+
+/* shadow.c: map the shadow view if it is not; with less than reserve_bytes if need be, but not than least_bytes. */
+PH_MUST_CHECK ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t least_bytes);
+/* Apply the records of the transaction to it.  They are finished. */
+void ph_shadow_apply(struct ph_core *core);
 
 /* verify.c: compare the write view with the shadow view, outside a transaction.  STRAY_STORE. */
 PH_MUST_CHECK ph_status ph_verify(struct ph_core *core, const char *when);

@@ -2,6 +2,7 @@
 /* Edits: the undo image and the fresh blocks of the open transaction, and what commit logs of them. */
 #include "pheap/edits.h"
 
+#include "pheap/track.h"
 #include "pheap/view.h"
 
 #include <assert.h>
@@ -190,8 +191,14 @@ ph_status ph_edits_reserve(struct ph_edits *edits, uint32_t count)
     return PH_OK;
 }
 
-/* Save the words of `mask` in the line at `offset` that this level has not saved; room is there. */
-static void save_line(struct ph_edits *edits, uint64_t offset, uint8_t mask)
+/* The bytes of a line as they were when the savepoint level began, apart from words that it has saved. */
+static const uint8_t *line_before(const struct ph_edits *edits, uint64_t offset)
+{
+    return edits->track == NULL ? edits->base + offset : ph_track_before(edits->track, offset);
+}
+
+/* Save, out of `was`, the words of `mask` in the line at `offset` that this level has not saved; room is there. */
+static void save_line(struct ph_edits *edits, uint64_t offset, uint8_t mask, const uint8_t *was)
 {
     uint32_t slot = line_slot(edits, offset), entry = index_entry(edits, edits->index[slot]);
     if (entry > edits->level_first_line) {
@@ -201,7 +208,7 @@ static void save_line(struct ph_edits *edits, uint64_t offset, uint8_t mask)
             return;
         for (unsigned word = 0; word < 8; word++)
             if ((missing >> word & 1) != 0)
-                memcpy(line->old + word * 8, edits->base + offset + word * 8, 8);
+                memcpy(line->old + word * 8, was + word * 8, 8);
         line->mask |= missing;
         return;
     }
@@ -210,7 +217,7 @@ static void save_line(struct ph_edits *edits, uint64_t offset, uint8_t mask)
     line->offset = offset;
     line->shadowed = entry;
     line->mask = mask;
-    memcpy(line->old, edits->base + offset, PH_LINE_BYTES);
+    memcpy(line->old, was, PH_LINE_BYTES);
     edits->index[slot] = index_value(edits, edits->line_count);
     ph_view_touch(edits->view, offset, 1);
 }
@@ -231,7 +238,8 @@ ph_status ph_edits_range(struct ph_edits *edits, uint64_t offset, uint64_t lengt
         return status;
     for (uint64_t line = first; line <= last; line++) {
         unsigned from = line == first ? first_word % 8 : 0, to = line == last ? last_word % 8 : 7;
-        save_line(edits, line * PH_LINE_BYTES, (uint8_t)((0xffu >> (7 - to)) & (0xffu << from)));
+        uint64_t at = line * PH_LINE_BYTES;
+        save_line(edits, at, (uint8_t)((0xffu >> (7 - to)) & (0xffu << from)), line_before(edits, at));
     }
     return PH_OK;
 }
@@ -239,8 +247,29 @@ ph_status ph_edits_range(struct ph_edits *edits, uint64_t offset, uint64_t lengt
 void ph_edits_word(struct ph_edits *edits, uint64_t offset, uint64_t value)
 {
     assert(offset % 8 == 0);
-    save_line(edits, offset & ~(uint64_t)(PH_LINE_BYTES - 1), (uint8_t)(1u << (offset / 8 % 8)));
+    uint64_t line = offset & ~(uint64_t)(PH_LINE_BYTES - 1);
+    /* Metadata: nobody stores there undeclared, and the reference of a fresh page is no start for it. */
+    save_line(edits, line, (uint8_t)(1u << (offset / 8 % 8)), edits->base + line);
     memcpy(edits->base + offset, &value, sizeof value);
+}
+
+uint8_t ph_edits_saved(const struct ph_edits *edits, uint64_t offset)
+{
+    uint32_t entry = index_entry(edits, edits->index[line_slot(edits, offset)]);
+    return entry > edits->level_first_line ? edits->lines[entry - 1].mask : 0;
+}
+
+ph_status ph_edits_found(struct ph_edits *edits, uint64_t page, const uint8_t *masks, const uint8_t *was)
+{
+    ph_status status = check_budget(edits, page, PH_PAGE_BYTES);
+    if (status == PH_OK)
+        status = ph_edits_reserve(edits, PH_PAGE_BYTES / PH_LINE_BYTES);
+    if (status != PH_OK)
+        return status;
+    for (uint64_t at = 0; at < PH_PAGE_BYTES; at += PH_LINE_BYTES)
+        if (masks[at / PH_LINE_BYTES] != 0)
+            save_line(edits, page + at, masks[at / PH_LINE_BYTES], was + at);
+    return PH_OK;
 }
 
 uint64_t ph_edits_common(const struct ph_edits *edits, uint64_t offset)
@@ -326,12 +355,27 @@ int ph_edits_is_fresh(const struct ph_edits *edits, uint64_t offset, uint64_t *l
     return fresh->level == edits->level ? 1 : 2;
 }
 
+int ph_edits_fresh_around(const struct ph_edits *edits, uint64_t offset, uint64_t *from, uint64_t *to)
+{
+    for (uint32_t i = edits->fresh_count; i-- > 0;) {
+        const struct ph_fresh *fresh = &edits->fresh[i];
+        if (fresh->live && offset >= fresh->offset && offset - fresh->offset < fresh->length) {
+            *from = fresh->offset;
+            *to = fresh->offset + fresh->length;
+            return fresh->level == edits->level ? 1 : 2;
+        }
+    }
+    return 0;
+}
+
 void ph_edits_change_fresh(struct ph_edits *edits, uint64_t offset, uint64_t length)
 {
     struct ph_fresh *fresh = find_fresh(edits, offset);
     assert(fresh != NULL && fresh->level == edits->level);
     if (fresh == NULL)
         return;
+    if (edits->track != NULL && length < fresh->length)
+        ph_track_forget(edits->track, offset + length, offset + fresh->length);
     fresh->live = length != 0;
     fresh->length = length;
 }
@@ -359,10 +403,7 @@ ph_status ph_edits_drop(struct ph_edits *edits, uint64_t offset, uint64_t length
 {
     uint64_t first = (offset + PH_PAGE_BYTES - 1) & ~(uint64_t)(PH_PAGE_BYTES - 1);
     uint64_t end = (offset + length) & ~(uint64_t)(PH_PAGE_BYTES - 1);
-    if (end <= first)
-        return PH_OK;
-    int result = edits->io->drop(edits->io->ctx, edits->base + first, end - first);
-    return result < 0 ? ph_file_fail(edits->view->store->heap.path, "drop private pages", -result) : PH_OK;
+    return end <= first ? PH_OK : ph_view_drop(edits->view, first, end - first);
 }
 
 /*

@@ -10,7 +10,8 @@
  *           were stored to).
  *
  * Invariants
- *   E1  A word is saved before its first change in the current savepoint level, and at most once per level.
+ *   E1  A word is saved with the value that it had when the current savepoint level began, at most once per level: before
+ *       its first change, or, where stores are tracked (pheap/track.h), when they are found or the word is declared.
  *   E2  Bytes become fresh only if no abort needs them: they were free when the transaction began, or everything in
  *       them that mattered was saved (as lines) first.
  *   E3  After ph_edits_reserve(e, n) the next n single-line edits (ph_edits_word, ph_edits_set) cannot fail.
@@ -32,6 +33,7 @@
 #define PH_FRESH_WHOLE_MAX 65536u /* fresh blocks up to this are logged whole without asking what was stored to */
 
 struct ph_view;
+struct ph_track;
 
 struct ph_edit_line {
     uint64_t offset;   /* multiple of 64 */
@@ -50,9 +52,10 @@ struct ph_fresh {
 struct ph_edits {
     const ph_io *io;
     struct ph_view *view;
-    uint8_t *base;       /* address of offset 0 in the write view */
-    uint64_t heap_size;  /* logical size, the transaction's growth included */
-    uint64_t begin_size; /* logical size when it began */
+    struct ph_track *track; /* NULL: every store is declared before it is made */
+    uint8_t *base;          /* address of offset 0 in the write view */
+    uint64_t heap_size;     /* logical size, the transaction's growth included */
+    uint64_t begin_size;    /* logical size when it began */
     struct ph_edit_line *lines;
     uint32_t line_count, line_capacity;
     uint64_t *index; /* open addressing: line offset -> generation << 32 | entry + 1; others are empty */
@@ -79,6 +82,15 @@ PH_MUST_CHECK ph_status ph_edits_range(struct ph_edits *edits, uint64_t offset, 
 /* Declare the aligned word at `offset` and store `value`.  Room must have been reserved: at most one line. */
 void ph_edits_word(struct ph_edits *edits, uint64_t offset, uint64_t value);
 
+/* The words of the line at `offset` that are saved in the current savepoint level. */
+uint8_t ph_edits_saved(const struct ph_edits *edits, uint64_t offset);
+
+/*
+ * Words of a page were changed without a declaration: save them, by a mask for each line, as they are in `was`, the bytes
+ * that the page had when the current savepoint level began.  NO_MEMORY, TOO_BIG.
+ */
+PH_MUST_CHECK ph_status ph_edits_found(struct ph_edits *edits, uint64_t page, const uint8_t *masks, const uint8_t *was);
+
 static inline uint64_t ph_edits_get(const struct ph_edits *edits, uint64_t offset)
 {
     uint64_t value;
@@ -103,6 +115,12 @@ PH_MUST_CHECK ph_status ph_edits_zero(struct ph_edits *edits, uint64_t offset, u
  * earlier one; else 0.  *length (may be NULL) as added.
  */
 int ph_edits_is_fresh(const struct ph_edits *edits, uint64_t offset, uint64_t *length);
+
+/*
+ * If `offset` lies in a fresh range: 1 or 2 as above, and where the range begins and ends; else 0.  Looks at all ranges
+ * there are.
+ */
+int ph_edits_fresh_around(const struct ph_edits *edits, uint64_t offset, uint64_t *from, uint64_t *to);
 
 /* The fresh block at `offset`, of the present level, was freed or changed its length (0: freed). */
 void ph_edits_change_fresh(struct ph_edits *edits, uint64_t offset, uint64_t length);

@@ -58,6 +58,7 @@ static void after_fork_in_child(void)
         if (core->io != ph_io_posix() || atomic_load(&core->forked))
             continue;
         atomic_store(&core->forked, true);
+        ph_view_unwatch(&core->write_view);
         struct ph_file *files[] = {&core->store.heap, &core->store.coord_file, &core->store.wal.file};
         for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
             if (files[i]->open) {
@@ -85,6 +86,7 @@ static void free_core(struct ph_core *core)
         ph_view_unmap(&core->shadow_view);
         ph_readview_unmap(core);
     } /* a child never had the mappings: their addresses may be somebody else's by now */
+    ph_track_deinit(core);
     if (core->edits.io != NULL)
         ph_edits_deinit(&core->edits);
     if (core->builder.io != NULL)
@@ -167,7 +169,7 @@ static ph_status map_views(struct ph_core *core, const struct pheap_options *opt
     if (status == PH_OK && !core->read_only)
         status = ph_view_map(&core->write_view, &core->store, reserve, heap_bytes, budget);
     if (status == PH_OK && core->verify)
-        status = ph_view_map(&core->shadow_view, &core->store, reserve, heap_bytes, budget);
+        status = ph_shadow_map(core, reserve, heap_bytes);
     return status;
 }
 

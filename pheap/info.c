@@ -67,11 +67,14 @@ static ph_status fill_files(struct ph_core *core, struct pheap_info *info)
 
 static uint64_t private_bytes(const struct ph_core *core, uint64_t heap_bytes)
 {
-    const struct ph_view *views[2 + PH_PINS] = {&core->write_view, &core->shadow_view};
+    const struct ph_view *views[2 + PH_PINS] = {&core->write_view};
+    size_t count = 1;
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < PH_PINS; i++)
-        views[2 + i] = &core->read_views[i].view;
-    for (size_t i = 0; i < sizeof views / sizeof views[0]; i++) {
+    for (uint32_t i = 0; i < core->read_view_count; i++)
+        views[count++] = &core->read_views[i].view;
+    if (atomic_load_explicit(&core->shadow_mapped, memory_order_acquire)) /* it may come later */
+        views[count++] = &core->shadow_view;
+    for (size_t i = 0; i < count; i++) {
         int64_t bytes = ph_view_count_private(views[i], heap_bytes);
         sum += bytes >= 0 ? (uint64_t)bytes : atomic_load(&views[i]->touched_bytes);
     }
@@ -109,6 +112,7 @@ enum pheap_status pheap_get_info(pheap *heap, struct pheap_info *info)
     full.poisoned = atomic_load(&coord->poisoned);
     full.recovered = core->store.recovered;
     full.replayed_bytes = core->store.replayed_bytes;
+    full.track_method = atomic_load(&core->track.method);
     memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
     return PHEAP_OK;
 }

@@ -16,18 +16,26 @@ void *pheap_ptr(pheap_txn *txn, uint64_t offset)
     return txn->core->write_view.base + offset;
 }
 
-/* Check that the range lies in one live block and save it, unless the block is fresh. */
+/* Check that the range lies in one live block: *start. */
+static ph_status check_range(struct ph_core *core, uint64_t offset, uint64_t length, uint64_t *start)
+{
+    uint64_t size;
+    ph_status status = ph_alloc_find(space_of(core), offset, start, &size);
+    if (status == PH_OK && (length > size || offset - *start > size - length))
+        status =
+            ph_fail(PH_BAD_OFFSET, "%s: bytes [%llu, %llu) reach beyond the block at %llu, which has %llu usable bytes",
+                    core->path, (unsigned long long)offset, (unsigned long long)(offset + length),
+                    (unsigned long long)*start, (unsigned long long)size);
+    return status;
+}
+
+/* The same, and save it, unless the block is fresh. */
 static ph_status declare(struct ph_core *core, uint64_t offset, uint64_t length)
 {
-    uint64_t start, size;
-    ph_status status = ph_alloc_find(space_of(core), offset, &start, &size);
+    uint64_t start;
+    ph_status status = check_range(core, offset, length, &start);
     if (status != PH_OK)
         return status;
-    if (length > size || offset - start > size - length)
-        return ph_fail(PH_BAD_OFFSET,
-                       "%s: bytes [%llu, %llu) reach beyond the block at %llu, which has %llu usable bytes", core->path,
-                       (unsigned long long)offset, (unsigned long long)(offset + length), (unsigned long long)start,
-                       (unsigned long long)size);
     if (ph_edits_is_fresh(&core->edits, start, NULL) == 1)
         return PH_OK;
     return ph_edits_range(&core->edits, offset, length);
@@ -42,6 +50,27 @@ enum pheap_status pheap_edit(pheap_txn *txn, uint64_t offset, uint64_t length, v
     if (status == PH_OK && address != NULL)
         *address = core->edits.base + offset;
     return (enum pheap_status)status;
+}
+
+enum pheap_status pheap_track(pheap_txn *txn, uint64_t offset, uint64_t length, void **address)
+{
+    struct ph_core *core;
+    uint64_t start;
+    ph_status status = ph_txn_use(txn, &core);
+    if (status == PH_OK && length != 0)
+        status = check_range(core, offset, length, &start);
+    if (status == PH_OK && length != 0)
+        status = ph_track_range(core, offset, length);
+    if (status == PH_OK && address != NULL)
+        *address = core->edits.base + offset;
+    return (enum pheap_status)status;
+}
+
+enum pheap_status pheap_track_all(pheap_txn *txn)
+{
+    struct ph_core *core;
+    ph_status status = ph_txn_use(txn, &core);
+    return (enum pheap_status)(status == PH_OK ? ph_track_all(core) : status);
 }
 
 enum pheap_status pheap_write(pheap_txn *txn, uint64_t offset, const void *source, uint64_t length)
@@ -76,16 +105,14 @@ enum pheap_status pheap_savepoint(pheap_txn *txn, uint32_t *savepoint)
     ph_status status = ph_txn_use(txn, &core);
     if (status == PH_OK && savepoint == NULL)
         status = ph_fail(PH_INVALID, "pheap_savepoint: savepoint is NULL");
-    return (enum pheap_status)(status == PH_OK ? ph_edits_savepoint(&core->edits, savepoint) : status);
+    return (enum pheap_status)(status == PH_OK ? ph_track_savepoint(core, savepoint) : status);
 }
 
 enum pheap_status pheap_rollback(pheap_txn *txn, uint32_t savepoint)
 {
     struct ph_core *core;
     ph_status status = ph_txn_use(txn, &core);
-    if (status == PH_OK && !ph_edits_rollback(&core->edits, savepoint))
-        status = ph_fail(PH_INVALID, "%s: there is no savepoint %u in this transaction", core->path, savepoint);
-    return (enum pheap_status)status;
+    return (enum pheap_status)(status == PH_OK ? ph_track_rollback(core, savepoint) : status);
 }
 
 static ph_status allocate(pheap_txn *txn, uint64_t alignment, uint64_t length, bool zero, uint64_t *offset)

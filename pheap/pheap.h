@@ -24,7 +24,8 @@
  * so only offsets may be stored in the heap.  Within one open heap the address of a block never changes.
  *
  * Declare, then store.  Inside a transaction a program may store through native pointers, but only into ranges it
- * has declared with pheap_edit() (or through pheap_write() and pheap_fill(), which declare for it).  A block that
+ * has declared with pheap_edit() (or through pheap_write() and pheap_fill(), which declare for it), or that
+ * pheap_track() or pheap_track_all() watches for it.  A block that
  * was allocated in the same transaction needs no declaration until a savepoint is taken after its allocation.
  * Storing into anything else is an error that the library cannot see at once: the change is not logged, other
  * processes never see it, and it vanishes.  PHEAP_VERIFY finds such stores.
@@ -103,7 +104,8 @@ enum pheap_status {
     PHEAP_FORKED = 23,       /* the transaction was begun by the parent process, before fork() */
     PHEAP_BAD_OFFSET = 24,   /* the offset is outside the heap, in metadata, or not the start of a live block */
     PHEAP_DOUBLE_FREE = 25,  /* the block is already free */
-    PHEAP_STRAY_STORE = 26,  /* PHEAP_VERIFY found a store that no declaration covers */
+    PHEAP_STRAY_STORE = 26,  /* a store that no declaration covers (PHEAP_VERIFY), or outside any block
+                                (pheap_track_all) */
     PHEAP_NAMESPACE = 27,    /* the processes that share the heap are in different PID namespaces */
     PHEAP_UNSUPPORTED = 28,  /* the file system or platform lacks something that safety needs */
     PHEAP_END = 29,          /* an enumeration has reached its end; not an error */
@@ -257,15 +259,42 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_fill(pheap_txn *txn, uint64_t
                                                         uint64_t length);
 
 /*
+ * Track [offset, offset + length), which lies inside one live block, and give its address: from now until the
+ * transaction ends its bytes may be stored to without declaring them, and commit, abort, savepoint and rollback find what
+ * was changed.  *address may be NULL if it is not wanted; length 0 tracks nothing.  Ranges add up, and declared edits
+ * go on as before.  A range stays where it is when pheap_realloc() moves its block.
+ *
+ * pheap_track_all() tracks every live block, also those allocated later, without a word from then on.  A store that
+ * hits metadata or free space then makes commit fail with STRAY_STORE: the detail names the offset, and the transaction
+ * is aborted.
+ *
+ * Cost.  Declaring is cheaper where the program knows what it changes: see docs/bench.md.  Tracking keeps a second
+ * private view of the heap (address space as for the others; memory for the pages changed since folding, within
+ * budget_bytes).  In each transaction the first store to a page costs a fault of about 1 us.  To find what changed costs
+ * some microseconds, 1 ns for each page of the range that this process holds private, 35 ns for each other one in its
+ * memory, and 0.2 us for each page stored to; that is if the kernel can watch stores (Linux 6.7, and userfaultfd is
+ * permitted: pheap_info.track_method tells).  Else all private pages of the range are compared, 0.1 us each.  A range of
+ * up to 16 pages is just compared.  A savepoint copies the tracked pages that have changed; rollback compares all private
+ * ones.  What tracked stores change counts to the budget only when it is found.
+ *
+ * Errors: as pheap_edit, and those of pheap_begin that come from memory and files: NO_MEMORY, IO, RESERVE, CORRUPT.  On
+ * error the transaction goes on, but what is stored without declaring may be lost.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_track(pheap_txn *txn, uint64_t offset, uint64_t length,
+                                                         void **address);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_track_all(pheap_txn *txn);
+
+/*
  * Take a savepoint: *savepoint is a token for pheap_rollback().  Savepoints nest.  After it, blocks that were
- * allocated earlier in the transaction must be declared like any other before they are changed.
- * Errors: NO_MEMORY, ENDED, WRONG_THREAD.
+ * allocated earlier in the transaction must be declared (or tracked) like any other before they are changed.
+ * Errors: NO_MEMORY, TOO_BIG (only where stores are tracked), ENDED, WRONG_THREAD.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_savepoint(pheap_txn *txn, uint32_t *savepoint);
 
 /*
  * Undo everything since the savepoint, allocations and frees included.  The savepoint itself stays and may be rolled
- * back to again; later ones are gone.  Errors: INVALID (no such savepoint), ENDED, WRONG_THREAD.
+ * back to again; later ones are gone.  Errors: INVALID (no such savepoint), ENDED, WRONG_THREAD, and where stores are
+ * tracked NO_MEMORY and TOO_BIG.  On error nothing has been undone.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_rollback(pheap_txn *txn, uint32_t savepoint);
 
@@ -438,6 +467,13 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_check(const pheap_read *reade
 
 /* ------------------------------------------------------------------------------------------------------ inspection */
 
+/* How pheap_track() finds the pages that this process has stored to. */
+enum pheap_track_method {
+    PHEAP_TRACK_UNUSED = 0,  /* nothing has been tracked yet */
+    PHEAP_TRACK_WATCHED = 1, /* the kernel tells (userfaultfd, Linux 6.7) */
+    PHEAP_TRACK_COMPARED = 2 /* it cannot or may not: all private pages are compared */
+};
+
 /* Figures about an open heap.  Set `size` to sizeof(struct pheap_info) before the call. */
 struct pheap_info {
     size_t size;
@@ -462,6 +498,8 @@ struct pheap_info {
     uint64_t log_written_bytes;  /* bytes this process wrote to the log device */
     uint64_t fold_written_bytes; /* bytes this process wrote to the heap file */
     uint64_t sync_count;         /* syncs and synchronous writes of this process */
+    uint32_t track_method;       /* enum pheap_track_method */
+    uint32_t reserved;           /* 0 */
 };
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_info(pheap *heap, struct pheap_info *info);
 

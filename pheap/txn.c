@@ -5,7 +5,7 @@
  * The commit path, top to bottom:
  *
  *   ph_txn_begin   upkeep (no lock held) -> writer lock -> write view moved to the last commit -> edits
- *   pheap_commit   deferred frees -> edits encoded into records -> room? -> for each record: place, seal, append to the
+ *   pheap_commit   tracked stores found -> deferred frees -> edits encoded into records -> room? -> for each record: place, seal, append to the
  *                  shared buffer -> publish `committed` -> writer lock released -> DURABLE: wait for `durable`
  *
  * Until `committed` is published everything can still fail, and then the transaction is undone.  After it nothing may
@@ -100,6 +100,7 @@ static ph_status lock_writer(struct ph_core *core, int64_t timeout_ms)
         core->write_view.current = false;
         core->shadow_view.current = false;
         atomic_store(&core->txn_serial, 0);
+        ph_track_end(core, false);
         if (core->edits.io != NULL)
             ph_edits_end(&core->edits);
         return PH_OK;
@@ -121,23 +122,29 @@ static void unlock_writer(struct ph_core *core)
     ph_mutex_unlock(&core->coord->writer_lock);
 }
 
-/* Under the writer lock: whether half of the budget for private pages is free.  If not, the view is to be reset. */
+/* Under the writer lock: whether half of the budget for private pages is free. */
 static bool within_budget(struct ph_view *view)
 {
     return view->touched_bytes <= view->budget_bytes / 2 || ph_view_private_bytes(view) <= view->budget_bytes / 2;
 }
 
-/* Under the writer lock: room for a record in buffer and log, and for private pages. */
+/* Whether a view is over that; then the next move drops its pages. */
+static bool drop_over_budget(struct ph_view *view)
+{
+    if (!view->current || within_budget(view))
+        return false;
+    view->current = false;
+    return true;
+}
+
+/* Under the writer lock: room for a record in buffer and log, half of the private-page budgets free. */
 static bool ready_to_write(struct ph_core *core, bool *over_budget)
 {
     struct ph_wal *wal = &core->store.wal;
     uint64_t used = ph_coord_stream_end(core->coord) - atomic_load(&core->coord->durable);
-    if (core->write_view.current && !within_budget(&core->write_view)) {
-        core->write_view.current = false; /* the next move drops its pages */
-        *over_budget = true;
-        return false;
-    }
-    return used <= wal->buffer_bytes / 2 && ph_upkeep_room_for_one(core);
+    bool write_over = drop_over_budget(&core->write_view), shadow_over = drop_over_budget(&core->shadow_view);
+    *over_budget = write_over || shadow_over;
+    return !*over_budget && used <= wal->buffer_bytes / 2 && ph_upkeep_room_for_one(core);
 }
 
 /* Prepare and take the writer lock. */
@@ -204,8 +211,9 @@ static ph_status start(struct ph_core *core)
         return status;
     if (!ph_coord_read_commit(core->coord, &core->begin_mark))
         return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+    /* Once there are newer commits the pages that are not private may show them, and a comparison would mean nothing. */
     if (core->verify && core->write_view.current && core->shadow_view.current &&
-        core->write_view.at.lsn == core->shadow_view.at.lsn)
+        core->write_view.at.lsn == core->begin_mark.lsn && core->shadow_view.at.lsn == core->begin_mark.lsn)
         status = ph_verify(core, "between transactions");
     if (status == PH_OK)
         status = ph_view_move(&core->write_view, core->begin_mark.lsn);
@@ -291,9 +299,10 @@ ph_status ph_txn_use(pheap_txn *txn, struct ph_core **core)
 
 /* ------------------------------------------------------------------------------------------------------------ end */
 
-/* The transaction is over, whatever became of it. */
-static void leave(struct ph_core *core)
+/* The transaction is over. */
+static void leave(struct ph_core *core, bool committed)
 {
+    ph_track_end(core, committed);
     ph_edits_end(&core->edits);
     core->txn_handle = NULL;
     atomic_store_explicit(&core->txn_serial, 0, memory_order_release);
@@ -302,8 +311,9 @@ static void leave(struct ph_core *core)
 
 static void undo(struct ph_core *core)
 {
+    ph_track_abort(core);
     ph_edits_undo(&core->edits);
-    leave(core);
+    leave(core, false);
 }
 
 enum pheap_status pheap_abort(pheap_txn *txn)
@@ -334,7 +344,9 @@ static ph_status commit_changes(struct ph_core *core, uint64_t *end)
     struct ph_commit_mark mark;
     struct ph_record_builder *builder = &core->builder;
     *end = 0;
-    ph_status status = ph_alloc_apply_deferred(&core->edits);
+    ph_status status = ph_track_commit(core);
+    if (status == PH_OK)
+        status = ph_alloc_apply_deferred(&core->edits);
     ph_record_builder_reset(builder);
     if (status == PH_OK)
         status = ph_edits_encode(&core->edits, builder);
@@ -388,7 +400,7 @@ enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64
         return (enum pheap_status)status;
     }
     uint64_t number = core->write_view.at.version;
-    leave(core);
+    leave(core, true);
     if (end != 0)
         ph_notify_commit(core);
     if (end != 0 && how == PHEAP_LAZY)

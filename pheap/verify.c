@@ -2,7 +2,7 @@
 /*
  * The verify mode (PHEAP_VERIFY): find stores that no declaration covers.
  *
- * A second private view, the shadow, is changed by replay only.  Before a commit is published its records are applied
+ * The shadow view is changed by replay only.  Before a commit is published its records are applied
  * to the shadow, and the write view must then equal it; at begin it must equal it as the last transaction left it.
  * Only pages that either view has private copies of are compared, and only bytes of live blocks and metadata count:
  * free space may differ, because nothing is logged of what was stored in a block that was freed again.
@@ -78,26 +78,10 @@ ph_status ph_verify(struct ph_core *core, const char *when)
     return compare_views(core, when);
 }
 
-static void apply_to_shadow(struct ph_core *core, const struct ph_operation *operation)
-{
-    uint8_t *target = core->shadow_view.base + operation->offset;
-    if (operation->kind == PH_OPERATION_WRITE)
-        memcpy(target, operation->bytes, operation->length);
-    else if (operation->kind == PH_OPERATION_FILL)
-        for (uint64_t at = 0; at < operation->length; at += 8)
-            memcpy(target + at, &operation->value, 8);
-}
-
 ph_status ph_verify_commit(struct ph_core *core)
 {
-    struct ph_record_builder *builder = &core->builder;
-    if (builder->records > 0)
-        ph_record_builder_finish(builder, 0);
-    for (size_t at = 0; at < builder->length; at += ph_record_length(builder->bytes + at)) {
-        uint32_t cursor = sizeof(struct ph_record_header);
-        struct ph_operation operation;
-        while (ph_record_next(builder->bytes + at, &cursor, &operation))
-            apply_to_shadow(core, &operation);
-    }
+    if (core->builder.records > 0)
+        ph_record_builder_finish(&core->builder, 0);
+    ph_shadow_apply(core);
     return compare_views(core, "in this transaction");
 }

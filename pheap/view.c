@@ -40,8 +40,32 @@ ph_status ph_view_map(struct ph_view *view, struct ph_store *store, uint64_t res
     }
 }
 
+void ph_view_watch(struct ph_view *view)
+{
+    const ph_io *io = view->store->io;
+    view->watch = io->watch(io->ctx, view->base, view->reserve_bytes);
+    view->watched = view->watch >= 0;
+}
+
+void ph_view_unwatch(struct ph_view *view)
+{
+    if (view->watched)
+        view->store->io->unwatch(view->store->io->ctx, view->watch);
+    view->watched = false;
+}
+
+ph_status ph_view_drop(struct ph_view *view, uint64_t offset, uint64_t length)
+{
+    const ph_io *io = view->store->io;
+    uint8_t *address = view->base + offset;
+    int result =
+        view->watched ? io->drop_watched(io->ctx, view->watch, address, length) : io->drop(io->ctx, address, length);
+    return result < 0 ? ph_file_fail(view->store->heap.path, "drop private pages", -result) : PH_OK;
+}
+
 void ph_view_unmap(struct ph_view *view)
 {
+    ph_view_unwatch(view);
     if (view->base != NULL)
         (void)view->store->io->unmap(view->store->io->ctx, view->base, view->reserve_bytes);
     memset(view, 0, sizeof *view);
@@ -95,9 +119,9 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
     if (mark.heap_bytes > view->reserve_bytes)
         return ph_fail(PH_RESERVE, "%s: the heap has %llu bytes, more than the %llu reserved when it was opened here",
                        store->heap.path, (unsigned long long)mark.heap_bytes, (unsigned long long)view->reserve_bytes);
-    int result = store->io->drop(store->io->ctx, view->base, view->reserve_bytes);
-    if (result < 0)
-        return ph_file_fail(store->heap.path, "drop the private pages", -result);
+    ph_status status = ph_view_drop(view, 0, view->reserve_bytes);
+    if (status != PH_OK)
+        return status;
     view->touched_bytes = 0;
     view->last_page = 0;
     view->at = (struct ph_boundary){mark.lsn, mark.chain, mark.version, mark.heap_bytes};
@@ -106,7 +130,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
         return PH_OK;
     }
     struct ph_replay replay;
-    ph_status status = ph_replay_init_live(&replay, &store->wal, &view->at, mark.segment, mark.offset, lsn, from_log);
+    status = ph_replay_init_live(&replay, &store->wal, &view->at, mark.segment, mark.offset, lsn, from_log);
     return status == PH_OK ? run(view, &replay, lsn) : status;
 }
 

@@ -23,6 +23,8 @@ struct ph_view {
     bool current;                   /* false: must be reset before use */
     _Atomic uint64_t touched_bytes; /* upper bound of its private pages; others may look at it */
     uint64_t last_page;             /* page counted last */
+    bool watched;                   /* the system tells what was stored to */
+    int watch;                      /* by this handle */
 };
 
 /* Reserve address space: `reserve_bytes` if it can be had, else half of that and so on, at least what the heap needs.
@@ -30,6 +32,14 @@ struct ph_view {
 PH_MUST_CHECK ph_status ph_view_map(struct ph_view *view, struct ph_store *store, uint64_t reserve_bytes,
                                     uint64_t least_bytes, uint64_t budget_bytes);
 void ph_view_unmap(struct ph_view *view); /* zeroed state is fine */
+
+/* Ask the system to tell from now on what is stored to; `watched` is false if it cannot. */
+void ph_view_watch(struct ph_view *view);
+/* Give the handle up: a forked child must, unmap does it. */
+void ph_view_unwatch(struct ph_view *view);
+
+/* Throw away the private copies of whole pages [offset, offset + length), so that they show the file.  IO, NO_MEMORY. */
+PH_MUST_CHECK ph_status ph_view_drop(struct ph_view *view, uint64_t offset, uint64_t length);
 
 /*
  * Make the view show the commit boundary `lsn`, which is committed and which nothing folds past meanwhile (the caller

@@ -311,6 +311,8 @@ static void test_seed(uint64_t seed, struct tally *tally, uint64_t states_max, e
     struct ph_sim_options options = {.seed = seed,
                                      .refuse_direct = seed % 4 == 0,
                                      .refuse_allocate = seed % 4 == 1,
+                                     .touched = seed % 5 < 3,
+                                     .watch = seed % 5 < 2,
                                      .lie = lie,
                                      .lie_suffix = suffix};
     struct ph_sim *sim = ph_sim_new(&options);

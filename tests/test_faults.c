@@ -309,7 +309,11 @@ static void cut_power(struct run *run)
 /* False: the workload makes fewer calls of that kind. */
 static bool test_fault(struct tally *tally, uint64_t seed, size_t row, uint64_t call)
 {
-    struct ph_sim_options options = {.seed = seed, .refuse_direct = call % 2 == 0, .keep_dirty = call % 5 == 0};
+    struct ph_sim_options options = {.seed = seed,
+                                     .refuse_direct = call % 2 == 0,
+                                     .keep_dirty = call % 5 == 0,
+                                     .touched = call % 3 != 0,
+                                     .watch = call % 3 == 1};
     struct run run = {.tally = tally, .seed = seed, .row = row, .call = call, .sim = ph_sim_new(&options)};
     run.killed = mix(call + row) % 3 == 0;
     ph_workload_init(&run.workload, run.sim, seed);

@@ -279,6 +279,95 @@ static void touched__reports_copies_and_nothing_else(void **state)
     assert_int_equal(io->close(io->ctx, file), 0);
 }
 
+/* Store to a page by its number and say so in `expected`. */
+static void store_page(volatile uint8_t *page, unsigned index, bool *expected)
+{
+    page[(size_t)index * PAGE + index % PAGE]++;
+    expected[index] = true;
+}
+
+/* `stored` tells the pages that were stored to since the last call, and no other. */
+static void check_stored(const uint8_t *map, unsigned pages, bool *expected)
+{
+    const ph_io *io = ph_io_posix();
+    static uint8_t bitmap[6000 / 8 + 1];
+    memset(bitmap, 0xa5, sizeof bitmap);
+    int64_t told = io->stored(io->ctx, map, (size_t)pages * PAGE, bitmap), count = 0;
+    for (unsigned i = 0; i < pages; i++) {
+        if (expected[i] && !bit(bitmap, i))
+            fail_msg("page %u was stored to and is not told", i);
+        if (!expected[i] && bit(bitmap, i))
+            fail_msg("page %u was not stored to and is told", i);
+        count += expected[i];
+        expected[i] = false;
+    }
+    assert_int_equal(told, count);
+}
+
+/*
+ * Catches: a store that a watch misses: to pages read before, private before, never touched, dropped, dropped and read
+ * again, changed in the file meanwhile, or beyond the end of a file that grows; once and again.  And what a watch leaves
+ * behind that looks like a private copy.
+ */
+static void stored__misses_no_store(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    enum { PAGES = 5000, MAPPED = 6000 };
+    static bool expected[MAPPED];
+    int file = open_pages("stored", PAGES);
+    void *address;
+    assert_int_equal(io->map(io->ctx, file, (size_t)MAPPED * PAGE, PH_MAP_PRIVATE, &address), 0);
+    volatile uint8_t *page = address;
+    store_page(page, 1, expected); /* private before the watch begins */
+    int watch = io->watch(io->ctx, address, (size_t)MAPPED * PAGE);
+    if (watch == -ENOSYS)
+        skip();
+    assert_true(watch > STDERR_FILENO);
+    unsigned sum = page[2 * PAGE];
+    store_page(page, 3, expected);
+    check_stored(address, MAPPED, expected);
+    check_stored(address, MAPPED, expected);
+
+    for (unsigned i = 0; i < 8; i++) /* 1 and 3: private, 2: read, the others never touched */
+        store_page(page, i, expected);
+    for (unsigned i = 100; i < PAGES; i += i < 3000 ? 7 : 77)
+        store_page(page, i, expected);
+    check_stored(address, MAPPED, expected);
+    sum += page[5 * PAGE] + page[300 * PAGE];
+    check_stored(address, MAPPED, expected);
+    store_page(page, 5, expected);
+    check_stored(address, MAPPED, expected);
+
+    store_page(page, 6, expected);
+    int64_t copies = io->touched(io->ctx, address, (size_t)MAPPED * PAGE, NULL);
+    assert_int_equal(io->drop_watched(io->ctx, watch, address, 50 * PAGE), 0);
+    expected[6] = false; /* it shows the file again */
+    assert_int_equal(io->touched(io->ctx, address, (size_t)MAPPED * PAGE, NULL), copies - 8);
+    sum += page[4 * PAGE];
+    assert_int_equal(io->write(io->ctx, file, "new", 3, 9 * PAGE, 0), 3);
+    check_stored(address, MAPPED, expected);
+    assert_int_equal(page[9 * PAGE], 'n');
+    for (unsigned i = 3; i < 10; i++)
+        store_page(page, i, expected);
+    check_stored(address, MAPPED, expected);
+
+    assert_int_equal(io->truncate(io->ctx, file, (uint64_t)MAPPED * PAGE), 0);
+    sum += page[5500 * PAGE];
+    store_page(page, 5400, expected);
+    store_page(page, 5999, expected);
+    check_stored(address, MAPPED, expected);
+    store_page(page, 5999, expected);
+    store_page(page, 5500, expected);
+    check_stored(address, MAPPED, expected);
+    assert_int_equal(io->touched(io->ctx, address, (size_t)MAPPED * PAGE, NULL), copies - 8 + 7 + 3);
+    assert_int_equal(sum, 0); /* the bytes read are not those stored to */
+    io->unwatch(io->ctx, watch);
+    page[PAGE] = 2;
+    assert_int_equal(io->unmap(io->ctx, address, (size_t)MAPPED * PAGE), 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+}
+
 /* Shared maps are one memory for all, and `protect` takes effect. */
 static void map__shared_is_seen_through_every_map(void **state)
 {
@@ -668,6 +757,7 @@ int main(void)
         cmocka_unit_test(map__private_pages_follow_the_file_until_stored_to),
         cmocka_unit_test(map__private_is_gone_in_a_forked_child),
         cmocka_unit_test(touched__reports_copies_and_nothing_else),
+        cmocka_unit_test(stored__misses_no_store),
         cmocka_unit_test(map__shared_is_seen_through_every_map),
         cmocka_unit_test(allocate__keeps_what_it_should),
         cmocka_unit_test(rename__never_replaces),

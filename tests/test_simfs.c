@@ -473,12 +473,16 @@ static void lie__forgets_what_it_acknowledged(void **state)
 static void kill__takes_handles_locks_and_maps(void **state)
 {
     (void)state;
-    struct ph_sim *sim = ph_sim_new(NULL);
+    struct ph_sim *sim = ph_sim_new(&(struct ph_sim_options){.watch = true});
     const ph_io *io = ph_sim_io(sim);
     int file = io->open(io->ctx, "f", PH_OPEN_WRITE | PH_OPEN_CREATE, 0600);
-    void *address;
+    void *address, *private;
     assert_int_equal(io->truncate(io->ctx, file, 4096), 0);
     assert_int_equal(io->map(io->ctx, file, 4096, PH_MAP_SHARED, &address), 0);
+    assert_int_equal(io->map(io->ctx, file, 4096, PH_MAP_PRIVATE, &private), 0);
+    int watch = io->watch(io->ctx, private, 4096);
+    assert_true(watch >= 0 || watch == -ENOSYS);
+    assert_int_equal(ph_sim_live_handles(sim), watch >= 0 ? 2 : 1);
     assert_int_equal(io->lock(io->ctx, file, PH_LOCK_EXCLUSIVE, 0, 1, false), 0);
     *(volatile char *)address = 'k';
     ph_sim_kill(sim);

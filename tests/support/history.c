@@ -15,6 +15,7 @@
 struct object {
     uint64_t offset, length;
     uint8_t *bytes;
+    uint64_t tracked; /* the transaction that tracks it, where it is now */
 };
 
 struct model {
@@ -26,6 +27,8 @@ struct model {
 struct ph_history {
     uint64_t dice;
     uint64_t large_max, live_max;
+    bool track;
+    uint64_t steps;        /* so far */
     struct model **models; /* after k transactions */
     uint64_t count, capacity;
     uint64_t committed; /* count - 1, or count - 2 while the last is of unknown fate */
@@ -112,6 +115,7 @@ struct ph_history *ph_history_branch(const struct ph_history *from, uint64_t k, 
     history->dice = seed;
     history->large_max = from->large_max;
     history->live_max = from->live_max;
+    history->track = from->track;
     for (uint64_t i = 0; i <= k && i < from->count; i++) {
         if (from->models[i] != NULL)
             from->models[i]->references++;
@@ -145,6 +149,11 @@ void ph_history_limit(struct ph_history *history, uint64_t large_max, uint64_t l
     history->live_max = live_max;
 }
 
+void ph_history_track(struct ph_history *history)
+{
+    history->track = true;
+}
+
 uint64_t ph_history_committed(const struct ph_history *history)
 {
     return history->committed;
@@ -170,6 +179,7 @@ struct work {
     struct model *model;
     struct ph_step *step;
     bool doomed; /* must be aborted */
+    enum { TRACK_NOTHING, TRACK_SOME, TRACK_LATER, TRACK_ALL } track;
 };
 
 /* Note the first failure; true if the call went well. */
@@ -199,7 +209,25 @@ static uint64_t random_length(struct work *work)
                    most < history->large_max ? most : history->large_max);
 }
 
-/* Change a range of a live block, in the heap and in the model, by one of three ways. */
+/* Whether the block may be stored to without a declaration; perhaps makes it so. */
+static bool tracked(struct work *work, struct object *object)
+{
+    if (work->track == TRACK_ALL)
+        return true;
+    if (work->track == TRACK_SOME && object->tracked != work->history->steps && roll(work->history) % 2 == 0 &&
+        good(work, pheap_track(work->txn, object->offset, object->length, NULL)))
+        object->tracked = work->history->steps;
+    return object->tracked == work->history->steps;
+}
+
+/* Track everything now, if that was to be. */
+static void track_all(struct work *work)
+{
+    if (work->track == TRACK_LATER && good(work, pheap_track_all(work->txn)))
+        work->track = TRACK_ALL;
+}
+
+/* Change a range of a live block, in the heap and in the model, by one of four ways. */
 static void change(struct work *work, struct object *object, uint64_t start, uint64_t length)
 {
     struct ph_history *history = work->history;
@@ -210,7 +238,10 @@ static void change(struct work *work, struct object *object, uint64_t start, uin
         memset(bytes, (int)(history->dice & 0xff), length);
     bool done;
     void *address = NULL;
-    if (way == 0) {
+    if (work->track != TRACK_NOTHING && tracked(work, object) && roll(history) % 4 != 0) {
+        memcpy((uint8_t *)pheap_ptr(work->txn, object->offset) + start, bytes, length);
+        done = true;
+    } else if (way == 0) {
         done = good(work, pheap_fill(work->txn, object->offset + start, length == 0 ? 0 : bytes[0], length));
     } else if (way == 1) {
         done = good(work, pheap_write(work->txn, object->offset + start, bytes, length));
@@ -239,7 +270,7 @@ static void allocate(struct work *work)
     if (!good(work, status))
         return;
     struct object *object = &model->objects[model->count++];
-    *object = (struct object){offset, length, must(calloc(1, length))};
+    *object = (struct object){offset, length, must(calloc(1, length)), 0};
     if (way == 0) /* zeros, of which some are changed */
         change(work, object, length / 3, length / 4);
     else /* fresh bytes may be stored to without a declaration */
@@ -286,6 +317,7 @@ static void resize(struct work *work)
     if (!good(work, pheap_realloc(work->txn, &offset, length)))
         return;
     object->offset = offset;
+    object->tracked = 0;
     uint64_t old = object->length;
     object->bytes = must(realloc(object->bytes, length));
     object->length = length;
@@ -309,8 +341,21 @@ static void operate(struct work *work)
         resize(work);
 }
 
+static void excursion(struct work *work, unsigned depth);
+
+/* One operation; where stores are tracked, it may be an excursion in an excursion. */
+static void operate_within(struct work *work, unsigned depth)
+{
+    if (work->history->track && depth < 3 && roll(work->history) % 4 == 0)
+        excursion(work, depth + 1);
+    else
+        operate(work);
+    if (work->history->track && roll(work->history) % 4 == 0)
+        track_all(work);
+}
+
 /* Some operations, and as if they had never been. */
-static void excursion(struct work *work)
+static void excursion(struct work *work, unsigned depth)
 {
     uint32_t savepoint = 0;
     if (!good(work, pheap_savepoint(work->txn, &savepoint)))
@@ -318,7 +363,7 @@ static void excursion(struct work *work)
     struct model *before = model_copy(work->model);
     uint64_t operations = between(work->history, 1, 4);
     for (uint64_t i = 0; i < operations; i++)
-        operate(work);
+        operate_within(work, depth);
     bool keep = roll(work->history) % 3 == 0;
     if (!keep && good(work, pheap_rollback(work->txn, savepoint))) {
         model_release(work->model);
@@ -338,7 +383,9 @@ static bool seal(struct work *work, uint64_t k)
     uint64_t words[3 + OBJECTS_MAX] = {ROOT_MAGIC, k, model->count};
     for (uint32_t i = 1; i < model->count; i++)
         words[2 + i] = model->objects[i].offset;
-    if (!good(work, pheap_write(work->txn, root->offset, words, sizeof words)))
+    if (work->track == TRACK_ALL)
+        memcpy(pheap_ptr(work->txn, root->offset), words, sizeof words);
+    else if (!good(work, pheap_write(work->txn, root->offset, words, sizeof words)))
         return false;
     memcpy(root->bytes, words, sizeof words);
     return good(work, pheap_set_root(work->txn, root->offset));
@@ -386,6 +433,7 @@ void ph_history_step(struct ph_history *history, pheap *heap, struct ph_sim *sim
 {
     *step = (struct ph_step){.fate = PH_FATE_ABORTED, .first_failure = PHEAP_OK};
     struct work work = {.history = history, .step = step};
+    history->steps++;
     if (!good(&work, pheap_begin(heap, &work.txn)))
         return;
     if (history->count - 1 != history->committed) {
@@ -394,14 +442,22 @@ void ph_history_step(struct ph_history *history, pheap *heap, struct ph_sim *sim
         return;
     }
     work.model = model_copy(history->models[history->committed]);
+    if (history->track) {
+        uint64_t kind = roll(history) % 8;
+        work.track = kind == 0 ? TRACK_NOTHING : kind < 4 ? TRACK_SOME : TRACK_LATER;
+        if (kind < 7)
+            track_all(&work);
+    }
     while (work.model->count == 0 && step->first_failure == PHEAP_OK)
         allocate(&work);
     uint64_t operations = between(history, 1, 5);
-    for (uint64_t i = 0; i < operations && work.model->count > 0; i++)
+    for (uint64_t i = 0; i < operations && work.model->count > 0; i++) {
         if (roll(history) % 8 == 0)
-            excursion(&work);
+            excursion(&work, 0);
         else
             operate(&work);
+        track_all(&work);
+    }
     finish(&work, sim);
     model_release(work.model);
 }

@@ -36,6 +36,9 @@ void ph_history_forget(struct ph_history *history, uint64_t k);
 /* No block longer than `large_max` bytes, and not more than `live_max` bytes in all. */
 void ph_history_limit(struct ph_history *history, uint64_t large_max, uint64_t live_max);
 
+/* Let most transactions track all or some blocks, and then just store. */
+void ph_history_track(struct ph_history *history);
+
 /* Number of the last transaction that was committed as far as the program knows. */
 uint64_t ph_history_committed(const struct ph_history *history);
 /* The same, or one more while the last commit's fate is unknown. */

@@ -570,6 +570,44 @@ static int64_t sim_touched(void *ctx, const void *address, size_t length, uint8_
     return sim->options.touched ? ph_io_posix()->touched(NULL, address, length, bitmap) : -ENOSYS;
 }
 
+static int sim_watch(void *ctx, void *address, size_t length)
+{
+    struct ph_sim *sim = enter(ctx);
+    int handle = sim->options.watch ? ph_io_posix()->watch(NULL, address, length) : -ENOSYS;
+    if (handle >= 0) {
+        SIM_REQUIRE(sim->watch_count < sizeof sim->watches / sizeof sim->watches[0]);
+        sim->watches[sim->watch_count++] = handle;
+        sim->live_handles++;
+    }
+    return (int)leave(sim, handle);
+}
+
+static void sim_unwatch(void *ctx, int handle)
+{
+    struct ph_sim *sim = enter(ctx);
+    size_t i = 0;
+    while (i < sim->watch_count && sim->watches[i] != handle)
+        i++;
+    SIM_REQUIRE(i < sim->watch_count);
+    sim->watches[i] = sim->watches[--sim->watch_count];
+    sim->live_handles--;
+    ph_io_posix()->unwatch(NULL, handle);
+    (void)leave(sim, 0);
+}
+
+static int64_t sim_stored(void *ctx, const void *address, size_t length, uint8_t *bitmap)
+{
+    (void)ctx;
+    return ph_io_posix()->stored(NULL, address, length, bitmap);
+}
+
+static int sim_drop_watched(void *ctx, int handle, void *address, size_t length)
+{
+    struct ph_sim *sim = enter(ctx);
+    int result = strike(sim, PH_SIM_DROP, "drop", "", length, 0);
+    return (int)leave(sim, result < 0 ? result : ph_io_posix()->drop_watched(NULL, handle, address, length));
+}
+
 /* Memory. */
 
 static void *sim_alloc(void *ctx, size_t length, size_t alignment)
@@ -708,6 +746,10 @@ static const ph_io table = {
     .drop = sim_drop,
     .protect = sim_protect,
     .touched = sim_touched,
+    .watch = sim_watch,
+    .unwatch = sim_unwatch,
+    .stored = sim_stored,
+    .drop_watched = sim_drop_watched,
     .alloc = sim_alloc,
     .resize = sim_resize_memory,
     .free = sim_release,
@@ -752,6 +794,8 @@ void ph_sim_kill(struct ph_sim *sim)
     for (size_t i = 0; i < sim->map_count; i++)
         SIM_REQUIRE(ph_io_posix()->unmap(NULL, sim->maps[i].address, sim->maps[i].length) == 0);
     sim->map_count = 0;
+    while (sim->watch_count > 0)
+        sim_unwatch(sim, sim->watches[0]);
     sim->live_allocations = 0;
     sim->io = start_process(sim);
     sim->neighbour = NULL;

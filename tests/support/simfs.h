@@ -33,6 +33,7 @@ struct ph_sim_options {
     bool refuse_direct;     /* opening with PH_OPEN_DIRECT fails as on Linux: -EINVAL, but a created file stays */
     bool keep_dirty;        /* a failed sync leaves the data dirty; else, like ext4: in the cache, but called clean */
     bool touched;           /* the `touched` operation works; else -ENOSYS */
+    bool watch;             /* `watch` and `stored` work, where the system's do; else -ENOSYS */
     bool no_journal;        /* for machines that will not lose power: saves memory */
     bool refuse_allocate;   /* -EOPNOTSUPP */
     uint64_t memory_limit;  /* 0: 1 GiB */

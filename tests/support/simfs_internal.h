@@ -124,6 +124,8 @@ struct ph_sim {
     size_t lock_count, lock_capacity;
     struct sim_map *maps;
     size_t map_count, map_capacity;
+    int watches[8]; /* handles of the system */
+    size_t watch_count;
     struct sim_journal journal;
 
     uint64_t dice;
