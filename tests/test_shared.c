@@ -543,6 +543,28 @@ static void reserve__short_of_what_was_asked(void **state)
     machine_end(&machine);
 }
 
+/* Catches: verify mode that takes what another process committed for a store of this one.  Word 2048 is on a page that the
+ * aborted transaction has made private in the write view alone. */
+static void verify__not_confused_by_a_neighbour(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
+    pheap *heap = machine_create(&machine, PHEAP_VERIFY, 4096), *second = machine_open(&machine.second, 0);
+    commit_word(heap, 0, 1, PHEAP_LAZY);
+    pheap_txn *txn = begin(heap);
+    put_word(txn, 2048, 5);
+    ok(pheap_abort(txn));
+    commit_word(second, 2048, 7, PHEAP_LAZY);
+    ok(pheap_fold(second));
+    txn = begin(heap);
+    require_equal(get_word(txn, 2048), 7);
+    ok(pheap_abort(txn));
+    ok(pheap_close(second));
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -561,6 +583,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(view__is_lapped_while_it_moves),
         cmocka_unit_test(reserve__outgrown_by_another_process),
         cmocka_unit_test(reserve__short_of_what_was_asked),
+        cmocka_unit_test(verify__not_confused_by_a_neighbour),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
