@@ -543,22 +543,22 @@ static void reserve__short_of_what_was_asked(void **state)
     machine_end(&machine);
 }
 
-/* Catches: verify mode that takes what another process committed for a store of this one.  Word 2048 is on a page that the
+/* Catches: verify mode that takes what another process committed for a store of this one.  Word 8192 is on a page that the
  * aborted transaction has made private in the write view alone. */
 static void verify__not_confused_by_a_neighbour(void **state)
 {
     (void)state;
     struct machine machine;
     machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
-    pheap *heap = machine_create(&machine, PHEAP_VERIFY, 4096), *second = machine_open(&machine.second, 0);
+    pheap *heap = machine_create(&machine, PHEAP_VERIFY, 16384), *second = machine_open(&machine.second, 0);
     commit_word(heap, 0, 1, PHEAP_LAZY);
     pheap_txn *txn = begin(heap);
-    put_word(txn, 2048, 5);
+    put_word(txn, 8192, 5);
     ok(pheap_abort(txn));
-    commit_word(second, 2048, 7, PHEAP_LAZY);
+    commit_word(second, 8192, 7, PHEAP_LAZY);
     ok(pheap_fold(second));
     txn = begin(heap);
-    require_equal(get_word(txn, 2048), 7);
+    require_equal(get_word(txn, 8192), 7);
     ok(pheap_abort(txn));
     ok(pheap_close(second));
     ok(pheap_close(heap));
