@@ -480,20 +480,31 @@ struct pheap_space {
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *space,
                                                              pheap_progress progress, void *context);
 
+/* A version that readers of a process pin: nothing later is folded, and so the log not recycled, while it lasts. */
+struct pheap_pin {
+    uint64_t version;   /* 0 for a moment, or the last one that was pinned here, while the reader begins; as since_ns */
+    uint64_t lsn;       /* where in the log that version is */
+    uint64_t since_ns;  /* CLOCK_REALTIME */
+    uint32_t evictable; /* 1 if a writer in need may take it away */
+    uint32_t reserved;  /* 0 */
+};
+
 /* A process attached to the heap. */
 struct pheap_user {
     size_t size;
-    uint32_t seat;           /* its place in the coordination file */
-    uint32_t alive;          /* 0: it died and its seat has not been taken yet */
-    int64_t pid;             /* as that process sees itself; for people, nothing is decided by it */
-    uint64_t attached_ns;    /* CLOCK_REALTIME when it attached, in nanoseconds since 1970 */
-    uint64_t pinned_version; /* the oldest version its readers pin, 0 if none */
+    uint32_t seat;        /* its place in the coordination file */
+    uint32_t alive;       /* 0: it died and its seat has not been taken yet */
+    int64_t pid;          /* as that process sees itself; for people, nothing is decided by it */
+    uint64_t attached_ns; /* CLOCK_REALTIME when it attached, in nanoseconds since 1970 */
+    uint64_t
+        pinned_version; /* the oldest version its readers pin, 0 if none: that of pins[0], as the two that follow */
     uint64_t pinned_lsn;
-    uint64_t pinned_ns; /* since when, CLOCK_REALTIME */
-    uint32_t writing;   /* 1 if it holds the writer lock */
-    uint32_t self;      /* 1 for the calling process */
-    uint32_t pin_count; /* versions its readers pin */
-    uint32_t evictable; /* 1 if the oldest may be taken away */
+    uint64_t pinned_ns;
+    uint32_t writing;         /* 1 if it holds the writer lock */
+    uint32_t self;            /* 1 for the calling process */
+    uint32_t pin_count;       /* versions its readers pin */
+    uint32_t evictable;       /* 1 if the oldest may be taken away */
+    struct pheap_pin pins[4]; /* the first pin_count of them, the oldest version first; the others are 0 */
 };
 
 /* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */

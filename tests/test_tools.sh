@@ -3,11 +3,12 @@
 #
 # Test the command pheap: every command and option, its JSON, its exit codes, and bad input.
 #
-#   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE]
+#   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE [HOLD_PINS]]
 #
 # PHEAP is the command.  SCRATCH is a directory, made if it is missing; what an earlier run left in its subdirectory
-# test_tools is removed.  ELEMENTTREE is the example's command, with which heaps with content are made; without it those
-# cases are skipped.  Prints a line for each case; the last line is "N passed, N failed".
+# test_tools is removed.  ELEMENTTREE is the example's command, with which heaps with content are made, and HOLD_PINS the
+# program of hold_pins.c, which is looked at from outside; without them those cases are skipped.  Prints a line for each
+# case; the last line is "N passed, N failed".
 set -u
 # Names are bytes here, and messages in English.
 export LC_ALL=C
@@ -17,6 +18,7 @@ pheap=$(realpath "$1") || exit 2
 mkdir -p "$2" || exit 2
 scratch=$(realpath "$2")/test_tools
 elementtree=${3:+$(realpath "$3")}
+hold_pins=${4:+$(realpath "$4")}
 rm -rf "$scratch"
 mkdir "$scratch" && cd "$scratch" || exit 2
 
@@ -467,6 +469,46 @@ if [ -n "$elementtree" ]; then
     content_cases
 else
     skip "heaps with content" "the command elementtree was not given"
+fi
+
+# ------------------------------------------------------------------------------------------------- who holds the log
+
+# A process that pins three versions.  Catches: pins left out of the answer, in another order, or taken for firm.
+pins_cases() {
+    local holder
+    mkfifo gate
+    "$hold_pins" pinned.heap <gate >holding 2>holding.err &
+    holder=$!
+    exec 9>gate
+    for ((i = 0; i < 600; i++)); do
+        [ ! -s holding ] && kill -0 $holder 2>/dev/null || break
+        sleep 0.1
+    done
+    same "a process that holds pins" ready "$(cat holding holding.err)"
+    good_json "info: every pin, the oldest first" \
+        '[[(p["version"], p["evictable"]) for p in u["pins"]] for u in a["users"] if u["pid"] == '$holder'] ==
+            [[(1, True), (2, False), (3, True)]]' info --json --quick pinned.heap
+    good_json "info: the log position of every pin" \
+        '(n := [p["lsn"] for u in a["users"] for p in u["pins"]]) == sorted(set(n)) and 0 < n[0] and n[-1] == a["committed_lsn"]' \
+        info --json --quick pinned.heap
+    good_json "info: since when, and for how long" \
+        'all(0 <= p["seconds"] < 3600 and p["since"] >= u["attached"] for u in a["users"] for p in u["pins"])' \
+        info --json --quick pinned.heap
+    good_json "info: who writes" '[u["writing"] for u in a["users"] if u["pid"] == '$holder'] == [True]' \
+        info --json --quick pinned.heap
+    good "info: as text, with pins" info pinned.heap
+    same "info: a line for every pin" 3 \
+        "$(grep -c '^    pins version [123] (LSN [0-9]*) since 2[0-9T:-]*Z, for [0-9]* s\(, evictable\)\?$' out)"
+    same "info: which may be taken away" "1 3" "$(sed -n 's/^    pins version \([0-9]*\) .*, evictable$/\1/p' out | xargs)"
+    exec 9>&-
+    wait $holder
+    same "the process that held pins ends well" 0 $?
+    good "check: the heap it leaves" check pinned.heap
+}
+if [ -n "$hold_pins" ]; then
+    pins_cases
+else
+    skip "pins" "the program hold_pins was not given"
 fi
 
 [ $skipped -eq 0 ] || echo "$skipped skipped"
