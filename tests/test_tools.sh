@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Test the command pheap: every command and option, its JSON, its exit codes, and bad input.
+# Test the command pheap: every command and option, its JSON, its exit codes, and bad input; and that the manual pages
+# know every function and status of the public header.
 #
 #   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE [HOLD_PINS]]
 #
@@ -19,6 +20,7 @@ mkdir -p "$2" || exit 2
 scratch=$(realpath "$2")/test_tools
 elementtree=${3:+$(realpath "$3")}
 hold_pins=${4:+$(realpath "$4")}
+source=$(realpath "$(dirname "$0")/..")
 rm -rf "$scratch"
 mkdir "$scratch" && cd "$scratch" || exit 2
 
@@ -510,6 +512,27 @@ if [ -n "$hold_pins" ]; then
 else
     skip "pins" "the program hold_pins was not given"
 fi
+
+# ----------------------------------------------------------------------------------------------------- manual pages
+
+# Catches: functions and statuses that were added without being documented, and pages that are not installed.
+names_of() { sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([a-z_]*\).*/\1/p' "$@" | sort; }
+functions=$(grep '^PHEAP_API' "$source/pheap/pheap.h" | grep -o '\bpheap_[a-z_]*(' | tr -d '(' | sort -u)
+[ "$(wc -w <<<"$functions")" -gt 40 ] && pass "the header has functions" || fail "the header has functions" "$functions"
+same "every function is in the NAME section of one page, and nothing else is" "$(echo $functions)" \
+    "$(names_of "$source"/man/pheap_*.3 | xargs)"
+for page in "$source"/man/*.3; do
+    grep -q "man/${page##*/}" "$source/CMakeLists.txt" && pass "installed: ${page##*/}" ||
+        fail "installed: ${page##*/}" "not in CMakeLists.txt"
+    for name in $(names_of "$page"); do
+        grep -q "^\.F[no] $name\b" "$page" || [ "$name" = pheap ] || fail "${page##*/}" "no prototype of $name"
+    done
+done
+same "pheap(3) leads to every page" "$(cd "$source/man" && ls pheap_*.3 | sed 's/\.3$//' | xargs)" \
+    "$(sed -n 's/^\.It Xr \(pheap_[a-z_]*\) 3$/\1/p' "$source/man/pheap.3" | sort | xargs)"
+same "every status and its number are in pheap_error_detail(3)" \
+    "$(sed -n '/^enum pheap_status {/,/^};/s/^    \(PHEAP_[A-Z_]*\) = \([0-9]*\).*/\1 \2/p' "$source/pheap/pheap.h" | xargs)" \
+    "$(sed -n 's/^\.It Er \(PHEAP_[A-Z_]*\) No \([0-9]*\)$/\1 \2/p' "$source/man/pheap_error_detail.3" | xargs)"
 
 [ $skipped -eq 0 ] || echo "$skipped skipped"
 echo "$passed passed, $failed failed"
