@@ -340,8 +340,8 @@ enum pheap_read_flags {
  * at once rather than wait for itself.
  *
  * With PHEAP_EVICTABLE the reader never stands in a writer's way: when log or memory are at their limit its version may
- * be taken away in the midst of it, and pages it has not read yet may show later versions.  What it reads then must be
- * treated like bytes of unknown origin until pheap_read_valid() or pheap_read_end() has said OK.
+ * be taken away in the midst of it, and any page, also one it has read before, may show a later version.  What it reads
+ * must be treated like bytes of unknown origin until pheap_read_valid() or pheap_read_end() has said OK.
  *
  * A snapshot may include commits that are not yet durable.  Cost: 40 ns for begin and end when nothing has changed
  * since the last one; else the changes are replayed.  A poisoned heap can still be read.  Errors: NO_MEMORY, IO, RESERVE,
