@@ -81,12 +81,18 @@ ph_status ph_file_open(struct ph_file *file, const ph_io *io, const char *path, 
 
 void ph_file_close(struct ph_file *file)
 {
-    if (file->open) {
-        /* What must be on disk was synced before; an error here says nothing that matters. */
-        (void)file->io->close(file->io->ctx, file->handle);
+    ph_file_let_go(file);
+    if (file->path != NULL)
         file->io->free(file->io->ctx, file->path);
-    }
     memset(file, 0, sizeof *file);
+}
+
+void ph_file_let_go(struct ph_file *file)
+{
+    /* What must be on disk was synced before; an error here says nothing that matters. */
+    if (file->open)
+        (void)file->io->close(file->io->ctx, file->handle);
+    file->open = false;
 }
 
 ph_status ph_file_read(struct ph_file *file, void *buffer, size_t length, uint64_t offset, size_t *got)

@@ -30,6 +30,8 @@ ph_status ph_file_fail(const char *path, const char *what, int error);
 PH_MUST_CHECK ph_status ph_file_open(struct ph_file *file, const ph_io *io, const char *path, unsigned flags,
                                      uint32_t mode);
 void ph_file_close(struct ph_file *file); /* zeroed state is fine */
+/* Close the descriptor and nothing else: in a forked child, which may not free memory yet.  ph_file_close() follows. */
+void ph_file_let_go(struct ph_file *file);
 
 /* Read up to `length` bytes; *got says how many there were before the end of the file. */
 PH_MUST_CHECK ph_status ph_file_read(struct ph_file *file, void *buffer, size_t length, uint64_t offset, size_t *got);

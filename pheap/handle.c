@@ -2,7 +2,8 @@
 /*
  * Handles: opening and closing, the registry of cores, and fork.
  *
- * The registry lock is rank 0, before every lock of the coordination file.  It is held across fork(), so that the child
+ * The registry lock comes after the writer lock, which a program may hold when it opens, closes or forks, and before
+ * every other lock; nobody takes a writer lock under it.  It is held across fork(), so that the child
  * finds the registry whole; the child's copies of cores are marked and their descriptors closed, because an OFD lock
  * lives as long as any copy of its descriptor or any mapping made through it.  A handle used in the child opens the heap
  * again by itself, as a process of its own.
@@ -61,10 +62,7 @@ static void after_fork_in_child(void)
         ph_view_unwatch(&core->write_view);
         struct ph_file *files[] = {&core->store.heap, &core->store.coord_file, &core->store.wal.file};
         for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-            if (files[i]->open) {
-                (void)core->io->close(core->io->ctx, files[i]->handle);
-                files[i]->open = false;
-            }
+            ph_file_let_go(files[i]);
     }
     ph_core_lose_mappings(ph_io_posix());
     (void)pthread_mutex_unlock(&registry_lock);

@@ -5,7 +5,9 @@
 
 #include <string.h>
 
-/* The core for a call that may have to write: not read-only, not forked, not poisoned. */
+_Static_assert(sizeof((struct pheap_user *)0)->pins / sizeof(struct pheap_pin) == PH_PINS, "room for every pin");
+
+/* The core for a call that may have to write: not read-only, not poisoned. */
 static ph_status use_for_upkeep(pheap *heap, struct ph_core **core)
 {
     ph_status status = ph_core_use(heap, core);
@@ -117,22 +119,29 @@ enum pheap_status pheap_get_info(pheap *heap, struct pheap_info *info)
     return PHEAP_OK;
 }
 
-/* The oldest pin of a seat, and how many there are. */
-static void fill_pin(struct ph_seat *seat, struct pheap_user *user)
+/* The pins of a seat, the oldest first. */
+static void fill_pins(struct ph_seat *seat, struct pheap_user *user)
 {
     for (uint32_t i = 0; i < PH_PINS; i++) {
-        struct ph_pin *pin = &seat->pins[i];
-        uint64_t lsn = atomic_load(&pin->lsn);
+        struct ph_pin *from = &seat->pins[i];
+        const uint64_t lsn = atomic_load(&from->lsn);
         if (lsn == 0)
             continue;
-        user->pin_count++;
-        if (user->pinned_lsn != 0 && user->pinned_lsn <= (lsn & ~(uint64_t)PH_PIN_EVICTABLE))
-            continue;
-        user->pinned_lsn = lsn & ~(uint64_t)PH_PIN_EVICTABLE;
-        user->pinned_version = atomic_load(&pin->version);
-        user->pinned_ns = atomic_load(&pin->since_ns);
-        user->evictable = (lsn & PH_PIN_EVICTABLE) != 0;
+        const struct pheap_pin pin = {
+            .version = atomic_load(&from->version),
+            .lsn = lsn & ~(uint64_t)PH_PIN_EVICTABLE,
+            .since_ns = atomic_load(&from->since_ns),
+            .evictable = (lsn & PH_PIN_EVICTABLE) != 0,
+        };
+        uint32_t at = user->pin_count++;
+        for (; at > 0 && user->pins[at - 1].lsn > pin.lsn; at--)
+            user->pins[at] = user->pins[at - 1];
+        user->pins[at] = pin;
     }
+    user->pinned_version = user->pins[0].version;
+    user->pinned_lsn = user->pins[0].lsn;
+    user->pinned_ns = user->pins[0].since_ns;
+    user->evictable = user->pins[0].evictable;
 }
 
 enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user *user)
@@ -156,7 +165,7 @@ enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user 
             .writing = atomic_load(&core->coord->writer_seat) == seat + 1,
             .self = seat == core->store.seat,
         };
-        fill_pin(s, &full);
+        fill_pins(s, &full);
         memcpy(user, &full, user->size < sizeof full ? user->size : sizeof full);
         return PHEAP_OK;
     }

@@ -53,8 +53,8 @@ static ph_status wait_slice(struct ph_core *core, uint64_t version, uint64_t tim
         return status;
     core->io->wait(core->io->ctx, commit_word(core), word, timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS);
     status = ph_coord_check_poison(coord, core->path);
-    if (status == PH_OK && !core->read_only)
-        status = ph_upkeep_flush_old(core, 0);
+    if (status == PH_OK && !core->read_only && ph_upkeep_flush_old(core, 0) == PH_POISONED)
+        return PH_POISONED; /* any other failure is for somebody to meet who has something to write */
     return status == PH_OK ? newest_version(core, newest) : status;
 }
 

@@ -31,7 +31,8 @@
  * processes never see it, and it vanishes.  PHEAP_VERIFY finds such stores.
  *
  * One writer at a time.  pheap_begin() waits for the writer of any thread of any process.  A transaction belongs to
- * the thread that began it.  Readers neither wait for writers nor make them wait.
+ * the thread that began it.  Readers neither wait for writers nor make them wait; only when log or memory are at their
+ * limits because of what a reader holds does a writer wait, for as long as options.pin_wait_ms says, or evict it.
  *
  * Durability.  PHEAP_DURABLE (the default, 0): when pheap_commit() returns PHEAP_OK the change is on stable storage.
  * PHEAP_LAZY: the change survives the death of every process at once, but a power cut or a crash of the operating
@@ -43,11 +44,13 @@
  * helps.
  *
  * Threads.  A `pheap` may be used by any number of threads at once.  A `pheap_txn` and a `pheap_read` must be used
- * by the thread that began them.
+ * by the thread that began them.  The library has no threads of its own but those of pheap_watch_begin().
  *
  * Fork.  A handle works in a forked child too: its first use there opens the heap again by itself, as a process of its
- * own.  Transactions, readers, watches and addresses stay with the parent.  If the heap cannot be opened again the call
- * fails with what pheap_open() says.  Descriptors do not pass through exec.
+ * own.  Transactions, readers, watches and addresses stay with the parent: in the child, functions of a transaction,
+ * pheap_read_end() and pheap_read_valid() give FORKED, other functions of a reader must not be called, and addresses
+ * lead nowhere.  If the heap cannot be opened again the call fails with what pheap_open() says.  The child closes
+ * its handles as any process does.  Descriptors do not pass through exec.
  *
  * The programming model follows libpmemobj (declare a range, undo on abort) and LMDB (one writer, snapshot readers);
  * the log follows ARIES redo and SQLite's WAL.
@@ -101,7 +104,7 @@ enum pheap_status {
     PHEAP_POISONED = 20,     /* a sync failed; the heap must be closed by all and reopened */
     PHEAP_ENDED = 21,        /* the transaction has already ended */
     PHEAP_WRONG_THREAD = 22, /* the transaction belongs to another thread */
-    PHEAP_FORKED = 23,       /* the transaction was begun by the parent process, before fork() */
+    PHEAP_FORKED = 23,       /* the transaction or reader was begun by the parent process, before fork() */
     PHEAP_BAD_OFFSET = 24,   /* the offset is outside the heap, in metadata, or not the start of a live block */
     PHEAP_DOUBLE_FREE = 25,  /* the block is already free */
     PHEAP_STRAY_STORE = 26,  /* a store that no declaration covers (PHEAP_VERIFY), or outside any block
@@ -109,7 +112,7 @@ enum pheap_status {
     PHEAP_NAMESPACE = 27,    /* the processes that share the heap are in different PID namespaces */
     PHEAP_UNSUPPORTED = 28,  /* the file system or platform lacks something that safety needs */
     PHEAP_END = 29,          /* an enumeration has reached its end; not an error */
-    PHEAP_REPLACED = 30,     /* heap or log were removed, renamed or replaced while in use */
+    PHEAP_REPLACED = 30,     /* heap or log were removed, renamed or replaced while a process uses them */
     PHEAP_FULL = 31,         /* the heap file cannot grow: file size limit of the file system or format reached */
     PHEAP_EVICTED = 32,      /* a writer took the version of an evictable reader away: what it read may be torn */
     PHEAP_BUDGET = 33        /* changed pages are at the memory budget and a reader keeps them; the detail names it */
@@ -142,7 +145,7 @@ enum pheap_open_flags {
     PHEAP_READONLY = 4,  /* no write transactions; a heap that needs recovery is refused, as is one in use by
                             writers when the coordination file cannot be written */
     PHEAP_VERIFY = 8,    /* debugging: commit and begin report stores that were never declared (slow) */
-    PHEAP_PROTECT = 16   /* debugging: the read view is read-only to the processor, so a stray store faults */
+    PHEAP_PROTECT = 16   /* debugging: read views are read-only to the processor, so a stray store faults */
 };
 
 /*
@@ -151,7 +154,7 @@ enum pheap_open_flags {
  */
 struct pheap_options {
     size_t size;
-    /* For every open. */
+    /* For every open; the first open of a heap in a process decides. */
     uint64_t reserve_bytes; /* address space reserved for each view; default max(64 GiB, 4 x heap); halved until it
                                fits where address space is limited.  The heap cannot outgrow it while open. */
     uint64_t budget_bytes;  /* private memory for changed pages, for each view; default a quarter of the memory limit
@@ -162,12 +165,13 @@ struct pheap_options {
     uint32_t buffer_bytes;  /* shared log buffer, a power of two, 16 KiB to 64 MiB; default 2 MiB */
     uint32_t mode;          /* permission bits of the files, before the umask; default 0666 */
     uint32_t reserved;      /* must be 0 */
-    /* For every open again; the first open of a heap in a process decides. */
-    uint32_t read_views;  /* versions that the readers of this process can show at a time, 1 to 4; default 2.  Each
-                             costs private memory for what changed since it was folded. */
+    /* For every open again, in the same way. */
+    uint32_t read_views;  /* versions that the readers of this process can show at a time, 1 to 4; default 2; fewer
+                             where address space is short.  Each costs private memory for what changed since it was
+                             folded. */
     uint32_t pin_wait_ms; /* when a reader's version holds the log or the budget at its limit, how long a writer of
                              this process waits for that reader to end before it fails with LOG_FULL or BUDGET;
-                             default 1000; UINT32_MAX: for ever */
+                             default 1000; UINT32_MAX: for ever.  It does not wait for a reader of its own thread. */
 };
 
 /*
@@ -180,16 +184,17 @@ struct pheap_options {
  * proportional to the log that was outstanding.
  *
  * Errors: NOT_FOUND, EXISTS, NOT_HEAP, CORRUPT, NEWER, BYTE_ORDER, LOG_MISSING, LOG_FOREIGN, READ_ONLY, PERMISSION,
- * IO, NO_SPACE, NO_MEMORY, BUSY (another process is opening it and does not finish), NAMESPACE, UNSUPPORTED, INVALID.
+ * IO, NO_SPACE, NO_MEMORY, BUSY (another process is opening it and does not finish), NAMESPACE, UNSUPPORTED, REPLACED
+ * (the file was put in the place of a heap that is in use), INVALID.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_open(const char *path, unsigned flags,
                                                         const struct pheap_options *options, pheap **heap);
 
 /*
  * Close the handle.  Flushes every LAZY commit; the last user of the heap also folds the log into the heap file and
- * marks it cleanly closed.  Fails with BUSY, and closes nothing, while a transaction begun through this handle is
- * open.  Any other status (IO, NO_SPACE, POISONED...) tells what could not be made durable; the handle is closed all
- * the same.  NULL is allowed.
+ * marks it cleanly closed.  Fails with BUSY, and closes nothing, while a write transaction begun through this handle is
+ * open, or, if this is the last handle of the process on the heap, a read transaction or a watch.  Any other status (IO,
+ * NO_SPACE, POISONED...) tells what could not be made durable; the handle is closed all the same.  NULL is allowed.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_close(pheap *heap);
 
@@ -209,10 +214,16 @@ enum pheap_durability {
  * pheap_commit() or pheap_abort() in the same thread.  If its thread or process dies, it is as if aborted.
  *
  * The files must be where they were opened: REPLACED if heap or log were removed, renamed or replaced (looked at once in
- * each tick of the kernel's clock, a few milliseconds).
+ * each tick of the kernel's clock, a few milliseconds).  Once they are back, begin succeeds again.
  *
- * Errors: READ_ONLY, POISONED, LOG_FULL, BUDGET, NO_SPACE, NO_MEMORY, IO, REPLACED, TIMEOUT, INVALID, and with
- * PHEAP_VERIFY STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
+ * When the log is at its limit because of a reader, whoever begins takes the version of evictable readers away, else
+ * waits for the reader to end, for options.pin_wait_ms or `timeout_ms`, whichever is shorter, then LOG_FULL; the detail
+ * names the process and since when.  In the same way BUDGET when a reader keeps so many changed pages private to this
+ * process that less than half of its budget is free.
+ *
+ * Errors: READ_ONLY, POISONED, LOG_FULL, BUDGET, NO_SPACE, NO_MEMORY, RESERVE, IO, REPLACED, LOG_FOREIGN (another file
+ * lies where the log was), CORRUPT, TOO_BIG and BUSY (other writers fill the log faster than it drains), TIMEOUT,
+ * INVALID, and with PHEAP_VERIFY STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin(pheap *heap, pheap_txn **txn);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin_timeout(pheap *heap, int64_t timeout_ms, pheap_txn **txn);
@@ -353,16 +364,17 @@ enum pheap_read_flags {
  *
  * The readers of a process share a few views (options.read_views).  A new reader sees the newest commit as long as a
  * view shows it or is free.  When all views are in use at older versions it joins the newest of those, and
- * pheap_read_version() tells which that is; with PHEAP_FRESH it waits for a view instead, at most 10 s or `timeout_ms`
- * milliseconds, then TIMEOUT; a thread that has a reader open itself gets TIMEOUT at once rather than wait for itself.
+ * pheap_read_version() tells which that is; with PHEAP_FRESH, or when all of them have been evicted, it waits for a view
+ * instead, at most 10 s or `timeout_ms` milliseconds, then TIMEOUT; a thread that has a reader open itself gets TIMEOUT
+ * at once rather than wait for itself.
  *
  * With PHEAP_EVICTABLE the reader never stands in a writer's way: when log or memory are at their limit its version may
- * be taken away in the midst of it, and pages it has not read yet may show later versions.  What it reads then must be
- * treated like bytes of unknown origin until pheap_read_valid() or pheap_read_end() has said OK.
+ * be taken away in the midst of it, and any page, also one it has read before, may show a later version.  What it reads
+ * must be treated like bytes of unknown origin until pheap_read_valid() or pheap_read_end() has said OK.
  *
  * A snapshot may include commits that are not yet durable.  Cost: 40 ns for begin and end when nothing has changed
- * since the last one; else the changes are replayed.  Errors: NO_MEMORY, IO, POISONED (only when nothing can be read),
- * RESERVE, TIMEOUT, INVALID.
+ * since the last one; else the changes are replayed.  A poisoned heap can still be read.  Errors: NO_MEMORY, IO, RESERVE,
+ * TIMEOUT, CORRUPT, INVALID.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin(pheap *heap, unsigned flags, pheap_read **reader);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin_timeout(pheap *heap, unsigned flags, int64_t timeout_ms,
@@ -370,11 +382,12 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_begin_timeout(pheap *hea
 
 /*
  * End it.  Pointers into the snapshot must no longer be used.  NULL is allowed.  EVICTED: what an evictable reader has
- * read may be torn and must not be used; no other reader ever gets it.  Errors: EVICTED, ENDED, FORKED.
+ * read may be torn and must not be used; no other reader ever gets it, so that others need not look at the status.  The
+ * reader has ended all the same.  Errors: EVICTED, ENDED (as long as no other reader has taken its place), FORKED.
  */
 PHEAP_API enum pheap_status pheap_read_end(pheap_read *reader);
 
-/* Whether what was read so far is the snapshot's: EVICTED if not. */
+/* Whether what was read so far is the snapshot's: EVICTED if not, and then nothing that follows will be.  FORKED. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_valid(const pheap_read *reader);
 
 /* The address of `offset` in the snapshot, unchecked; the bytes must not be changed. */
@@ -402,15 +415,16 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_next_block(const pheap_r
 
 /* --------------------------------------------------------------------------------------------------- notification */
 
-/* The number of the newest commit of any process.  Errors: CORRUPT. */
+/* The number of the newest commit of any process, durable or not.  Errors: CORRUPT, INVALID. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_newest_version(pheap *heap, uint64_t *version);
 
 /*
  * Wait until there is a commit after `version`, of any thread of any process: returns at once if there is one already,
  * sleeps else, at most `timeout_ms` milliseconds (negative: without limit), then TIMEOUT.  *newest (may be NULL) becomes
- * the number of the newest commit.  The commit need not be durable yet.  It takes what waking a thread takes; a program
- * that loops with the version it got last misses none.  Also flushes LAZY commits older than a second meanwhile.
- * Errors: TIMEOUT, POISONED, INVALID, CORRUPT, IO.
+ * the number of the newest commit.  The commit need not be durable yet.  It takes what waking a thread takes (100 ms if
+ * whoever committed died in that moment); a program that loops with the version it got last misses none, though several
+ * commits may be told of as one.  Also flushes LAZY commits older than a second meanwhile.
+ * Errors: TIMEOUT, POISONED (only when there is nothing newer), INVALID, CORRUPT, IO.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_wait(pheap *heap, uint64_t version, int64_t timeout_ms,
                                                         uint64_t *newest);
@@ -418,8 +432,9 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_wait(pheap *heap, uint64_t ve
 /*
  * The same for event loops: a watch adds 1 to the eventfd `event_fd`, which is the caller's, whenever there are commits
  * after `version` that it has not told of yet (several commits may be told of as one).  It is a thread of the library,
- * the only kind there is; signals are blocked in it.  End it before the heap is closed (BUSY else) and before event_fd
- * is.  When the heap is poisoned it tells a last time; the next call will say why.  A forked child has no watch.
+ * the only kind there is; signals are blocked in it.  End it before the last handle on the heap is closed (BUSY else)
+ * and before event_fd is.  When the heap is poisoned or damaged it tells a last time; the next call will say why.  A
+ * forked child has no watch, and ending it there only frees its memory.
  * Errors of begin: NO_MEMORY, INVALID.  NULL may be ended.
  */
 typedef struct pheap_watch pheap_watch;
@@ -435,12 +450,15 @@ PHEAP_API void pheap_watch_end(pheap_watch *watch);
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_sync(pheap *heap);
 
-/* Make commits durable, then bring the heap file up to date with them as far as readers allow (no sync of it). */
+/*
+ * Make commits durable, then bring the heap file up to date with them as far as readers allow (no sync of it).
+ * Errors: those of pheap_sync, NO_SPACE, NO_MEMORY, CORRUPT.
+ */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_fold(pheap *heap);
 
 /*
  * Fold, sync the heap file and record that in it, so that the log can be recycled and recovery starts here.  Runs by
- * itself when the log is half full.  Errors: those of pheap_sync, NO_SPACE (nothing is lost; try again with room).
+ * itself when the log is half full.  Errors: those of pheap_fold; after NO_SPACE nothing is lost: try again with room.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_checkpoint(pheap *heap);
 
@@ -518,20 +536,31 @@ struct pheap_space {
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *space,
                                                              pheap_progress progress, void *context);
 
+/* A version that readers of a process pin: nothing later is folded, and so the log not recycled, while it lasts. */
+struct pheap_pin {
+    uint64_t version;   /* 0 for a moment, or the last one that was pinned here, while the reader begins; as since_ns */
+    uint64_t lsn;       /* where in the log that version is */
+    uint64_t since_ns;  /* CLOCK_REALTIME */
+    uint32_t evictable; /* 1 if a writer in need may take it away */
+    uint32_t reserved;  /* 0 */
+};
+
 /* A process attached to the heap. */
 struct pheap_user {
     size_t size;
-    uint32_t seat;           /* its place in the coordination file */
-    uint32_t alive;          /* 0: it died and its seat has not been taken yet */
-    int64_t pid;             /* as that process sees itself; for people, nothing is decided by it */
-    uint64_t attached_ns;    /* CLOCK_REALTIME when it attached, in nanoseconds since 1970 */
-    uint64_t pinned_version; /* the oldest version its readers pin, 0 if none */
+    uint32_t seat;        /* its place in the coordination file */
+    uint32_t alive;       /* 0: it died and its seat has not been taken yet */
+    int64_t pid;          /* as that process sees itself; for people, nothing is decided by it */
+    uint64_t attached_ns; /* CLOCK_REALTIME when it attached, in nanoseconds since 1970 */
+    uint64_t
+        pinned_version; /* the oldest version its readers pin, 0 if none: that of pins[0], as the two that follow */
     uint64_t pinned_lsn;
-    uint64_t pinned_ns; /* since when, CLOCK_REALTIME */
-    uint32_t writing;   /* 1 if it holds the writer lock */
-    uint32_t self;      /* 1 for the calling process */
-    uint32_t pin_count; /* versions its readers pin */
-    uint32_t evictable; /* 1 if the oldest may be taken away */
+    uint64_t pinned_ns;
+    uint32_t writing;         /* 1 if it holds the writer lock */
+    uint32_t self;            /* 1 for the calling process */
+    uint32_t pin_count;       /* versions its readers pin */
+    uint32_t evictable;       /* 1 if the oldest may be taken away */
+    struct pheap_pin pins[4]; /* the first pin_count of them, the oldest version first; the others are 0 */
 };
 
 /* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */

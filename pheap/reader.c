@@ -13,6 +13,16 @@ static struct ph_space space_of(const pheap_read *reader)
     return (struct ph_space){.base = view->base, .size = view->at.heap_bytes};
 }
 
+/* Whether the reader can be asked: not one that came through fork(), whose view stayed with the parent. */
+static ph_status check_reader(const pheap_read *reader, const char *function)
+{
+    if (reader == NULL)
+        return ph_fail(PH_INVALID, "%s: reader is NULL", function);
+    if (atomic_load_explicit(&reader->core->forked, memory_order_relaxed))
+        return ph_fail(PH_FORKED, "%s: this read transaction belongs to the parent process", reader->core->path);
+    return PH_OK;
+}
+
 const void *pheap_read_ptr(const pheap_read *reader, uint64_t offset)
 {
     return reader->on->view.base + offset;
@@ -20,12 +30,10 @@ const void *pheap_read_ptr(const pheap_read *reader, uint64_t offset)
 
 enum pheap_status pheap_read_valid(const pheap_read *reader)
 {
-    if (reader == NULL)
-        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_read_valid: reader is NULL");
-    if (atomic_load_explicit(&reader->core->forked, memory_order_relaxed))
-        return (enum pheap_status)ph_fail(PH_FORKED, "%s: this read transaction belongs to the parent process",
-                                          reader->core->path);
-    return ph_readview_holds(reader) ? PHEAP_OK : (enum pheap_status)ph_readview_evicted(reader);
+    ph_status status = check_reader(reader, "pheap_read_valid");
+    if (status == PH_OK && !ph_readview_holds(reader))
+        status = ph_readview_evicted(reader);
+    return (enum pheap_status)status;
 }
 
 uint64_t pheap_read_version(const pheap_read *reader)
@@ -40,15 +48,17 @@ uint64_t pheap_read_size(const pheap_read *reader)
 
 uint64_t pheap_read_root(const pheap_read *reader)
 {
-    return ph_alloc_root(space_of(reader));
+    return check_reader(reader, "pheap_read_root") == PH_OK ? ph_alloc_root(space_of(reader)) : 0;
 }
 
 enum pheap_status pheap_read_range(const pheap_read *reader, uint64_t offset, uint64_t length, const void **address)
 {
     uint64_t start, size;
-    if (reader == NULL || address == NULL)
-        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_read_range: reader or address is NULL");
-    ph_status status = ph_alloc_find(space_of(reader), offset, &start, &size);
+    ph_status status = check_reader(reader, "pheap_read_range");
+    if (status == PH_OK && address == NULL)
+        status = ph_fail(PH_INVALID, "pheap_read_range: address is NULL");
+    if (status == PH_OK)
+        status = ph_alloc_find(space_of(reader), offset, &start, &size);
     if (status == PH_OK && (length > size || offset - start > size - length))
         status = ph_fail(PH_BAD_OFFSET, "bytes [%llu, %llu) reach beyond the block at %llu, which has %llu bytes",
                          (unsigned long long)offset, (unsigned long long)(offset + length), (unsigned long long)start,
@@ -61,9 +71,11 @@ enum pheap_status pheap_read_range(const pheap_read *reader, uint64_t offset, ui
 enum pheap_status pheap_read_usable_size(const pheap_read *reader, uint64_t offset, uint64_t *length)
 {
     uint64_t start, size;
-    if (reader == NULL || length == NULL)
-        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_read_usable_size: reader or length is NULL");
-    ph_status status = ph_alloc_find(space_of(reader), offset, &start, &size);
+    ph_status status = check_reader(reader, "pheap_read_usable_size");
+    if (status == PH_OK && length == NULL)
+        status = ph_fail(PH_INVALID, "pheap_read_usable_size: length is NULL");
+    if (status == PH_OK)
+        status = ph_alloc_find(space_of(reader), offset, &start, &size);
     if (status == PH_OK && start != offset)
         status = ph_fail(PH_BAD_OFFSET, "offset %llu is inside the %llu-byte block at %llu", (unsigned long long)offset,
                          (unsigned long long)size, (unsigned long long)start);
@@ -74,16 +86,18 @@ enum pheap_status pheap_read_usable_size(const pheap_read *reader, uint64_t offs
 
 enum pheap_status pheap_read_next_block(const pheap_read *reader, uint64_t from, uint64_t *offset, uint64_t *length)
 {
-    if (reader == NULL || offset == NULL || length == NULL)
-        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_read_next_block: reader, offset or length is NULL");
-    return (enum pheap_status)ph_alloc_next(space_of(reader), from, offset, length);
+    ph_status status = check_reader(reader, "pheap_read_next_block");
+    if (status == PH_OK && (offset == NULL || length == NULL))
+        status = ph_fail(PH_INVALID, "pheap_read_next_block: offset or length is NULL");
+    return (enum pheap_status)(status == PH_OK ? ph_alloc_next(space_of(reader), from, offset, length) : status);
 }
 
 enum pheap_status pheap_check(const pheap_read *reader, pheap_fault fault, pheap_progress progress, void *context)
 {
-    if (reader == NULL)
-        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_check: reader is NULL");
-    ph_status status = ph_check_heap(reader->core->io, space_of(reader), fault, progress, context);
+    ph_status status = check_reader(reader, "pheap_check");
+    if (status != PH_OK)
+        return (enum pheap_status)status;
+    status = ph_check_heap(reader->core->io, space_of(reader), fault, progress, context);
     if (status != PH_OK)
         status = ph_fail_context(status, "%s", reader->core->path);
     return (enum pheap_status)status;
@@ -93,10 +107,13 @@ enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *
                                   void *context)
 {
     struct pheap_space full = {0};
-    if (reader == NULL || space == NULL || space->size < sizeof space->size || space->size > 4096)
-        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_get_space: reader is NULL, or space->size is not set");
+    ph_status status = check_reader(reader, "pheap_get_space");
+    if (status == PH_OK && (space == NULL || space->size < sizeof space->size || space->size > 4096))
+        status = ph_fail(PH_INVALID, "pheap_get_space: space is NULL, or space->size is not set");
+    if (status != PH_OK)
+        return (enum pheap_status)status;
     size_t size = space->size;
-    ph_status status = ph_space_walk(space_of(reader), &full, progress, context);
+    status = ph_space_walk(space_of(reader), &full, progress, context);
     if (status != PH_OK)
         return (enum pheap_status)ph_fail_context(status, "%s", reader->core->path);
     full.size = size;

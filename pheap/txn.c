@@ -374,6 +374,17 @@ static ph_status commit_changes(struct ph_core *core, uint64_t *end)
     return PH_OK;
 }
 
+/* The commit stands, so a failure to make it durable is POISONED, whatever it was: no other status says so. */
+static ph_status wait_durable(struct ph_core *core, uint64_t lsn)
+{
+    ph_status status = ph_flush_to(&core->store.wal, lsn, UINT64_MAX);
+    if (status == PH_OK || status == PH_POISONED)
+        return status;
+    atomic_store(&core->coord->poisoned, 1);
+    return ph_fail_context(PH_POISONED, "the commit could not be made durable and the heap accepts no more until it is "
+                                        "reopened");
+}
+
 static void note_lazy(struct ph_core *core)
 {
     if (atomic_load_explicit(&core->coord->lazy_since_ns, memory_order_relaxed) == 0)
@@ -406,7 +417,7 @@ enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64
     if (end != 0 && how == PHEAP_LAZY)
         note_lazy(core);
     if (end != 0 && how == PHEAP_DURABLE)
-        status = ph_flush_to(&core->store.wal, end, UINT64_MAX);
+        status = wait_durable(core, end);
     if (end != 0 && status == PH_OK)
         status = ph_upkeep_after_commit(core);
     if (status == PH_OK && version != NULL)

@@ -267,6 +267,26 @@ static void locks__cannot_be_taken(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a commit that stands, and cannot be made durable, told in words that mean "aborted". */
+static void locks__flush_lock_spoiled_after_a_commit(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    commit_word(heap, 0, 1, PHEAP_DURABLE);
+    pheap_txn *txn = begin(heap);
+    put_word(txn, 0, 2);
+    spoil_lock(&heap->core->coord->flush_lock);
+    expect_detail(PHEAP_POISONED, "flush lock", pheap_commit(txn, PHEAP_DURABLE, NULL));
+    expect(PHEAP_POISONED, pheap_begin(heap, &txn));
+    repair_lock(&heap->core->coord->flush_lock);
+    expect(PHEAP_POISONED, pheap_close(heap));
+    heap = machine_open(machine.first, 0);
+    demand_use(&machine, heap, NULL, 2); /* the shared buffer had it */
+    machine_end(&machine);
+}
+
 /* Catches: a dead owner's lock refused where the work can simply be done again. */
 static void locks__of_the_dead_are_taken_over(void **state)
 {
@@ -495,6 +515,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(fragment_mark__fits_no_longer),
         cmocka_unit_test(marks__rot_during_a_checkpoint),
         cmocka_unit_test(locks__cannot_be_taken),
+        cmocka_unit_test(locks__flush_lock_spoiled_after_a_commit),
         cmocka_unit_test(locks__of_the_dead_are_taken_over),
         cmocka_unit_test(writer_seat__is_garbage),
         cmocka_unit_test(flush_lock__of_a_stopped_process_holds_no_reader_up),

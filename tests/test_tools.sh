@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Test the command pheap: every command and option, its JSON, its exit codes, and bad input.
+# Test the command pheap: every command and option, its JSON, its exit codes, and bad input; and that the manual pages
+# know every function and status of the public header.
 #
-#   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE]
+#   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE [HOLD_PINS]]
 #
 # PHEAP is the command.  SCRATCH is a directory, made if it is missing; what an earlier run left in its subdirectory
-# test_tools is removed.  ELEMENTTREE is the example's command, with which heaps with content are made; without it those
-# cases are skipped.  Prints a line for each case; the last line is "N passed, N failed".
+# test_tools is removed.  ELEMENTTREE is the example's command, with which heaps with content are made, and HOLD_PINS the
+# program of hold_pins.c, which is looked at from outside; without them those cases are skipped.  Prints a line for each
+# case; the last line is "N passed, N failed".
 set -u
 # Names are bytes here, and messages in English.
 export LC_ALL=C
@@ -17,6 +19,8 @@ pheap=$(realpath "$1") || exit 2
 mkdir -p "$2" || exit 2
 scratch=$(realpath "$2")/test_tools
 elementtree=${3:+$(realpath "$3")}
+hold_pins=${4:+$(realpath "$4")}
+source=$(realpath "$(dirname "$0")/..")
 rm -rf "$scratch"
 mkdir "$scratch" && cd "$scratch" || exit 2
 
@@ -468,6 +472,67 @@ if [ -n "$elementtree" ]; then
 else
     skip "heaps with content" "the command elementtree was not given"
 fi
+
+# ------------------------------------------------------------------------------------------------- who holds the log
+
+# A process that pins three versions.  Catches: pins left out of the answer, in another order, or taken for firm.
+pins_cases() {
+    local holder
+    mkfifo gate
+    "$hold_pins" pinned.heap <gate >holding 2>holding.err &
+    holder=$!
+    exec 9>gate
+    for ((i = 0; i < 600; i++)); do
+        [ ! -s holding ] && kill -0 $holder 2>/dev/null || break
+        sleep 0.1
+    done
+    same "a process that holds pins" ready "$(cat holding holding.err)"
+    good_json "info: every pin, the oldest first" \
+        '[[(p["version"], p["evictable"]) for p in u["pins"]] for u in a["users"] if u["pid"] == '$holder'] ==
+            [[(1, True), (2, False), (3, True)]]' info --json --quick pinned.heap
+    good_json "info: the log position of every pin" \
+        '(n := [p["lsn"] for u in a["users"] for p in u["pins"]]) == sorted(set(n)) and 0 < n[0] and n[-1] == a["committed_lsn"]' \
+        info --json --quick pinned.heap
+    good_json "info: since when, and for how long" \
+        'all(0 <= p["seconds"] < 3600 and p["since"] >= u["attached"] for u in a["users"] for p in u["pins"])' \
+        info --json --quick pinned.heap
+    good_json "info: who writes" '[u["writing"] for u in a["users"] if u["pid"] == '$holder'] == [True]' \
+        info --json --quick pinned.heap
+    good "info: as text, with pins" info pinned.heap
+    same "info: a line for every pin" 3 \
+        "$(grep -c '^    pins version [123] (LSN [0-9]*) since 2[0-9T:-]*Z, for [0-9]* s\(, evictable\)\?$' out)"
+    same "info: which may be taken away" "1 3" "$(sed -n 's/^    pins version \([0-9]*\) .*, evictable$/\1/p' out | xargs)"
+    exec 9>&-
+    wait $holder
+    same "the process that held pins ends well" 0 $?
+    good "check: the heap it leaves" check pinned.heap
+}
+if [ -n "$hold_pins" ]; then
+    pins_cases
+else
+    skip "pins" "the program hold_pins was not given"
+fi
+
+# ----------------------------------------------------------------------------------------------------- manual pages
+
+# Catches: functions and statuses that were added without being documented, and pages that are not installed.
+names_of() { sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([a-z_]*\).*/\1/p' "$@" | sort; }
+functions=$(grep '^PHEAP_API' "$source/pheap/pheap.h" | grep -o '\bpheap_[a-z_]*(' | tr -d '(' | sort -u)
+[ "$(wc -w <<<"$functions")" -gt 40 ] && pass "the header has functions" || fail "the header has functions" "$functions"
+same "every function is in the NAME section of one page, and nothing else is" "$(echo $functions)" \
+    "$(names_of "$source"/man/pheap_*.3 | xargs)"
+for page in "$source"/man/*.3; do
+    grep -q "man/${page##*/}" "$source/CMakeLists.txt" && pass "installed: ${page##*/}" ||
+        fail "installed: ${page##*/}" "not in CMakeLists.txt"
+    for name in $(names_of "$page"); do
+        grep -q "^\.F[no] $name\b" "$page" || [ "$name" = pheap ] || fail "${page##*/}" "no prototype of $name"
+    done
+done
+same "pheap(3) leads to every page" "$(cd "$source/man" && ls pheap_*.3 | sed 's/\.3$//' | xargs)" \
+    "$(sed -n 's/^\.It Xr \(pheap_[a-z_]*\) 3$/\1/p' "$source/man/pheap.3" | sort | xargs)"
+same "every status and its number are in pheap_error_detail(3)" \
+    "$(sed -n '/^enum pheap_status {/,/^};/s/^    \(PHEAP_[A-Z_]*\) = \([0-9]*\).*/\1 \2/p' "$source/pheap/pheap.h" | xargs)" \
+    "$(sed -n 's/^\.It Er \(PHEAP_[A-Z_]*\) No \([0-9]*\)$/\1 \2/p' "$source/man/pheap_error_detail.3" | xargs)"
 
 [ $skipped -eq 0 ] || echo "$skipped skipped"
 echo "$passed passed, $failed failed"

@@ -8,6 +8,7 @@
 #include "tools/output.h"
 
 #include <inttypes.h>
+#include <time.h>
 
 #include "tools/progress.h"
 
@@ -97,19 +98,38 @@ static enum exit_code write_space(struct output *output, pheap *heap)
     return EXIT_DONE;
 }
 
+/* Whole seconds from `since_ns` until now; 0 where the clock was set back. */
+static uint64_t seconds_since(uint64_t since_ns)
+{
+    struct timespec now = {0};
+    (void)timespec_get(&now, TIME_UTC);
+    const uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    return now_ns > since_ns ? (now_ns - since_ns) / 1000000000 : 0;
+}
+
+static void write_pin(struct output *output, const struct pheap_pin *pin)
+{
+    char since[32];
+    const uint64_t seconds = seconds_since(pin->since_ns);
+    output_format_time(pin->since_ns, since);
+    output_text(output, "    pins version %" PRIu64 " (LSN %" PRIu64 ") since %s, for %" PRIu64 " s%s\n", pin->version,
+                pin->lsn, since, seconds, pin->evictable ? ", evictable" : "");
+    output_json_begin(output, NULL, '{');
+    output_json_u64(output, "version", pin->version);
+    output_json_u64(output, "lsn", pin->lsn);
+    output_json_string(output, "since", since);
+    output_json_u64(output, "seconds", seconds);
+    output_json_bool(output, "evictable", pin->evictable != 0);
+    output_json_end(output, '}');
+}
+
 static void write_user(struct output *output, const struct pheap_user *user)
 {
     char attached[32];
-    char pinned[32];
     output_format_time(user->attached_ns, attached);
-    output_format_time(user->pinned_ns, pinned);
-    output_text(output, "  seat %" PRIu32 ": process %" PRId64 "%s, attached %s%s%s", user->seat, user->pid,
+    output_text(output, "  seat %" PRIu32 ": process %" PRId64 "%s, attached %s%s%s\n", user->seat, user->pid,
                 user->self ? " (this command)" : "", attached, user->alive ? "" : ", DEAD",
                 user->writing ? ", writing" : "");
-    if (user->pinned_version != 0 || user->pinned_lsn != 0)
-        output_text(output, ", pins version %" PRIu64 " (LSN %" PRIu64 ") since %s", user->pinned_version,
-                    user->pinned_lsn, pinned);
-    output_text(output, "\n");
 
     output_json_begin(output, NULL, '{');
     output_json_u64(output, "seat", user->seat);
@@ -118,15 +138,10 @@ static void write_user(struct output *output, const struct pheap_user *user)
     output_json_bool(output, "alive", user->alive != 0);
     output_json_bool(output, "writing", user->writing != 0);
     output_json_string(output, "attached", attached);
-    if (user->pinned_version != 0 || user->pinned_lsn != 0) {
-        output_json_begin(output, "pin", '{');
-        output_json_u64(output, "version", user->pinned_version);
-        output_json_u64(output, "lsn", user->pinned_lsn);
-        output_json_string(output, "since", pinned);
-        output_json_end(output, '}');
-    } else {
-        output_json_null(output, "pin");
-    }
+    output_json_begin(output, "pins", '[');
+    for (uint32_t i = 0; i < user->pin_count; i++)
+        write_pin(output, &user->pins[i]);
+    output_json_end(output, ']');
     output_json_end(output, '}');
 }
 

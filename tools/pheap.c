@@ -42,7 +42,7 @@ static const struct option_text {
     const char *argument; /* NULL if it takes none */
     const char *help;
 } option_texts[] = {
-    {OPTION_LOG_LIMIT, "log-limit", "SIZE", "upper bound of the log file (default 64M)"},
+    {OPTION_LOG_LIMIT, "log-limit", "SIZE", "upper bound of the log file (default 256M)"},
     {OPTION_SEGMENT, "segment", "SIZE", "unit of log allocation, a power of two, 16K to 64M (default 4M)"},
     {OPTION_BUFFER, "buffer", "SIZE", "shared log buffer, a power of two, 16K to 64M (default 2M)"},
     {OPTION_MODE, "mode", "OCTAL", "permission bits of the files, before the umask (default 666)"},

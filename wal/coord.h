@@ -17,7 +17,7 @@
  * A mark that is more than one number is a pair of slots and an LSN: the slot whose lsn equals the published LSN is
  * the valid one, so that death between two stores leaves the old or the new state (R6).
  *
- * Lock order (rank): writer lock (1) < fold lock (2) < flush lock (3).  A thread takes locks only in rising order.
+ * Lock order: writer lock, fold lock, flush lock; with those of the process between them: docs/design.md.
  */
 #ifndef WAL_COORD_H
 #define WAL_COORD_H
