@@ -43,6 +43,8 @@ PH_MUST_CHECK ph_status ph_file_truncate(struct ph_file *file, uint64_t size);
 PH_MUST_CHECK ph_status ph_file_allocate(struct ph_file *file, enum ph_allocate_mode mode, uint64_t offset,
                                          uint64_t length);
 PH_MUST_CHECK ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out);
+/* The first stretch at or after `offset` that may hold anything but zeros: [*start, *end).  END if there is none. */
+PH_MUST_CHECK ph_status ph_file_next_data(struct ph_file *file, uint64_t offset, uint64_t *start, uint64_t *end);
 
 /* OFD lock; when it is taken: BUSY without a text of its own (the caller knows what it means). */
 PH_MUST_CHECK ph_status ph_file_lock(struct ph_file *file, enum ph_lock_type type, uint64_t start, uint64_t length,

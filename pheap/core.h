@@ -98,6 +98,8 @@ PH_MUST_CHECK ph_status ph_detach(struct ph_core *core);
 
 /* create.c: make a new heap file; EXISTS if there is one. */
 PH_MUST_CHECK ph_status ph_create(const ph_io *io, const char *path, const struct pheap_options *options);
+/* LOG_FOREIGN if there is a log that a heap new at this path would find beside it. */
+PH_MUST_CHECK ph_status ph_create_check_log(const ph_io *io, const char *path);
 
 /* upkeep.c: what calls do on the way. */
 /* Flush LAZY commits older than a second; if somebody else is at it, wait for at most timeout_ns. */
