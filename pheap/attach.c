@@ -17,6 +17,7 @@
 #include "pheap/core.h"
 #include "wal/flush.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -222,13 +223,27 @@ static ph_status take_seat(struct ph_core *core)
 
 /* ------------------------------------------------------------------------------------------------------ attaching */
 
+/* Whoever replaces a heap holds its lock exclusively meanwhile: the file may have lost its name while we waited for it. */
+static ph_status check_name(struct ph_core *core)
+{
+    struct ph_file_stat named;
+    int result = core->io->stat_path(core->io->ctx, core->path, &named);
+    if (result < 0 && result != -ENOENT)
+        return ph_file_fail(core->path, "cannot stat", -result);
+    if (result == 0 && named.device == core->device && named.inode == core->inode)
+        return PH_OK;
+    return ph_fail(PH_REPLACED, "%s: the file was replaced while it was being opened; open it again", core->path);
+}
+
 /* We hold the lock exclusively: recover, and make the coordination file ready. */
 static ph_status attach_first(struct ph_core *core)
 {
     struct ph_store *store = &core->store;
     uint64_t length = ph_coord_bytes(store->superblock.buffer_bytes);
     struct ph_file_stat stat;
-    ph_status status = open_coord(core, 0);
+    ph_status status = check_name(core);
+    if (status == PH_OK)
+        status = open_coord(core, 0);
     bool found = status == PH_OK;
     if (found)
         status = ph_file_stat(&store->coord_file, &stat);
