@@ -213,6 +213,7 @@ static ph_status take_seat(struct ph_core *core)
         core->store.seat = seat;
         struct ph_seat *s = &core->coord->seats[seat];
         atomic_store(&s->pin, 0);
+        atomic_store(&s->hold, 0);
         atomic_store(&s->process, io->process(io->ctx));
         atomic_store(&s->attached_ns, io->clock_ns(io->ctx, PH_CLOCK_REALTIME));
         return PH_OK;
@@ -371,6 +372,14 @@ static ph_status attach_private(struct ph_core *core)
     core->private_coord = true;
     core->coord = core->store.wal.coord = coord;
     return PH_OK;
+}
+
+ph_status ph_attach_lock_alone(struct ph_file *heap)
+{
+    ph_status status = ph_file_lock(heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
+    if (status == PH_BUSY)
+        return ph_fail(PH_BUSY, "%s: the heap is in use; close it in every process first", heap->path);
+    return status;
 }
 
 static void pause_briefly(const ph_io *io)

@@ -3,8 +3,8 @@
  * Upkeep: the flushes and checkpoints that calls of the library do on the way, in place of hidden threads.
  *
  *   before the writer lock   flush if the buffer is half full; extend the log, or checkpoint, if its free space would
- *                            not take two of the largest records; where a reader holds the log, wait for up to a
- *                            second, then LOG_FULL
+ *                            not take two of the largest records; where a reader or a backup holds the log, wait for
+ *                            up to a second, then LOG_FULL
  *   after a commit           flush if the buffer is half full; extend the log or checkpoint if less than a segment is
  *                            free
  *   every call               flush LAZY commits older than a second (R5)
@@ -55,24 +55,46 @@ ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns)
     return status == PH_TIMEOUT ? PH_OK : status; /* somebody is at it */
 }
 
+/* The seat of the process whose backup keeps the log from being recycled, or -1. */
+static int backup_in_the_way(struct ph_core *core)
+{
+    uint64_t held;
+    int seat = ph_store_oldest_hold(&core->store, &held);
+    return seat >= 0 && held < core->coord->checkpoint.segment ? seat : -1;
+}
+
+/* Whole seconds since a time of the real clock. */
+static unsigned long long seconds_since(struct ph_core *core, uint64_t since_ns)
+{
+    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME);
+    return now > since_ns ? (now - since_ns) / 1000000000 : 0;
+}
+
 ph_status ph_upkeep_log_full(struct ph_core *core, uint64_t wanted)
 {
     uint64_t lsn, limit = core->store.wal.log_limit_bytes;
-    int seat = ph_store_oldest_pin(&core->store, &lsn);
+    int seat = backup_in_the_way(core);
+    if (seat >= 0) {
+        struct ph_seat *s = &core->coord->seats[seat];
+        return ph_fail(PH_LOG_FULL,
+                       "%s: the log is at its limit of %llu bytes and cannot be recycled: a backup by process %lld "
+                       "(seat %d), begun %llu s ago, has not read it yet; see where that is held up, or end it",
+                       core->path, (unsigned long long)limit, (long long)atomic_load(&s->process), seat,
+                       seconds_since(core, atomic_load(&s->hold_since_ns)));
+    }
+    seat = ph_store_oldest_pin(&core->store, &lsn);
     if (seat < 0 || lsn >= atomic_load(&core->coord->committed))
         return ph_fail(PH_TOO_BIG,
                        "%s: the transaction needs up to %llu bytes of log, whose limit is %llu; commit in smaller "
                        "parts, or create the heap with a larger log_limit_bytes",
                        core->path, (unsigned long long)wanted, (unsigned long long)limit);
     struct ph_seat *s = &core->coord->seats[seat];
-    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), since = atomic_load(&s->pin_since_ns);
     return ph_fail(
         PH_LOG_FULL,
         "%s: the log is at its limit of %llu bytes and cannot be recycled: a reader of process %lld (seat %d) "
         "has held version %llu for %llu s; end that read transaction",
         core->path, (unsigned long long)limit, (long long)atomic_load(&s->process), seat,
-        (unsigned long long)atomic_load(&s->pin_version),
-        (unsigned long long)(now > since ? (now - since) / 1000000000 : 0));
+        (unsigned long long)atomic_load(&s->pin_version), seconds_since(core, atomic_load(&s->pin_since_ns)));
 }
 
 static void pause_briefly(struct ph_core *core)
@@ -153,7 +175,8 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
         if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
             return status;
         uint64_t pin;
-        held = ph_store_oldest_pin(&core->store, &pin) >= 0 && pin < atomic_load(&core->coord->committed);
+        held = (ph_store_oldest_pin(&core->store, &pin) >= 0 && pin < atomic_load(&core->coord->committed)) ||
+               backup_in_the_way(core) >= 0;
         /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
         if ((!held && !held_before) || waited >= PIN_WAIT_NS || ph_reader_is_open_here(core))
             return ph_upkeep_log_full(core, reserve);

@@ -30,7 +30,7 @@
 #include <stdatomic.h>
 
 #define PH_COORD_MAGIC UINT64_C(0x31434d4850414548)
-#define PH_COORD_ABI 1u
+#define PH_COORD_ABI 2u
 #define PH_SEATS 254u
 
 struct ph_commit_mark {
@@ -75,7 +75,9 @@ struct ph_seat {
     _Atomic uint64_t pin_since_ns; /* realtime */
     _Atomic int64_t process;       /* for people */
     _Atomic uint64_t attached_ns;
-    uint64_t unused[3];
+    _Atomic uint64_t hold; /* 1 + sequence number of the oldest segment of the log that a backup still needs; 0: none */
+    _Atomic uint64_t hold_since_ns; /* realtime */
+    uint64_t unused[1];
 };
 
 struct ph_coord {
