@@ -22,8 +22,11 @@ static ph_status open_beside(struct ph_file *file, const ph_io *io, const char *
     if (status == PH_OK &&
         (io->stat_path(io->ctx, path, &named) < 0 || named.inode != ours.inode || named.device != ours.device))
         status = ph_fail(PH_BUSY, "%s: another process is making this file", path);
-    if (status == PH_OK)
+    if (status == PH_OK) {
         status = ph_file_truncate(file, 0);
+        if (status != PH_OK)
+            (void)io->unlink(io->ctx, path);
+    }
     if (status != PH_OK)
         ph_file_close(file);
     return status;
@@ -74,10 +77,10 @@ static ph_status link_beside(struct ph_newfile *file)
     if (status != PH_OK)
         return status;
     status = ph_file_lock(&file->file, PH_LOCK_EXCLUSIVE, 0, 1, true);
-    int result = status == PH_OK ? io->unlink(io->ctx, file->beside) : 0;
+    int result = io->unlink(io->ctx, file->beside);
     if (status == PH_OK && result >= 0)
         result = io->link(io->ctx, file->file.handle, file->beside);
-    if (result < 0)
+    if (status == PH_OK && result < 0)
         status = ph_file_fail(file->beside, "cannot create", -result);
     file->named = status == PH_OK;
     ph_file_close(&place);
