@@ -370,8 +370,6 @@ static ph_status make_heap(struct restore *restore, struct ph_archive_reader *re
         status = ph_restore_run(reader, &restore->settings, &restore->new.file, &restore->tally);
     if (status == PH_OK)
         status = check_new(restore, reader->name);
-    if (status == PH_OK) /* the disk may be full or failing: nothing of the old heap is touched before that is known */
-        status = ph_file_sync(&restore->new.file);
     if (status == PH_OK)
         status = restore->exists ? replace(restore) : ph_newfile_publish(&restore->new, false);
     ph_newfile_end(&restore->new);

@@ -434,6 +434,10 @@ static void recipe__every_field_of_the_header(void **state)
         memcpy(r.header + fields[i].at, &fields[i].value, fields[i].bytes);
         expect_recipe(fields[i].status, "", &r);
     }
+    struct recipe wide = begin_recipe(); /* the frame has it too */
+    wide.window_log = 28;
+    put32(wide.header, 24, 28);
+    expect_recipe(PHEAP_CORRUPT, "impossible", &wide);
     static const size_t ignored[] = {16, 104, 112}; /* compat flags, reserved */
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++) {
         struct recipe r = begin_recipe();
@@ -652,6 +656,17 @@ static void faults__in_every_call_of_backup(void **state)
     print_message("%llu faults\n", (unsigned long long)runs);
 }
 
+/* One copy of the superblock rots: the heap opens as long as its log is there to show that it was the older one. */
+static void damage_older_superblock(struct ph_sim *sim, const char *path)
+{
+    uint8_t copies[2][512];
+    for (unsigned i = 0; i < 2; i++)
+        require_equal(ph_sim_peek(sim, path, copies[i], 512, 4096 * i), 512);
+    const unsigned older = get64(copies[0], 48) < get64(copies[1], 48) ? 0 : 1;
+    copies[older][100] ^= 1;
+    require_equal(ph_sim_poke(sim, path, copies[older], 512, 4096 * older), 512);
+}
+
 /* The power is cut at every operation of the journal. */
 static uint64_t cut_everywhere(struct ph_sim *sim, void (*check)(struct ph_sim *image, bool done))
 {
@@ -706,18 +721,18 @@ static void power__cut_at_every_operation(void **state)
     (void)state;
     uint64_t states = 0;
     for (unsigned unnamed = 0; unnamed < 2; unnamed++)
-        for (unsigned kind = 0; kind < 4; kind++) {
-            struct ph_sim *sim = sim_prepare(unnamed, kind < 3 ? kind : 0);
-            ph_sim_journal_restart(sim);
-            if (kind < 3) {
-                ok(sim_restore(sim, SIM_ARCHIVE, SIM_HEAP));
-            } else {
+        for (unsigned kind = 0; kind < 5; kind++) {
+            static void (*const checks[])(struct ph_sim *, bool) = {check_made, check_replaced, check_replaced,
+                                                                    check_replaced, check_archived};
+            struct ph_sim *sim = sim_prepare(unnamed, kind < 3 ? kind : kind == 3 ? 1 : 0);
+            if (kind == 3)
+                damage_older_superblock(sim, SIM_HEAP);
+            else if (kind == 4)
                 (void)ph_sim_remove(sim, SIM_ARCHIVE);
-                ph_sim_journal_restart(sim);
-                ok(sim_backup(sim, "e/source", SIM_ARCHIVE));
-            }
+            ph_sim_journal_restart(sim);
+            ok(kind < 4 ? sim_restore(sim, SIM_ARCHIVE, SIM_HEAP) : sim_backup(sim, "e/source", SIM_ARCHIVE));
             ph_sim_note(sim, 1, 1);
-            states += cut_everywhere(sim, kind == 0 ? check_made : kind < 3 ? check_replaced : check_archived);
+            states += cut_everywhere(sim, checks[kind]);
             ph_core_forget_mappings(ph_sim_io(sim));
             ph_sim_free(sim);
         }
