@@ -18,3 +18,23 @@ uint64_t ph_checksum(const void *bytes, size_t length)
 {
     return XXH3_64bits(bytes, length);
 }
+
+/* The state of the library, in memory that callers can have on their stack without its header. */
+_Static_assert(sizeof(XXH3_state_t) <= sizeof(struct ph_checksum_stream), "room for the state");
+_Static_assert(_Alignof(XXH3_state_t) <= _Alignof(struct ph_checksum_stream), "its alignment");
+
+void ph_checksum_begin(struct ph_checksum_stream *stream)
+{
+    XXH3_INITSTATE((XXH3_state_t *)(void *)stream->state);
+    (void)XXH3_64bits_reset((XXH3_state_t *)(void *)stream->state);
+}
+
+void ph_checksum_add(struct ph_checksum_stream *stream, const void *bytes, size_t length)
+{
+    (void)XXH3_64bits_update((XXH3_state_t *)(void *)stream->state, bytes, length);
+}
+
+uint64_t ph_checksum_value(const struct ph_checksum_stream *stream)
+{
+    return XXH3_64bits_digest((const XXH3_state_t *)(const void *)stream->state);
+}

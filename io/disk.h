@@ -149,6 +149,49 @@ enum ph_operation_kind { PH_OPERATION_WRITE = 1, PH_OPERATION_FILL = 2, PH_OPERA
 #define PH_OPERATION_COUNT_MAX 65535u
 #define PH_FILL_COUNT_MAX 8192u /* bounds what a hostile log can make of few bytes */
 
+/*
+ * An archive (pheap backup): this header, one zstd frame, a footer.  The frame holds operations as above, without
+ * records, and ends with one.
+ */
+#define PH_ARCHIVE_MAGIC "\x89pharc\r\n"
+#define PH_ARCHIVE_VERSION 1u
+#define PH_ARCHIVE_INCOMPAT_KNOWN 0u
+#define PH_ARCHIVE_WINDOW_MIN 10u
+#define PH_ARCHIVE_WINDOW_MAX 27u /* bounds the memory of who reads it: 128 MiB */
+struct ph_archive_header {
+    uint8_t magic[8];             /*   0 */
+    uint32_t byte_order;          /*   8 */
+    uint32_t format_version;      /*  12 of the archive */
+    uint32_t compat_flags;        /*  16 of the archive */
+    uint32_t incompat_flags;      /*  20 */
+    uint32_t window_log;          /*  24 the frame's window is 2^window_log bytes */
+    uint32_t heap_format;         /*  28 from here to created_ns: as in the superblock of the heap */
+    uint32_t heap_compat_flags;   /*  32 */
+    uint32_t heap_incompat_flags; /*  36 */
+    uint8_t identity[16];         /*  40 */
+    uint64_t heap_bytes;          /*  56 logical size where the operations begin */
+    uint64_t log_limit_bytes;     /*  64 */
+    uint32_t segment_bytes;       /*  72 */
+    uint32_t buffer_bytes;        /*  76 */
+    uint32_t page_bytes;          /*  80 */
+    uint32_t file_mode;           /*  84 */
+    uint64_t created_ns;          /*  88 */
+    uint64_t archived_ns;         /*  96 CLOCK_REALTIME when the backup began */
+    uint8_t reserved[16];         /* 104 zero */
+    uint64_t checksum;            /* 120 of bytes 0-119 */
+};
+struct ph_archive_footer {
+    uint8_t magic[8];          /*  0 */
+    uint64_t version;          /*  8 number of the commit that the archive shows */
+    uint64_t heap_bytes;       /* 16 logical size at that commit */
+    uint64_t operation_count;  /* 24 in the frame */
+    uint64_t content_bytes;    /* 32 of the frame, uncompressed */
+    uint64_t archive_bytes;    /* 40 of the whole archive, footer included */
+    uint64_t content_checksum; /* 48 of the uncompressed content */
+    uint64_t checksum;         /* 56 of all bytes of the archive before this field */
+};
+#define PH_ARCHIVE_END_MAGIC "pharcend"
+
 #define PH_ASSERT_AT(type, field, at) _Static_assert(offsetof(struct type, field) == (at), #type "." #field)
 _Static_assert(sizeof(struct ph_superblock) == PH_SECTOR_BYTES, "superblock is one sector");
 PH_ASSERT_AT(ph_superblock, byte_order, 8);
@@ -210,6 +253,34 @@ PH_ASSERT_AT(ph_record_header, chain, 32);
 PH_ASSERT_AT(ph_record_header, heap_id, 40);
 PH_ASSERT_AT(ph_record_header, epoch, 48);
 PH_ASSERT_AT(ph_record_header, version, 56);
+_Static_assert(sizeof(struct ph_archive_header) == 128, "archive header");
+PH_ASSERT_AT(ph_archive_header, byte_order, 8);
+PH_ASSERT_AT(ph_archive_header, format_version, 12);
+PH_ASSERT_AT(ph_archive_header, compat_flags, 16);
+PH_ASSERT_AT(ph_archive_header, incompat_flags, 20);
+PH_ASSERT_AT(ph_archive_header, window_log, 24);
+PH_ASSERT_AT(ph_archive_header, heap_format, 28);
+PH_ASSERT_AT(ph_archive_header, heap_compat_flags, 32);
+PH_ASSERT_AT(ph_archive_header, heap_incompat_flags, 36);
+PH_ASSERT_AT(ph_archive_header, identity, 40);
+PH_ASSERT_AT(ph_archive_header, heap_bytes, 56);
+PH_ASSERT_AT(ph_archive_header, log_limit_bytes, 64);
+PH_ASSERT_AT(ph_archive_header, segment_bytes, 72);
+PH_ASSERT_AT(ph_archive_header, buffer_bytes, 76);
+PH_ASSERT_AT(ph_archive_header, page_bytes, 80);
+PH_ASSERT_AT(ph_archive_header, file_mode, 84);
+PH_ASSERT_AT(ph_archive_header, created_ns, 88);
+PH_ASSERT_AT(ph_archive_header, archived_ns, 96);
+PH_ASSERT_AT(ph_archive_header, reserved, 104);
+PH_ASSERT_AT(ph_archive_header, checksum, 120);
+_Static_assert(sizeof(struct ph_archive_footer) == 64, "archive footer");
+PH_ASSERT_AT(ph_archive_footer, version, 8);
+PH_ASSERT_AT(ph_archive_footer, heap_bytes, 16);
+PH_ASSERT_AT(ph_archive_footer, operation_count, 24);
+PH_ASSERT_AT(ph_archive_footer, content_bytes, 32);
+PH_ASSERT_AT(ph_archive_footer, archive_bytes, 40);
+PH_ASSERT_AT(ph_archive_footer, content_checksum, 48);
+PH_ASSERT_AT(ph_archive_footer, checksum, 56);
 #undef PH_ASSERT_AT
 
 #endif

@@ -200,6 +200,20 @@ ph_status ph_file_check_place(struct ph_file *file)
     return PH_OK;
 }
 
+ph_status ph_file_next_data(struct ph_file *file, uint64_t offset, uint64_t *start, uint64_t *end)
+{
+    int64_t found;
+    do
+        found = file->io->next_data(file->io->ctx, file->handle, offset, end);
+    while (found == -EINTR);
+    if (found == -ENXIO)
+        return PH_END;
+    if (found < 0)
+        return fail(file, "cannot look for holes", found);
+    *start = (uint64_t)found;
+    return PH_OK;
+}
+
 ph_status ph_file_lock(struct ph_file *file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
 {
     int done;

@@ -45,6 +45,8 @@ PH_MUST_CHECK ph_status ph_file_truncate(struct ph_file *file, uint64_t size);
 PH_MUST_CHECK ph_status ph_file_allocate(struct ph_file *file, enum ph_allocate_mode mode, uint64_t offset,
                                          uint64_t length);
 PH_MUST_CHECK ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out);
+/* The first stretch at or after `offset` that may hold anything but zeros: [*start, *end).  END if there is none. */
+PH_MUST_CHECK ph_status ph_file_next_data(struct ph_file *file, uint64_t offset, uint64_t *start, uint64_t *end);
 
 /* Whether the file is still the one at its path: REPLACED if not.  IO. */
 PH_MUST_CHECK ph_status ph_file_check_place(struct ph_file *file);

@@ -22,8 +22,10 @@ enum ph_open_flags {
     PH_OPEN_WRITE = 1,     /* read and write */
     PH_OPEN_CREATE = 2,    /* create if missing */
     PH_OPEN_EXCLUSIVE = 4, /* with CREATE: -EEXIST if there is one */
-    PH_OPEN_DIRECT = 8     /* bypass the page cache; -EINVAL where the file system cannot */
-};                         /* always: close-on-exec, no controlling terminal */
+    PH_OPEN_DIRECT = 8,    /* bypass the page cache; -EINVAL where the file system cannot */
+    PH_OPEN_UNNAMED = 16 /* with WRITE: a new file without a name, in the directory of `path`, which is gone when it is
+                              closed unless `link` names it; -EOPNOTSUPP where the file system cannot */
+};                       /* always: close-on-exec, no controlling terminal */
 
 enum ph_write_flags {
     PH_WRITE_DSYNC = 1 /* on return the data, and the size needed to read it back, are on stable storage */
@@ -68,13 +70,20 @@ typedef struct ph_io {
     int (*truncate)(void *ctx, int file, uint64_t size);                           /* shrinks, or grows with zeros */
     int (*allocate)(void *ctx, int file, enum ph_allocate_mode mode, uint64_t offset, uint64_t length);
     int (*stat)(void *ctx, int file, struct ph_file_stat *out);
+    /*
+     * The first stretch at or after `offset` that may hold anything but zeros: its start, and its end in *end.  -ENXIO if
+     * there is none before the end of the file.  A file system that does not tell calls everything such a stretch.
+     */
+    int64_t (*next_data)(void *ctx, int file, uint64_t offset, uint64_t *end);
     int (*resolve)(void *ctx, const char *path, char *out, size_t size); /* absolute, symbolic links followed; the last
                                                                             part need not exist */
     int (*stat_path)(void *ctx, const char *path, struct ph_file_stat *out); /* follows symbolic links */
     /* 1 if `path` names the open file, else 0; asks for nothing that makes the kernel note that somebody asked. */
     int (*is_at)(void *ctx, int file, const char *path);
     int (*unlink)(void *ctx, const char *path);
+    int (*link)(void *ctx, int file, const char *path);             /* name an unnamed file; -EEXIST if `path` exists */
     int (*rename_new)(void *ctx, const char *from, const char *to); /* atomically; -EEXIST if `to` exists */
+    int (*rename)(void *ctx, const char *from, const char *to);     /* atomically; what was at `to` is unlinked */
     int (*sync_directory)(void *ctx, const char *path);             /* of the directory that holds `path` */
     int (*filesystem)(void *ctx, int file, uint64_t *magic);        /* statfs f_type */
 

@@ -6,6 +6,8 @@
  *
  *   RWF_DSYNC            pwrite, then fdatasync
  *   RENAME_NOREPLACE     link, then unlink
+ *   SEEK_DATA            all of the file is data
+ *   O_TMPFILE            none, and none where /proc is missing, by which such a file gets its name: -EOPNOTSUPP
  *   PAGEMAP_SCAN         /proc/self/pagemap; without /proc: -ENOSYS
  *   userfaultfd WP_ASYNC none (Linux < 6.7, or not permitted): -ENOSYS
  *   FALLOC_FL_*          none: the caller is told -EOPNOTSUPP and decides
@@ -47,6 +49,46 @@ static int result(int value)
 
 /* Files. */
 
+/* The directory that holds `path`, as a path of its own. */
+static int directory_of(const char *path, char *out, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 0 : (size_t)(slash - path);
+    if (length >= size)
+        return -ENAMETOOLONG;
+    if (slash == NULL) {
+        strcpy(out, ".");
+    } else {
+        memcpy(out, path, length);
+        strcpy(out + length, length == 0 ? "/" : "");
+    }
+    return 0;
+}
+
+/* Where an open file is to be found under a name. */
+static void name_of_descriptor(int file, char name[static 40])
+{
+    (void)snprintf(name, 40, "/proc/self/fd/%d", file);
+}
+
+/* A file that cannot be given a name later is of no use, so that is looked at now. */
+static int open_unnamed(const char *path, uint32_t mode)
+{
+    char directory[PATH_MAX], name[40];
+    struct stat in;
+    int result = directory_of(path, directory, sizeof directory);
+    if (result < 0)
+        return result;
+    int file = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)mode);
+    if (file < 0) /* EISDIR: a kernel without it opens the directory; EINVAL: some file systems */
+        return errno == EISDIR || errno == EINVAL ? -EOPNOTSUPP : -errno;
+    name_of_descriptor(file, name);
+    if (stat(name, &in) == 0)
+        return file;
+    (void)close(file);
+    return -EOPNOTSUPP;
+}
+
 static int posix_open(void *ctx, const char *path, unsigned flags, uint32_t mode)
 {
     (void)ctx;
@@ -56,11 +98,13 @@ static int posix_open(void *ctx, const char *path, unsigned flags, uint32_t mode
     how |= (flags & PH_OPEN_CREATE) != 0 ? O_CREAT : 0;
     how |= (flags & PH_OPEN_EXCLUSIVE) != 0 ? O_EXCL : 0;
     how |= (flags & PH_OPEN_DIRECT) != 0 ? O_DIRECT : 0;
-    int file = open(path, how, (mode_t)mode);
-    if (file < 0 && errno == EWOULDBLOCK)
-        file = open(path, how & ~O_NONBLOCK, (mode_t)mode); /* someone gives up a lease on the file: wait for it */
+    bool unnamed = (flags & PH_OPEN_UNNAMED) != 0;
+    int file = unnamed ? open_unnamed(path, mode) : result(open(path, how, (mode_t)mode));
+    if (file == -EWOULDBLOCK)
+        file =
+            result(open(path, how & ~O_NONBLOCK, (mode_t)mode)); /* someone gives up a lease on the file: wait for it */
     if (file < 0)
-        return -errno;
+        return file;
     if (file <= STDERR_FILENO) {
         int above = result(fcntl(file, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
         (void)close(file);
@@ -164,6 +208,29 @@ static int posix_stat(void *ctx, int file, struct ph_file_stat *out)
     return 0;
 }
 
+static int64_t posix_next_data(void *ctx, int file, uint64_t offset, uint64_t *end)
+{
+    (void)ctx;
+    if (offset > INT64_MAX)
+        return -ENXIO;
+    /* The descriptor's own position moves; nothing here uses it. */
+    off_t start = lseek(file, (off_t)offset, SEEK_DATA);
+    if (start < 0 && errno != EINVAL)
+        return -errno;
+    off_t stop = start < 0 ? -1 : lseek(file, start, SEEK_HOLE);
+    if (stop >= 0) {
+        *end = (uint64_t)stop;
+        return start;
+    }
+    struct stat in;
+    if (fstat(file, &in) != 0)
+        return -errno;
+    if (offset >= (uint64_t)in.st_size)
+        return -ENXIO;
+    *end = (uint64_t)in.st_size;
+    return (int64_t)offset;
+}
+
 /* `path`, shorter than PATH_MAX, whose last part is not there or is a symbolic link to something that is not: one step of
  * its resolution. */
 static int resolve_missing(const char *path, char *next, size_t size)
@@ -245,6 +312,20 @@ static int posix_unlink(void *ctx, const char *path)
     return result(unlink(path));
 }
 
+static int posix_link(void *ctx, int file, const char *path)
+{
+    (void)ctx;
+    char name[40];
+    name_of_descriptor(file, name);
+    return result(linkat(AT_FDCWD, name, AT_FDCWD, path, AT_SYMLINK_FOLLOW));
+}
+
+static int posix_rename(void *ctx, const char *from, const char *to)
+{
+    (void)ctx;
+    return result(rename(from, to));
+}
+
 static int posix_rename_new(void *ctx, const char *from, const char *to)
 {
     (void)ctx;
@@ -261,16 +342,9 @@ static int posix_sync_directory(void *ctx, const char *path)
 {
     (void)ctx;
     char name[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t length = slash == NULL ? 0 : (size_t)(slash - path);
-    if (length >= sizeof name)
-        return -ENAMETOOLONG;
-    if (slash == NULL) {
-        strcpy(name, ".");
-    } else {
-        memcpy(name, path, length);
-        strcpy(name + length, length == 0 ? "/" : "");
-    }
+    int found = directory_of(path, name, sizeof name);
+    if (found < 0)
+        return found;
     int directory = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0)
         return -errno;
@@ -791,11 +865,14 @@ static const ph_io posix_io = {
     .truncate = posix_truncate,
     .allocate = posix_allocate,
     .stat = posix_stat,
+    .next_data = posix_next_data,
     .resolve = posix_resolve,
     .stat_path = posix_stat_path,
     .is_at = posix_is_at,
     .unlink = posix_unlink,
+    .link = posix_link,
     .rename_new = posix_rename_new,
+    .rename = posix_rename,
     .sync_directory = posix_sync_directory,
     .filesystem = posix_filesystem,
     .lock = posix_lock,

@@ -18,6 +18,7 @@
 #include "wal/flush.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -215,6 +216,7 @@ static ph_status take_seat(struct ph_core *core)
         struct ph_seat *s = &core->coord->seats[seat];
         for (uint32_t i = 0; i < PH_PINS; i++)
             atomic_store(&s->pins[i].lsn, 0);
+        atomic_store(&s->hold, 0);
         atomic_store(&s->process, io->process(io->ctx));
         atomic_store(&s->attached_ns, io->clock_ns(io->ctx, PH_CLOCK_REALTIME));
         return PH_OK;
@@ -240,13 +242,27 @@ static ph_status refuse_strangers(struct ph_core *core)
                    core->path, file->path);
 }
 
+/* Whoever replaces a heap holds its lock exclusively meanwhile: the file may have lost its name while we waited for it. */
+static ph_status check_name(struct ph_core *core)
+{
+    struct ph_file_stat named;
+    int result = core->io->stat_path(core->io->ctx, core->path, &named);
+    if (result < 0 && result != -ENOENT)
+        return ph_file_fail(core->path, "cannot stat", -result);
+    if (result == 0 && named.device == core->device && named.inode == core->inode)
+        return PH_OK;
+    return ph_fail(PH_REPLACED, "%s: the file was replaced while it was being opened; open it again", core->path);
+}
+
 /* We hold the lock exclusively: recover, and make the coordination file ready. */
 static ph_status attach_first(struct ph_core *core)
 {
     struct ph_store *store = &core->store;
     uint64_t length = ph_coord_bytes(store->superblock.buffer_bytes);
     struct ph_file_stat stat;
-    ph_status status = open_coord(core, 0);
+    ph_status status = check_name(core);
+    if (status == PH_OK)
+        status = open_coord(core, 0);
     bool found = status == PH_OK;
     if (found)
         status = ph_file_stat(&store->coord_file, &stat);
@@ -376,6 +392,14 @@ static ph_status attach_private(struct ph_core *core)
     core->private_coord = true;
     core->coord = core->store.wal.coord = coord;
     return PH_OK;
+}
+
+ph_status ph_attach_lock_alone(struct ph_file *heap)
+{
+    ph_status status = ph_file_lock(heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
+    if (status == PH_BUSY)
+        return ph_fail(PH_BUSY, "%s: the heap is in use; close it in every process first", heap->path);
+    return status;
 }
 
 static void pause_briefly(const ph_io *io)

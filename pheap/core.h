@@ -107,8 +107,17 @@ PH_MUST_CHECK ph_status ph_attach(struct ph_core *core);
 /* Give up the seat; the last one to leave closes the epoch.  Flushes.  Whatever is returned, it has happened. */
 PH_MUST_CHECK ph_status ph_detach(struct ph_core *core);
 
+/* Lock an open heap file, which this process has not attached, against everybody who would.  Closing it unlocks.  BUSY. */
+PH_MUST_CHECK ph_status ph_attach_lock_alone(struct ph_file *heap);
+
+/* backup.c: pheap_restore over any seam. */
+PH_MUST_CHECK ph_status ph_restore_io(const ph_io *io, const char *archive, const char *path,
+                                      const struct pheap_restore_options *options, struct pheap_transfer *result);
+
 /* create.c: make a new heap file; EXISTS if there is one. */
 PH_MUST_CHECK ph_status ph_create(const ph_io *io, const char *path, const struct pheap_options *options);
+/* LOG_FOREIGN if there is a log that a heap new at this path would find beside it. */
+PH_MUST_CHECK ph_status ph_create_check_log(const ph_io *io, const char *path);
 
 /* upkeep.c: what calls do on the way. */
 /* See that heap and log are still where they were, if that was not seen to in the last clock tick (a few milliseconds).

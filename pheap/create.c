@@ -2,9 +2,10 @@
 /*
  * Creation: a new heap file appears under its name complete, or not at all.
  *
- * It is made under NAME-new, synced, and renamed without replacing anything; then the directory is synced.  Creators
- * exclude each other by a lock on NAME-new; one that a crash left behind is made anew.
+ * It is made under NAME-new, synced, and renamed without replacing anything; then the directory is synced
+ * (io/newfile.h).
  */
+#include "io/newfile.h"
 #include "pheap/alloc.h"
 #include "pheap/core.h"
 #include "recovery/superblock.h"
@@ -15,7 +16,6 @@
 #define LOG_LIMIT_DEFAULT (UINT64_C(256) << 20)
 #define SEGMENT_DEFAULT (4u << 20)
 #define BUFFER_DEFAULT (2u << 20)
-#define ATTEMPTS_MAX 100
 
 static bool power_of_two_within(uint32_t value, uint32_t least, uint32_t most)
 {
@@ -60,7 +60,7 @@ static ph_status fill_superblock(const ph_io *io, const char *path, const struct
     return PH_OK;
 }
 
-/* Write the whole file and sync it. */
+/* Write the whole file. */
 static ph_status write_heap(struct ph_file *file, struct ph_superblock *superblock)
 {
     const ph_io *io = file->io;
@@ -75,76 +75,41 @@ static ph_status write_heap(struct ph_file *file, struct ph_superblock *superblo
         memcpy(image + PH_SUPERBLOCK_OFFSET(superblock->copy), superblock, sizeof *superblock);
         superblock->generation++;
     }
-    ph_status status = ph_file_truncate(file, 0);
-    if (status == PH_OK)
-        status = ph_file_write(file, image, length, 0, 0);
-    if (status == PH_OK)
-        status = ph_file_sync(file);
+    ph_status status = ph_file_write(file, image, length, 0, 0);
     io->free(io->ctx, image);
     return status;
 }
 
-/* Open and lock NAME-new; BUSY if somebody else renamed it meanwhile, so that it must be tried again. */
-static ph_status open_new(const ph_io *io, const char *path, uint32_t mode, struct ph_file *file)
+ph_status ph_create_check_log(const ph_io *io, const char *path)
 {
-    struct ph_file_stat ours, named;
-    ph_status status = ph_file_open(file, io, path, PH_OPEN_WRITE | PH_OPEN_CREATE, mode);
-    if (status != PH_OK)
-        return status;
-    status = ph_file_lock(file, PH_LOCK_EXCLUSIVE, 0, 1, true);
-    if (status == PH_OK)
-        status = ph_file_stat(file, &ours);
-    if (status == PH_OK &&
-        (io->stat_path(io->ctx, path, &named) < 0 || named.inode != ours.inode || named.device != ours.device))
-        status = ph_fail(PH_BUSY, "%s: another process is creating this heap", path);
-    if (status != PH_OK)
-        ph_file_close(file);
+    struct ph_file_stat stat;
+    size_t length = strlen(path) + sizeof "-wal";
+    char *log = io->alloc(io->ctx, length, 16);
+    if (log == NULL)
+        return ph_fail(PH_NO_MEMORY, "%s: out of memory creating the heap", path);
+    (void)snprintf(log, length, "%s-wal", path);
+    ph_status status = PH_OK;
+    if (io->stat_path(io->ctx, log, &stat) == 0 && stat.size_bytes > 0)
+        status = ph_fail(PH_LOG_FOREIGN, "%s exists though %s does not: the log of a heap that is gone; move it away",
+                         log, path);
+    io->free(io->ctx, log);
     return status;
-}
-
-static ph_status publish(const ph_io *io, const char *from, const char *path)
-{
-    int result = io->rename_new(io->ctx, from, path);
-    if (result < 0)
-        return ph_file_fail(path, "cannot create", -result);
-    result = io->sync_directory(io->ctx, path);
-    return result < 0 ? ph_file_fail(path, "cannot sync the directory", -result) : PH_OK;
 }
 
 ph_status ph_create(const ph_io *io, const char *path, const struct pheap_options *options)
 {
     struct ph_superblock superblock;
-    struct ph_file_stat stat;
+    struct ph_newfile file;
     ph_status status = fill_superblock(io, path, options, &superblock);
+    if (status == PH_OK)
+        status = ph_create_check_log(io, path);
+    if (status == PH_OK)
+        status = ph_newfile_begin(&file, io, path, superblock.file_mode, false);
     if (status != PH_OK)
         return status;
-    size_t length = strlen(path) + sizeof "-new";
-    char *beside = io->alloc(io->ctx, length, 16);
-    if (beside == NULL)
-        return ph_fail(PH_NO_MEMORY, "%s: out of memory creating the heap", path);
-    (void)snprintf(beside, length, "%s-wal", path);
-    if (io->stat_path(io->ctx, beside, &stat) == 0 && stat.size_bytes > 0) {
-        status = ph_fail(PH_LOG_FOREIGN, "%s exists though %s does not: the log of a heap that is gone; move it away",
-                         beside, path);
-        io->free(io->ctx, beside);
-        return status;
-    }
-    (void)snprintf(beside, length, "%s-new", path);
-    for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        struct ph_file file;
-        status = open_new(io, beside, superblock.file_mode, &file);
-        if (status == PH_BUSY)
-            continue;
-        if (status == PH_OK) {
-            status = write_heap(&file, &superblock);
-            if (status == PH_OK)
-                status = publish(io, beside, path);
-            if (status != PH_OK)
-                (void)io->unlink(io->ctx, beside);
-            ph_file_close(&file);
-        }
-        break;
-    }
-    io->free(io->ctx, beside);
+    status = write_heap(&file.file, &superblock);
+    if (status == PH_OK)
+        status = ph_newfile_publish(&file, false);
+    ph_newfile_end(&file);
     return status;
 }

@@ -483,6 +483,95 @@ typedef void (*pheap_fault)(void *context, uint64_t offset, const char *text);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_check(const pheap_read *reader, pheap_fault fault,
                                                          pheap_progress progress, void *context);
 
+/* ---------------------------------------------------------------------------------------------- backup and restore */
+
+/* How far a backup or restore is, and in the end what it was. */
+struct pheap_transfer {
+    size_t size;
+    uint64_t done_bytes;    /* backup: of the heap file copied; restore: of the archive read */
+    uint64_t total_bytes;   /* what that comes to, as far as is known; 0: not */
+    uint64_t content_bytes; /* in the archive, before compression */
+    uint64_t archive_bytes; /* the archive itself */
+    uint64_t version;       /* in the end: the number of the commit that the archive shows */
+    uint64_t heap_bytes;    /* in the end: the logical size of the heap */
+};
+
+/* Called now and then; return 0 to go on, else the work stops with BUSY. */
+typedef int (*pheap_transfer_progress)(void *context, const struct pheap_transfer *now);
+
+enum pheap_transfer_flags {
+    PHEAP_REPLACE = 1 /* replace the file of that name, if there is one */
+};
+
+/* Zero-fill, set `size`, set what you want; a NULL pointer means all defaults. */
+struct pheap_backup_options {
+    size_t size;
+    uint32_t flags;      /* enum pheap_transfer_flags */
+    int32_t level;       /* of zstd; 0: its default, 3 */
+    uint32_t window_log; /* look for long repetitions in a window of 2^window_log bytes, 17 to 27, which the reader
+                            needs as memory; 0: do not */
+    uint32_t reserved;   /* must be 0 */
+    pheap_transfer_progress progress; /* may be NULL */
+    void *context;                    /* for it */
+};
+struct pheap_restore_options {
+    size_t size;
+    uint32_t flags;                   /* enum pheap_transfer_flags */
+    uint32_t reserved;                /* must be 0 */
+    pheap_transfer_progress progress; /* may be NULL */
+    void *context;                    /* for it */
+};
+
+/* Take the next bytes of an archive; return 0, or anything else to stop the backup with IO. */
+typedef int (*pheap_sink)(void *context, const void *bytes, size_t length);
+
+/* Give the next bytes of an archive, at most `length`; return how many, 0 only at its end, or -1 to stop with IO. */
+typedef int64_t (*pheap_source)(void *context, void *bytes, size_t length);
+
+/*
+ * Write an archive of the heap: one file, compressed (zstd) and checksummed, with a snapshot of the whole heap at one
+ * commit, which is at least the newest when the call began.  Others may read, write and checkpoint meanwhile.  The
+ * archive holds what was live and what was not, so it takes about as long as copying the heap file.
+ *
+ * The log is kept until the backup has read it, and it reads on as it writes the archive; only if the archive cannot be
+ * written as fast as commits fill the log do writers wait, and get LOG_FULL with a text that names the backup.  One
+ * backup of a heap at a time in a process.  Through a handle opened PHEAP_READONLY it works as well.
+ *
+ * pheap_backup: into the file `path`, which appears when it is whole and on stable storage, or not at all (a crash may
+ * leave `path`-new, which is garbage).  pheap_backup_to: to a function, in order; what that has got is an archive only if
+ * the call returns OK.  *result (may be NULL; set result->size) tells what was written.
+ *
+ * Errors: EXISTS, INVALID, NO_SPACE, NO_MEMORY, IO, PERMISSION, READ_ONLY, NOT_FOUND, BUSY (stopped, or this process is
+ * at a backup already), POISONED, CORRUPT, FORKED.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status
+pheap_backup(pheap *heap, const char *path, const struct pheap_backup_options *options, struct pheap_transfer *result);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_backup_to(pheap *heap, pheap_sink sink, void *sink_context,
+                                                             const struct pheap_backup_options *options,
+                                                             struct pheap_transfer *result);
+
+/*
+ * Make a heap in the file `path` of an archive.  It has the content, version number and parameters of the one that was
+ * backed up, and an identity of its own; holes stay holes.  The whole archive is verified, and the heap checked as by
+ * pheap_check(), before anything appears at `path`, which happens at once and is on stable storage on return.  With `path`
+ * NULL the archive is verified and nothing is made.
+ *
+ * With PHEAP_REPLACE the heap at `path` is replaced.  Nobody may have it open (BUSY).  It is recovered if need be and
+ * closed, and at any moment there is the old heap or the new one, whole.  What is there must be a heap that opens: one
+ * that does not, and its log, are for you to move away.
+ *
+ * Errors: EXISTS, NOT_HEAP (no archive; or what is to be replaced is no heap), CORRUPT (a damaged archive), NEWER,
+ * BYTE_ORDER, LOG_FOREIGN (the log of another heap is at `path`-wal), INVALID, NOT_FOUND, NO_SPACE, NO_MEMORY, IO,
+ * PERMISSION, READ_ONLY, BUSY (in use, or stopped), and those of pheap_open() for the heap to be replaced.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_restore(const char *archive, const char *path,
+                                                           const struct pheap_restore_options *options,
+                                                           struct pheap_transfer *result);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_restore_from(pheap_source source, void *source_context,
+                                                                const char *path,
+                                                                const struct pheap_restore_options *options,
+                                                                struct pheap_transfer *result);
+
 /* ------------------------------------------------------------------------------------------------------ inspection */
 
 /* How pheap_track() finds the pages that this process has stored to. */

@@ -4,8 +4,8 @@
  *
  *   before the writer lock   flush if the buffer is half full; extend the log, or checkpoint, if its free space would
  *                            not take two of the largest records; where a reader holds the log, evict it if it allows
- *                            that, else wait for as long as the program says (pin_wait_ms), then LOG_FULL; the same for
- *                            the memory budget, then BUDGET
+ *                            that; where another reader or a backup does, wait for as long as the program says
+ *                            (pin_wait_ms), then LOG_FULL; the same for the memory budget, then BUDGET
  *   after a commit           flush if the buffer is half full; gather what is durable for the next fold; extend the log
  *                            or checkpoint if less than a segment is free
  *   every call               flush LAZY commits older than a second (R5)
@@ -70,7 +70,22 @@ ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns)
     return status == PH_TIMEOUT ? PH_OK : status; /* somebody is at it */
 }
 
-/* ": a reader of process ..." into `text`, of a pin that is behind the newest commit; false if there is none. */
+/* The seat of the process whose backup keeps the log from being recycled, or -1. */
+static int backup_in_the_way(struct ph_core *core)
+{
+    uint64_t held;
+    int seat = ph_store_oldest_hold(&core->store, &held);
+    return seat >= 0 && held < core->coord->checkpoint.segment ? seat : -1;
+}
+
+/* Whole seconds since a time of the real clock. */
+static unsigned long long seconds_since(struct ph_core *core, uint64_t since_ns)
+{
+    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME);
+    return now > since_ns ? (now - since_ns) / 1000000000 : 0;
+}
+
+/* "a reader of process ..." into `text`, of a pin that is behind the newest commit; false if there is none. */
 static bool describe_pin(struct ph_core *core, char *text, size_t length)
 {
     struct ph_held_pin held;
@@ -78,11 +93,24 @@ static bool describe_pin(struct ph_core *core, char *text, size_t length)
         return false;
     const struct ph_seat *seat = &core->coord->seats[held.seat];
     const struct ph_pin *pin = &seat->pins[held.index];
-    uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), since = atomic_load(&pin->since_ns);
     (void)snprintf(text, length,
                    "a reader of process %lld (seat %u) has held version %llu for %llu s; end that read transaction",
                    (long long)atomic_load(&seat->process), held.seat, (unsigned long long)atomic_load(&pin->version),
-                   (unsigned long long)(now > since ? (now - since) / 1000000000 : 0));
+                   seconds_since(core, atomic_load(&pin->since_ns)));
+    return true;
+}
+
+/* The same of whatever holds the log, a backup too. */
+static bool describe_holder(struct ph_core *core, char *text, size_t length)
+{
+    int seat = backup_in_the_way(core);
+    if (seat < 0)
+        return describe_pin(core, text, length);
+    const struct ph_seat *s = &core->coord->seats[seat];
+    (void)snprintf(text, length,
+                   "a backup by process %lld (seat %d), begun %llu s ago, has not read it yet; see where that is held "
+                   "up, or end it",
+                   (long long)atomic_load(&s->process), seat, seconds_since(core, atomic_load(&s->hold_since_ns)));
     return true;
 }
 
@@ -91,7 +119,7 @@ static ph_status refuse_log_full(struct ph_core *core, uint64_t wanted)
 {
     char who[256];
     uint64_t limit = core->store.wal.log_limit_bytes;
-    if (!describe_pin(core, who, sizeof who))
+    if (!describe_holder(core, who, sizeof who))
         return ph_fail(PH_TOO_BIG,
                        "%s: the transaction needs up to %llu bytes of log, whose limit is %llu; commit in smaller "
                        "parts, or create the heap with a larger log_limit_bytes",
@@ -196,7 +224,8 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
         struct ph_held_pin pin;
         if (evict(core))
             continue;
-        held = ph_store_oldest_pin(&core->store, &pin) && pin.lsn < atomic_load(&core->coord->committed);
+        held = (ph_store_oldest_pin(&core->store, &pin) && pin.lsn < atomic_load(&core->coord->committed)) ||
+               backup_in_the_way(core) >= 0;
         /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
         if ((!held && !held_before) || !may_wait(core, waited, UINT64_MAX))
             return refuse_log_full(core, reserve);

@@ -3,9 +3,10 @@
  * Checkpoint of a heap in use, and the start and clean end of an epoch.
  *
  * Checkpoint (R4, R7): fold; sync_in_progress = 1; sync the heap file; write the other superblock durably; publish;
- * free the segments before it; sync_in_progress = 0.  sync_in_progress found set means that pages folded since the last
- * superblock may look clean in the page cache and not be on the disk: they are all written anew from the log, each once
- * and in its last state so that no view sees it go back in time, before the next sync is believed.
+ * sync_in_progress = 0; free the segments before it, but for those that a backup holds (recovery/backup.c).
+ * sync_in_progress found set means that pages folded since the last superblock may look clean in the page cache and not
+ * be on the disk: they are all written anew from the log, each once and in its last state so that no view sees it go
+ * back in time, before the next sync is believed.
  */
 #include "recovery/store.h"
 #include "wal/flush.h"
@@ -95,15 +96,23 @@ static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *n
     return PH_OK;
 }
 
-static void free_segments(struct ph_store *store)
+/* Free the segments before the checkpoint that no backup holds; whether there were any. */
+static bool free_segments(struct ph_store *store)
 {
     struct ph_coord *coord = store->wal.coord;
+    uint64_t keep = coord->checkpoint.segment, held;
+    if (ph_store_oldest_hold(store, &held) >= 0 && held < keep)
+        keep = held;
+    bool freed = false;
     uint32_t count = atomic_load(&coord->slot_count);
     for (uint32_t slot = 0; slot < count && slot < PH_SEGMENTS_MAX; slot++) {
         uint64_t sequence = atomic_load(&coord->slot_sequence[slot]);
-        if (sequence != 0 && sequence < coord->checkpoint.segment)
+        if (sequence != 0 && sequence < keep) {
             atomic_store(&coord->slot_sequence[slot], 0);
+            freed = true;
+        }
     }
+    return freed;
 }
 
 static ph_status checkpoint_locked(struct ph_store *store)
@@ -115,13 +124,13 @@ static ph_status checkpoint_locked(struct ph_store *store)
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(coord, &mark))
         return damaged(store);
-    if (mark.lsn == coord->checkpoint.lsn && atomic_load(&coord->sync_in_progress) == 0)
-        return PH_OK;
+    if (mark.lsn == coord->checkpoint.lsn && atomic_load(&coord->sync_in_progress) == 0) /* a backup may have ended */
+        return free_segments(store) ? ph_flush_update_limit(&store->wal) : PH_OK;
     struct ph_superblock next = next_superblock(store, &mark);
     status = sync_and_record(store, &next);
     if (status != PH_OK)
         return status;
-    free_segments(store);
+    (void)free_segments(store);
     return ph_flush_update_limit(&store->wal);
 }
 

@@ -56,6 +56,7 @@ bool ph_store_seat_alive(struct ph_store *store, uint32_t seat)
         /* While we hold its lock nobody can take the seat, so clearing what the dead left there is safe. */
         for (uint32_t i = 0; i < PH_PINS; i++)
             atomic_store(&store->wal.coord->seats[seat].pins[i].lsn, 0);
+        atomic_store(&store->wal.coord->seats[seat].hold, 0);
         ph_status status = ph_file_lock(&store->coord_file, PH_LOCK_NONE, seat_lock_start(seat), 1, false);
         (void)status; /* at worst the seat stays taken until this process closes the heap */
     }

@@ -31,6 +31,7 @@ struct ph_store {
     struct ph_superblock superblock; /* as read at open; identity and parameters stay true */
     uint32_t seat;                   /* of this process */
     bool tmpfs;                      /* the heap file is on one */
+    _Atomic bool backing_up;         /* by this process */
     uint64_t replayed_bytes;         /* by the recovery of this open */
     bool recovered;
     struct ph_gathered gathered;  /* under the fold lock */
@@ -87,6 +88,9 @@ bool ph_store_oldest_pin(struct ph_store *store, struct ph_held_pin *pin);
 
 /* Take away every evictable pin below `lsn`; true if there was one. */
 bool ph_store_evict(struct ph_store *store, uint64_t lsn);
+
+/* The oldest segment that the backup of a living process holds: its seat, or -1.  Clears holds of the dead. */
+int ph_store_oldest_hold(struct ph_store *store, uint64_t *segment);
 
 /* Whether the process in a seat lives, by its lock. */
 bool ph_store_seat_alive(struct ph_store *store, uint32_t seat);

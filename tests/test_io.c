@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The seam over Linux, files over the seam, and locks in shared memory. */
+#include "io/checksum.h"
 #include "io/file.h"
 #include "io/io.h"
 #include "io/mutex.h"
+#include "io/newfile.h"
 #include "tests/support/simfs.h"
 
 #include <errno.h>
@@ -431,6 +433,169 @@ static void rename__never_replaces(void **state)
     assert_int_equal(io->sync_directory(io->ctx, "file-in-the-present-directory"), 0);
 }
 
+static void write_byte(const ph_io *io, int file, char byte)
+{
+    assert_int_equal(io->write(io->ctx, file, &byte, 1, 0, 0), 1);
+}
+
+static char first_byte(const char *path)
+{
+    const ph_io *io = ph_io_posix();
+    char byte = 0;
+    int file = io->open(io->ctx, path, PH_OPEN_READ, 0);
+    if (file < 0)
+        return 0;
+    assert_int_equal(io->read(io->ctx, file, &byte, 1, 0), 1);
+    assert_int_equal(io->close(io->ctx, file), 0);
+    return byte;
+}
+
+/* Catches a rename that refuses, and one that leaves the other name. */
+static void rename__replaces_when_asked_to(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int from = open_file("from", PH_OPEN_WRITE | PH_OPEN_CREATE), to = open_file("to", PH_OPEN_WRITE | PH_OPEN_CREATE);
+    write_byte(io, from, 'f');
+    write_byte(io, to, 't');
+    assert_int_equal(io->rename(io->ctx, in_directory("from"), in_directory("to")), 0);
+    assert_int_equal(first_byte(in_directory("to")), 'f');
+    assert_int_equal(first_byte(in_directory("from")), 0);
+    assert_int_equal(io->close(io->ctx, from), 0);
+    assert_int_equal(io->close(io->ctx, to), 0);
+    assert_int_equal(io->unlink(io->ctx, in_directory("to")), 0);
+}
+
+/* Catches a file that has a name too early, and a link that replaces. */
+static void unnamed__gets_a_name_by_link_only(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int file = io->open(io->ctx, in_directory("unnamed"), PH_OPEN_WRITE | PH_OPEN_UNNAMED, 0600);
+    if (file == -EOPNOTSUPP)
+        skip();
+    assert_true(file > 2);
+    write_byte(io, file, 'u');
+    assert_int_equal(first_byte(in_directory("unnamed")), 0);
+    assert_int_equal(io->link(io->ctx, file, in_directory("unnamed")), 0);
+    assert_int_equal(first_byte(in_directory("unnamed")), 'u');
+    int other = io->open(io->ctx, in_directory("unnamed"), PH_OPEN_WRITE | PH_OPEN_UNNAMED, 0600);
+    assert_int_equal(io->link(io->ctx, other, in_directory("unnamed")), -EEXIST);
+    assert_int_equal(io->close(io->ctx, other), 0);
+    assert_int_equal(io->close(io->ctx, file), 0);
+    assert_int_equal(io->unlink(io->ctx, in_directory("unnamed")), 0);
+    assert_true(io->open(io->ctx, "/nowhere/file", PH_OPEN_WRITE | PH_OPEN_UNNAMED, 0600) < 0);
+}
+
+/* Whatever the file system tells, all that was written lies in some stretch: catches data taken for a hole. */
+static void next_data__passes_over_holes_only(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    int file = open_file("holes", PH_OPEN_WRITE | PH_OPEN_CREATE);
+    static const uint64_t written[] = {3, 200, 201, 5000};
+    for (size_t i = 0; i < sizeof written / sizeof written[0]; i++)
+        assert_int_equal(io->write(io->ctx, file, "x", 1, written[i] * PAGE, 0), 1);
+    assert_int_equal(io->truncate(io->ctx, file, 6000 * PAGE), 0);
+    uint64_t at = 0, end = 0, pages = 0;
+    unsigned found = 0;
+    for (int64_t start; (start = io->next_data(io->ctx, file, at, &end)) >= 0; at = end) {
+        assert_true((uint64_t)start >= at && end > (uint64_t)start && end <= 6000 * PAGE);
+        for (size_t i = 0; i < sizeof written / sizeof written[0]; i++)
+            found += (uint64_t)start <= written[i] * PAGE && written[i] * PAGE < end;
+        pages += (end - (uint64_t)start) / PAGE;
+    }
+    assert_int_equal(found, 4);
+    assert_int_equal(io->next_data(io->ctx, file, 6000 * PAGE, &end), -ENXIO);
+    print_message("%llu of 6000 pages are data\n", (unsigned long long)pages);
+    assert_int_equal(io->close(io->ctx, file), 0);
+    assert_int_equal(io->unlink(io->ctx, in_directory("holes")), 0);
+}
+
+/* One byte in a new file, published or not. */
+static ph_status make_file(const ph_io *io, const char *path, char byte, bool unnamed, bool replace)
+{
+    struct ph_newfile file;
+    ph_status status = ph_newfile_begin(&file, io, path, 0600, unnamed);
+    if (status == PH_OK)
+        status = ph_file_write(&file.file, &byte, 1, 0, 0);
+    if (status == PH_OK)
+        status = ph_newfile_publish(&file, replace);
+    ph_newfile_end(&file);
+    return status;
+}
+
+/* Catches a file that is replaced unasked, one that is not replaced though asked, and one left beside. */
+static void newfile__appears_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    const char *path = in_directory("made");
+    for (int unnamed = 0; unnamed < 2; unnamed++) {
+        assert_int_equal(make_file(io, path, 'a', unnamed, false), PH_OK);
+        assert_int_equal(first_byte(path), 'a');
+        assert_int_equal(make_file(io, path, 'b', unnamed, false), PH_EXISTS);
+        assert_int_equal(first_byte(path), 'a');
+        assert_int_equal(make_file(io, path, 'c', unnamed, true), PH_OK);
+        assert_int_equal(first_byte(path), 'c');
+        struct ph_newfile dropped;
+        assert_int_equal(ph_newfile_begin(&dropped, io, path, 0600, unnamed), PH_OK);
+        ph_newfile_end(&dropped);
+        assert_int_equal(first_byte(path), 'c');
+        struct ph_file_stat stat;
+        assert_int_equal(io->stat_path(io->ctx, in_directory("made-new"), &stat), -ENOENT);
+        assert_int_equal(io->unlink(io->ctx, path), 0);
+    }
+}
+
+/*
+ * Every call of it fails once, with and without names for unfinished files: the name shows the old content or the new,
+ * and nothing is left beside.  Catches a failure that is passed over and a file that is half there.
+ */
+static void newfile__every_call_may_fail(void **state)
+{
+    (void)state;
+    struct ph_file_stat stat;
+    for (unsigned way = 0; way < 4; way++)
+        for (uint64_t call = 1;; call++) {
+            struct ph_sim *sim = ph_sim_new(&(struct ph_sim_options){.seed = call, .no_journal = true});
+            assert_int_equal(ph_sim_poke(sim, "d/f", "o", 1, 0), 1);
+            ph_sim_fail_at(sim, PH_SIM_ANY, call, EIO, PH_SIM_ONCE);
+            ph_status status = make_file(ph_sim_io(sim), "d/f", 'n', way % 2 != 0, true);
+            bool struck = ph_sim_struck(sim) != 0;
+            char byte = 0;
+            assert_int_equal(ph_sim_peek(sim, "d/f", &byte, 1, 0), 1);
+            assert_true(byte == 'n' || (byte == 'o' && status != PH_OK));
+            assert_true(struck || (status == PH_OK && byte == 'n'));
+            /* What could not be unlinked stays, empty; the next maker takes it. */
+            bool beside = ph_sim_io(sim)->stat_path(sim, "d/f-new", &stat) == 0;
+            assert_true(!beside || status != PH_OK);
+            assert_int_equal(make_file(ph_sim_io(sim), "d/f", 'm', way / 2 != 0, true), PH_OK);
+            assert_int_equal(ph_sim_size(sim, "d/f-new"), -ENOENT);
+            assert_int_equal(ph_sim_live_handles(sim), 0);
+            assert_int_equal(ph_sim_live_allocations(sim), 0);
+            ph_sim_free(sim);
+            if (!struck)
+                break;
+        }
+}
+
+/* The whole of a stream has the checksum of the bytes in one piece, however it is cut. */
+static void checksum__stream_equals_the_whole(void **state)
+{
+    (void)state;
+    uint8_t bytes[5000];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 31 + i / 251);
+    for (size_t part = 1; part <= sizeof bytes; part = part * 3 + 1) {
+        struct ph_checksum_stream stream;
+        ph_checksum_begin(&stream);
+        for (size_t at = 0; at < sizeof bytes; at += part)
+            ph_checksum_add(&stream, bytes + at, sizeof bytes - at < part ? sizeof bytes - at : part);
+        assert_int_equal(ph_checksum_value(&stream), ph_checksum(bytes, sizeof bytes));
+    }
+}
+
 /* One file has one resolved name, whether it exists yet or not: catches a log beside the link instead of the heap. */
 static void resolve__follows_links_even_to_what_is_not_there(void **state)
 {
@@ -761,6 +926,12 @@ int main(void)
         cmocka_unit_test(map__shared_is_seen_through_every_map),
         cmocka_unit_test(allocate__keeps_what_it_should),
         cmocka_unit_test(rename__never_replaces),
+        cmocka_unit_test(rename__replaces_when_asked_to),
+        cmocka_unit_test(unnamed__gets_a_name_by_link_only),
+        cmocka_unit_test(next_data__passes_over_holes_only),
+        cmocka_unit_test(newfile__appears_whole_or_not_at_all),
+        cmocka_unit_test(newfile__every_call_may_fail),
+        cmocka_unit_test(checksum__stream_equals_the_whole),
         cmocka_unit_test(resolve__follows_links_even_to_what_is_not_there),
         cmocka_unit_test(machine__answers_are_plausible),
         cmocka_unit_test(wait__is_woken_across_processes),

@@ -215,7 +215,7 @@ void output_json_fraction(struct output *output, const char *key, double value)
 
 void output_begin(struct output *output, const struct request *request)
 {
-    *output = (struct output){.stream = stdout, .request = request};
+    *output = (struct output){.stream = request->answer_on_error ? stderr : stdout, .request = request};
     output_json_begin(output, NULL, '{');
     output_json_string(output, "command", request->command);
     output_json_string(output, "path", request->path);

@@ -39,6 +39,11 @@ struct request {
     uint64_t from_lsn;            /* log: skip what is before */
     uint64_t record_count_max;    /* log: stop after so many */
     struct pheap_options options; /* create */
+    const char *archive;          /* backup, restore */
+    bool archive_is_stream;       /* it is standard output or input */
+    bool verify;                  /* restore: make no heap */
+    bool answer_on_error;         /* standard output carries something else */
+    struct pheap_backup_options backup;
 };
 
 enum { OUTPUT_DEPTH_MAX = 8 };
@@ -51,7 +56,7 @@ struct output {
     uint64_t member_counts[OUTPUT_DEPTH_MAX];
 };
 
-/* Begin an answer on standard output, and end it.  output_end fails if not all of it could be written. */
+/* Begin an answer on standard output (or standard error), and end it.  output_end fails if not all of it could be written. */
 void output_begin(struct output *output, const struct request *request);
 enum exit_code output_end(struct output *output, enum exit_code code);
 
@@ -113,5 +118,7 @@ enum exit_code cmd_info(const struct request *request, struct output *output);
 enum exit_code cmd_check(const struct request *request, struct output *output);
 enum exit_code cmd_log(const struct request *request, struct output *output);
 enum exit_code cmd_checkpoint(const struct request *request, struct output *output);
+enum exit_code cmd_backup(const struct request *request, struct output *output);
+enum exit_code cmd_restore(const struct request *request, struct output *output);
 
 #endif

@@ -31,15 +31,24 @@ enum option_id {
     OPTION_SEGMENT,
     OPTION_BUFFER,
     OPTION_MODE,
+    OPTION_LEVEL,
+    OPTION_LONG,
+    OPTION_FORCE,
+    OPTION_VERIFY,
     OPTION_END
 };
+
+#define LEVEL_MIN (-7)
+#define LEVEL_MAX 22
+#define LONG_WINDOW_MIN 17
+#define LONG_WINDOW_DEFAULT 27
 
 #define BIT(option) (1U << ((option)-OPTION_HELP))
 
 static const struct option_text {
     enum option_id option;
     const char *name;
-    const char *argument; /* NULL if it takes none */
+    const char *argument; /* NULL if it takes none, "[=N]" if it need not have it */
     const char *help;
 } option_texts[] = {
     {OPTION_LOG_LIMIT, "log-limit", "SIZE", "upper bound of the log file (default 256M)"},
@@ -51,6 +60,11 @@ static const struct option_text {
     {OPTION_FROM, "from", "LSN", "begin with the first record at or after this LSN"},
     {OPTION_COUNT, "count", "N", "stop after N records"},
     {OPTION_NO_RANGES, "no-ranges", NULL, "one line for each record, without the ranges it changes"},
+    {OPTION_LEVEL, "level", "N", "how hard zstd tries: 1 (fast) to 22 (small), -1 to -7 faster still (default 3)"},
+    {OPTION_LONG, "long", "[=N]",
+     "find repetitions that are far apart, in a window of 2^N bytes, 17 to 27 (default 27)"},
+    {OPTION_FORCE, "force", NULL, "replace the file that is there"},
+    {OPTION_VERIFY, "verify", NULL, "only read and check ARCHIVE; make no heap"},
     {OPTION_PROGRESS, "progress", NULL, "show progress even if standard error is not a terminal"},
     {OPTION_JSON, "json", NULL, "answer in JSON"},
     {OPTION_HELP, "help", NULL, "show this text"},
@@ -61,25 +75,36 @@ static const struct command {
     const char *name;
     enum exit_code (*run)(const struct request *request, struct output *output);
     unsigned options; /* which are allowed: BIT()s */
+    const char *operands;
     const char *summary;
     const char *help;
 } commands[] = {
-    {"create", cmd_create, BIT(OPTION_LOG_LIMIT) | BIT(OPTION_SEGMENT) | BIT(OPTION_BUFFER) | BIT(OPTION_MODE),
+    {"create", cmd_create, BIT(OPTION_LOG_LIMIT) | BIT(OPTION_SEGMENT) | BIT(OPTION_BUFFER) | BIT(OPTION_MODE), "HEAP",
      "make a new, empty heap",
      "Make a new, empty heap in the file HEAP.  Fails if the file exists.\n"
      "The first program that writes to it makes the log HEAP-wal beside it.\n"},
-    {"info", cmd_info, BIT(OPTION_READ_ONLY) | BIT(OPTION_QUICK) | BIT(OPTION_PROGRESS),
+    {"info", cmd_info, BIT(OPTION_READ_ONLY) | BIT(OPTION_QUICK) | BIT(OPTION_PROGRESS), "HEAP",
      "identity, sizes, log positions, live and free space, users and pins",
      "Show the identity of HEAP, its sizes, log positions (LSNs), live and free space, fragmentation,\n"
      "which processes have it open, and which of them pin what.  Works while others write.\n"},
-    {"check", cmd_check, BIT(OPTION_READ_ONLY) | BIT(OPTION_PROGRESS), "walk the whole heap and report damage",
+    {"check", cmd_check, BIT(OPTION_READ_ONLY) | BIT(OPTION_PROGRESS), "HEAP", "walk the whole heap and report damage",
      "Walk the whole of HEAP and report what is wrong where.  Works while others write.\n"
      "The exit status is 0 if the heap is sound, 1 if it is damaged, 2 if it could not be checked.\n"},
-    {"log", cmd_log, BIT(OPTION_FROM) | BIT(OPTION_COUNT) | BIT(OPTION_NO_RANGES), "list the records of the log",
+    {"log", cmd_log, BIT(OPTION_FROM) | BIT(OPTION_COUNT) | BIT(OPTION_NO_RANGES), "HEAP",
+     "list the records of the log",
      "List the records in the log of HEAP: LSN, epoch, size, and the ranges that each changes.\n"
      "Reads the files as they are: it does not recover, and changes nothing.\n"},
-    {"checkpoint", cmd_checkpoint, BIT(OPTION_PROGRESS), "bring the heap file up to date and free the log",
+    {"checkpoint", cmd_checkpoint, BIT(OPTION_PROGRESS), "HEAP", "bring the heap file up to date and free the log",
      "Bring the heap file of HEAP up to date with its log, sync it, and let the log be recycled.\n"},
+    {"backup", cmd_backup,
+     BIT(OPTION_LEVEL) | BIT(OPTION_LONG) | BIT(OPTION_FORCE) | BIT(OPTION_READ_ONLY) | BIT(OPTION_PROGRESS),
+     "HEAP ARCHIVE", "write a consistent archive while others use the heap",
+     "Write a compressed, checksummed archive of HEAP as it is at one commit to the file ARCHIVE, or to\n"
+     "standard output if that is -.  Works while others write.  The file appears when it is whole.\n"},
+    {"restore", cmd_restore, BIT(OPTION_FORCE) | BIT(OPTION_VERIFY) | BIT(OPTION_PROGRESS), "ARCHIVE HEAP",
+     "make a heap of an archive",
+     "Make the heap HEAP of ARCHIVE, or of standard input if that is -.  All of the archive is verified,\n"
+     "and the heap checked, before HEAP appears or is replaced.  The exit status is 1 if the archive is damaged.\n"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -93,6 +118,8 @@ static unsigned allowed_options(const struct command *command)
 static void print_usage(FILE *stream)
 {
     fputs("Usage: pheap COMMAND [OPTION]... HEAP\n"
+          "       pheap backup [OPTION]... HEAP ARCHIVE\n"
+          "       pheap restore [OPTION]... ARCHIVE HEAP\n"
           "       pheap COMMAND --help\n"
           "       pheap --help | --version\n\n"
           "Commands:\n",
@@ -104,13 +131,14 @@ static void print_usage(FILE *stream)
 
 static void print_command_help(const struct command *command)
 {
-    printf("Usage: pheap %s [OPTION]... HEAP\n\n%s\nOptions:\n", command->name, command->help);
+    printf("Usage: pheap %s [OPTION]... %s\n\n%s\nOptions:\n", command->name, command->operands, command->help);
     for (size_t i = 0; i < OPTION_TEXT_COUNT; i++) {
         const struct option_text *text = &option_texts[i];
         if ((allowed_options(command) & BIT(text->option)) == 0)
             continue;
         char left[32];
-        snprintf(left, sizeof left, "--%s%s%s", text->name, text->argument != NULL ? " " : "",
+        snprintf(left, sizeof left, "--%s%s%s", text->name,
+                 text->argument != NULL && text->argument[0] != '[' ? " " : "",
                  text->argument != NULL ? text->argument : "");
         printf("  %-18s %s\n", left, text->help);
     }
@@ -185,6 +213,29 @@ static bool parse_mode(const char *text, uint32_t *mode)
     return true;
 }
 
+/* A small whole number, which may be negative. */
+static bool parse_small(const char *text, int32_t least, int32_t most, int32_t *number)
+{
+    uint64_t value = 0;
+    bool negative = text[0] == '-';
+    if (!parse_number(text + (negative ? 1 : 0), false, &value) || value > INT16_MAX)
+        return false;
+    int32_t found = negative ? -(int32_t)value : (int32_t)value;
+    if (found < least || found > most)
+        return false;
+    *number = found;
+    return true;
+}
+
+static bool parse_window(const char *text, uint32_t *window_log)
+{
+    int32_t value = LONG_WINDOW_DEFAULT;
+    if (text != NULL && !parse_small(text, LONG_WINDOW_MIN, LONG_WINDOW_DEFAULT, &value))
+        return false;
+    *window_log = (uint32_t)value;
+    return true;
+}
+
 /* Take one option into the request.  False if its argument is not acceptable. */
 static bool apply_option(struct request *request, enum option_id option, const char *argument)
 {
@@ -216,6 +267,16 @@ static bool apply_option(struct request *request, enum option_id option, const c
         return parse_size32(argument, &request->options.buffer_bytes);
     case OPTION_MODE:
         return parse_mode(argument, &request->options.mode);
+    case OPTION_LEVEL:
+        return parse_small(argument, LEVEL_MIN, LEVEL_MAX, &request->backup.level) && request->backup.level != 0;
+    case OPTION_LONG:
+        return parse_window(argument, &request->backup.window_log);
+    case OPTION_FORCE:
+        request->backup.flags |= PHEAP_REPLACE;
+        return true;
+    case OPTION_VERIFY:
+        request->verify = true;
+        return true;
     case OPTION_HELP:
     case OPTION_END:
         break;
@@ -250,10 +311,36 @@ static void list_long_options(const struct command *command, struct option list[
         const struct option_text *text = &option_texts[i];
         if ((allowed_options(command) & BIT(text->option)) != 0)
             list[count++] = (struct option){.name = text->name,
-                                            .has_arg = text->argument != NULL ? required_argument : no_argument,
+                                            .has_arg = text->argument == NULL     ? no_argument
+                                                       : text->argument[0] == '[' ? optional_argument
+                                                                                  : required_argument,
                                             .val = (int)text->option};
     }
     list[count] = (struct option){.name = NULL};
+}
+
+/* Take the operands into the request; EXIT_DONE, or what usage_error gives. */
+static int take_operands(const struct command *command, struct request *request, int count, char **operands)
+{
+    if (strchr(command->operands, ' ') == NULL) {
+        if (count < 1)
+            return usage_error(command, "which heap? The name of its file is missing", NULL);
+        if (count > 1)
+            return usage_error(command, "one heap at a time; this is too much", operands[1]);
+        request->path = operands[0];
+        return EXIT_DONE;
+    }
+    bool archive_first = command->operands[0] == 'A';
+    int wanted = request->verify ? 1 : 2;
+    if (count < wanted)
+        return usage_error(command, "a name is missing; it takes", request->verify ? "ARCHIVE" : command->operands);
+    if (count > wanted)
+        return usage_error(command, "this is too much", operands[wanted]);
+    request->archive = operands[archive_first ? 0 : 1];
+    request->path = operands[archive_first && !request->verify ? 1 : 0];
+    request->archive_is_stream = strcmp(request->archive, "-") == 0;
+    request->answer_on_error = request->archive_is_stream && !archive_first;
+    return EXIT_DONE;
 }
 
 /* Run a command; `argv[0]` is its name. */
@@ -261,6 +348,7 @@ static int run_command(const struct command *command, int argc, char **argv)
 {
     struct request request = {.command = command->name, .ranges = true, .record_count_max = UINT64_MAX};
     request.options.size = sizeof request.options;
+    request.backup.size = sizeof request.backup;
     struct option long_options[OPTION_TEXT_COUNT + 1];
     list_long_options(command, long_options);
     optind = 0;
@@ -287,11 +375,9 @@ static int run_command(const struct command *command, int argc, char **argv)
             return usage_error(command, what, optarg);
         }
     }
-    if (argc - optind < 1)
-        return usage_error(command, "which heap? The name of its file is missing", NULL);
-    if (argc - optind > 1)
-        return usage_error(command, "one heap at a time; this is too much", argv[optind + 1]);
-    request.path = argv[optind];
+    int taken = take_operands(command, &request, argc - optind, argv + optind);
+    if (taken != EXIT_DONE)
+        return taken;
 
     struct output output;
     output_begin(&output, &request);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -20,7 +21,8 @@ enum {
     FIRST_REPORT_MS = 1000, /* shorter work is not worth a line */
     TERMINAL_REPORT_MS = 200,
     PLAIN_REPORT_MS = 1000,
-    WHAT_BYTES_MAX = 64
+    WHAT_BYTES_MAX = 64,
+    NOTE_BYTES_MAX = 64
 };
 
 struct progress {
@@ -32,6 +34,7 @@ struct progress {
     bool ended;
     bool shown;
     char what[WHAT_BYTES_MAX];
+    char note[NOTE_BYTES_MAX];
     uint64_t done;
     uint64_t total;
 };
@@ -50,10 +53,11 @@ static void report(struct progress *progress)
     double seconds = seconds_since(&progress->begun);
     if (progress->total > 0) {
         double part = (double)progress->done / (double)progress->total;
-        fprintf(stderr, "%spheap: %s: %.0f %% of %" PRIu64 ", %.0f s%s", start, progress->what,
-                100.0 * (part < 1.0 ? part : 1.0), progress->total, seconds, end);
+        fprintf(stderr, "%spheap: %s: %.0f %% of %" PRIu64 "%s, %.0f s%s", start, progress->what,
+                100.0 * (part < 1.0 ? part : 1.0), progress->total, progress->note, seconds, end);
     } else if (progress->done > 0) {
-        fprintf(stderr, "%spheap: %s: %" PRIu64 ", %.0f s%s", start, progress->what, progress->done, seconds, end);
+        fprintf(stderr, "%spheap: %s: %" PRIu64 "%s, %.0f s%s", start, progress->what, progress->done, progress->note,
+                seconds, end);
     } else {
         fprintf(stderr, "%spheap: %s: %.0f s%s", start, progress->what, seconds, end);
     }
@@ -123,6 +127,18 @@ int progress_update(void *context, const char *what, uint64_t done, uint64_t tot
     progress->total = total;
     pthread_mutex_unlock(&progress->lock);
     return 0;
+}
+
+void progress_note(struct progress *progress, const char *format, ...)
+{
+    if (progress == NULL)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    pthread_mutex_lock(&progress->lock);
+    vsnprintf(progress->note, sizeof progress->note, format, arguments);
+    pthread_mutex_unlock(&progress->lock);
+    va_end(arguments);
 }
 
 static void erase(struct progress *progress)

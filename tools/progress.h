@@ -21,6 +21,9 @@ struct progress *progress_begin(const char *what, bool always);
 /* Note how far it is; `total` 0 if that is not known.  Of the type pheap_progress: `context` is a struct progress *. */
 int progress_update(void *context, const char *what, uint64_t done, uint64_t total);
 
+/* Text that each report has besides, at most 63 bytes. */
+__attribute__((format(printf, 2, 3))) void progress_note(struct progress *progress, const char *format, ...);
+
 /* Erase the line, so that something else can be printed; the next report brings it back. */
 void progress_hide(struct progress *progress);
 

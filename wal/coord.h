@@ -82,7 +82,9 @@ struct ph_pin {
 struct ph_seat {
     _Atomic int64_t process; /* for people */
     _Atomic uint64_t attached_ns;
-    uint64_t unused[6];
+    _Atomic uint64_t hold; /* 1 + sequence number of the oldest segment of the log that a backup still needs; 0: none */
+    _Atomic uint64_t hold_since_ns; /* realtime */
+    uint64_t unused[4];
     struct ph_pin pins[PH_PINS];
 };
 

@@ -29,6 +29,21 @@ static void store_word(uint8_t *bytes, uint64_t word)
     memcpy(bytes, &word, sizeof word);
 }
 
+static enum ph_operation_kind kind_of(uint64_t word)
+{
+    return (enum ph_operation_kind)(word >> OFFSET_BITS & ((1u << KIND_BITS) - 1));
+}
+
+static uint64_t count_of(uint64_t word)
+{
+    return word >> (OFFSET_BITS + KIND_BITS);
+}
+
+static uint64_t offset_of(uint64_t word)
+{
+    return (word & ((UINT64_C(1) << OFFSET_BITS) - 1)) * 8;
+}
+
 /* ------------------------------------------------------------------------------------------------------- building */
 
 void ph_record_builder_reset(struct ph_record_builder *builder)
@@ -105,8 +120,7 @@ static bool extend_write(struct ph_record_builder *builder, uint64_t offset, con
     if (builder->last_write == 0)
         return false;
     uint64_t word = load_word(builder->bytes + builder->last_write);
-    uint64_t count = word >> (OFFSET_BITS + KIND_BITS);
-    uint64_t start = (word & ((UINT64_C(1) << OFFSET_BITS) - 1)) * 8;
+    uint64_t count = count_of(word), start = offset_of(word);
     if (start + count * 8 != offset || count + length / 8 > PH_OPERATION_COUNT_MAX ||
         builder->length + length - builder->record_start > builder->record_max)
         return false;
@@ -269,38 +283,60 @@ const char *ph_record_fault_text(enum ph_record_fault fault)
     return "unknown";
 }
 
-/* Decode one operation of `record` at `cursor`; 0 if malformed, else the bytes it takes. */
-static uint32_t decode_operation(const uint8_t *record, uint32_t cursor, uint32_t length, struct ph_operation *out)
+uint32_t ph_operation_bytes(uint64_t word)
 {
-    uint64_t word = load_word(record + cursor);
-    uint64_t count = word >> (OFFSET_BITS + KIND_BITS);
-    uint32_t rest = length - cursor - 8;
-    *out = (struct ph_operation){
-        .kind = (enum ph_operation_kind)(word >> OFFSET_BITS & ((1u << KIND_BITS) - 1)),
-        .offset = (word & ((UINT64_C(1) << OFFSET_BITS) - 1)) * 8,
-    };
-    switch (out->kind) {
+    switch (kind_of(word)) {
     case PH_OPERATION_WRITE:
-        if (count == 0 || count * 8 > rest)
-            return 0;
-        out->length = count * 8;
-        out->bytes = record + cursor + 8;
-        return (uint32_t)(8 + count * 8);
+        return (uint32_t)(8 + count_of(word) * 8);
     case PH_OPERATION_FILL:
-        if (count == 0 || count > PH_FILL_COUNT_MAX || rest < 8)
-            return 0;
-        out->length = count * 8;
-        out->value = load_word(record + cursor + 8);
-        return 16;
     case PH_OPERATION_GROW:
-        if (count != 0 || out->offset != 0 || rest < 8)
-            return 0;
-        out->value = load_word(record + cursor + 8);
-        if (out->value % PH_PAGE_BYTES != 0 || out->value == 0 || out->value > PH_HEAP_MAX_BYTES)
-            return 0;
         return 16;
     }
     return 0;
+}
+
+uint32_t ph_operation_decode(const uint8_t *bytes, uint64_t available, struct ph_operation *out)
+{
+    if (available < 8)
+        return 0;
+    uint64_t word = load_word(bytes), count = count_of(word);
+    uint32_t taken = ph_operation_bytes(word);
+    if (taken > available)
+        return 0;
+    *out = (struct ph_operation){.kind = kind_of(word), .offset = offset_of(word)};
+    switch (out->kind) {
+    case PH_OPERATION_WRITE:
+        if (count == 0)
+            return 0;
+        out->length = count * 8;
+        out->bytes = bytes + 8;
+        return taken;
+    case PH_OPERATION_FILL:
+        if (count == 0 || count > PH_FILL_COUNT_MAX)
+            return 0;
+        out->length = count * 8;
+        out->value = load_word(bytes + 8);
+        return taken;
+    case PH_OPERATION_GROW:
+        if (count != 0 || out->offset != 0)
+            return 0;
+        out->value = load_word(bytes + 8);
+        if (out->value % PH_PAGE_BYTES != 0 || out->value == 0 || out->value > PH_HEAP_MAX_BYTES)
+            return 0;
+        return taken;
+    }
+    return 0;
+}
+
+uint32_t ph_operation_encode(const struct ph_operation *operation, uint8_t head[static 16])
+{
+    bool grow = operation->kind == PH_OPERATION_GROW;
+    assert(operation->length % 8 == 0 && operation->length / 8 <= PH_OPERATION_COUNT_MAX);
+    store_word(head, operation_word(operation->kind, grow ? 0 : operation->offset, grow ? 0 : operation->length / 8));
+    if (operation->kind == PH_OPERATION_WRITE)
+        return 8;
+    store_word(head + 8, operation->value);
+    return 16;
 }
 
 enum ph_record_fault ph_record_check(const uint8_t *bytes, size_t available, const struct ph_record_place *place)
@@ -328,7 +364,7 @@ enum ph_record_fault ph_record_check(const uint8_t *bytes, size_t available, con
         return PH_RECORD_FORM;
     for (uint32_t cursor = sizeof *header; cursor < length;) {
         struct ph_operation operation;
-        uint32_t taken = decode_operation(bytes, cursor, length, &operation);
+        uint32_t taken = ph_operation_decode(bytes + cursor, length - cursor, &operation);
         if (taken == 0)
             return PH_RECORD_FORM;
         cursor += taken;
@@ -343,7 +379,7 @@ bool ph_record_next(const uint8_t *record, uint32_t *cursor, struct ph_operation
     uint32_t length = ph_record_length(record);
     if (*cursor >= length)
         return false;
-    uint32_t taken = decode_operation(record, *cursor, length, operation);
+    uint32_t taken = ph_operation_decode(record + *cursor, length - *cursor, operation);
     assert(taken != 0); /* ph_record_check has passed */
     *cursor += taken;
     return taken != 0;

@@ -90,6 +90,14 @@ struct ph_operation {
     uint64_t value;       /* FILL: the word; GROW: the new size */
 };
 
+/* Operations by themselves.  How many bytes one takes that begins with `word`, 8 at least; 0 if none does. */
+uint32_t ph_operation_bytes(uint64_t word);
+/* Read the one that `bytes` begins with; `available` bytes may be read.  0 if there is no possible one, else the bytes it
+ * takes.  Offsets are not checked against a heap. */
+uint32_t ph_operation_decode(const uint8_t *bytes, uint64_t available, struct ph_operation *operation);
+/* What an operation begins with, in at most 16 bytes; those of a WRITE, which follow, are not copied.  The length. */
+uint32_t ph_operation_encode(const struct ph_operation *operation, uint8_t head[static 16]);
+
 /* Read the operation at *cursor (start with sizeof(struct ph_record_header)) of a checked record and step on.
  * False at the end. */
 bool ph_record_next(const uint8_t *record, uint32_t *cursor, struct ph_operation *operation);

@@ -143,6 +143,9 @@ static int sim_open(void *ctx, const char *path, unsigned flags, uint32_t mode)
     int struck = strike(sim, PH_SIM_OPEN, "open", path, 0, 0);
     if (struck < 0)
         return (int)leave(sim, struck);
+    if ((flags & PH_OPEN_UNNAMED) != 0)
+        return (int)leave(sim,
+                          sim->options.refuse_unnamed ? -EOPNOTSUPP : handle_new(sim, sim_file_new(sim), flags, path));
     uint32_t file = sim_names_find(&sim->names, path);
     if (file != SIM_NO_FILE && (flags & PH_OPEN_CREATE) != 0 && (flags & PH_OPEN_EXCLUSIVE) != 0)
         return (int)leave(sim, -EEXIST);
@@ -354,6 +357,16 @@ static int sim_stat(void *ctx, int file, struct ph_file_stat *out)
     return (int)leave(sim, struck < 0 ? struck : 0);
 }
 
+static int64_t sim_next_data(void *ctx, int file, uint64_t offset, uint64_t *end)
+{
+    struct ph_sim *sim = enter(ctx);
+    const struct sim_handle *handle = handle_of(sim, file);
+    int64_t result = strike(sim, PH_SIM_STAT, "next data", handle->path, 0, offset);
+    if (result >= 0)
+        result = ph_io_posix()->next_data(NULL, sim->files[handle->file].memfd, offset, end);
+    return leave(sim, result);
+}
+
 /* There are no symbolic links, and names are as they are. */
 static int sim_resolve(void *ctx, const char *path, char *out, size_t size)
 {
@@ -403,21 +416,51 @@ static int sim_unlink(void *ctx, const char *path)
     return (int)leave(sim, 0);
 }
 
-static int sim_rename_new(void *ctx, const char *from, const char *to)
+static int sim_link(void *ctx, int handle_number, const char *path)
+{
+    struct ph_sim *sim = enter(ctx);
+    const struct sim_handle *handle = handle_of(sim, handle_number);
+    struct sim_file *file = &sim->files[handle->file];
+    int struck = strike(sim, PH_SIM_RENAME, "link", path, 0, 0);
+    if (struck >= 0 && sim_names_find(&sim->names, path) != SIM_NO_FILE)
+        struck = -EEXIST;
+    if (struck >= 0 && (file->links != 0 || (handle->flags & PH_OPEN_UNNAMED) == 0))
+        struck = -ENOENT;
+    if (struck < 0)
+        return (int)leave(sim, struck);
+    file->links = 1;
+    sim_names_add(&sim->names, path, handle->file);
+    sim_journal_name(sim, SIM_EVENT_CREATE, path, NULL, handle->file);
+    return (int)leave(sim, 0);
+}
+
+static int change_name(void *ctx, const char *from, const char *to, bool replace)
 {
     struct ph_sim *sim = enter(ctx);
     int struck = strike(sim, PH_SIM_RENAME, "rename", from, 0, 0);
-    uint32_t file = sim_names_find(&sim->names, from);
+    uint32_t file = sim_names_find(&sim->names, from), there = sim_names_find(&sim->names, to);
     if (struck >= 0 && file == SIM_NO_FILE)
         struck = -ENOENT;
-    if (struck >= 0 && sim_names_find(&sim->names, to) != SIM_NO_FILE)
+    if (struck >= 0 && there != SIM_NO_FILE && !replace)
         struck = -EEXIST;
-    if (struck < 0)
-        return (int)leave(sim, struck);
+    if (struck < 0 || file == there)
+        return (int)leave(sim, struck < 0 ? struck : 0);
+    if (there != SIM_NO_FILE)
+        sim->files[there].links--;
     sim_journal_name(sim, SIM_EVENT_RENAME, from, to, file);
     (void)sim_names_remove(&sim->names, from);
     sim_names_add(&sim->names, to, file);
     return (int)leave(sim, 0);
+}
+
+static int sim_rename_new(void *ctx, const char *from, const char *to)
+{
+    return change_name(ctx, from, to, false);
+}
+
+static int sim_rename(void *ctx, const char *from, const char *to)
+{
+    return change_name(ctx, from, to, true);
 }
 
 static int sim_sync_directory(void *ctx, const char *path)
@@ -733,11 +776,14 @@ static const ph_io table = {
     .truncate = sim_truncate,
     .allocate = sim_allocate,
     .stat = sim_stat,
+    .next_data = sim_next_data,
     .resolve = sim_resolve,
     .stat_path = sim_stat_path,
     .is_at = sim_is_at,
     .unlink = sim_unlink,
+    .link = sim_link,
     .rename_new = sim_rename_new,
+    .rename = sim_rename,
     .sync_directory = sim_sync_directory,
     .filesystem = sim_filesystem,
     .lock = sim_lock,

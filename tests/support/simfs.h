@@ -36,6 +36,7 @@ struct ph_sim_options {
     bool watch;             /* `watch` and `stored` work, where the system's do; else -ENOSYS */
     bool no_journal;        /* for machines that will not lose power: saves memory */
     bool refuse_allocate;   /* -EOPNOTSUPP */
+    bool refuse_unnamed;    /* likewise, for files without a name */
     uint64_t memory_limit;  /* 0: 1 GiB */
     uint64_t filesystem;    /* magic number; 0: ext4 */
 };
@@ -64,7 +65,7 @@ enum ph_sim_op {
     PH_SIM_ALLOCATE = 1 << 5,
     PH_SIM_STAT = 1 << 6,
     PH_SIM_UNLINK = 1 << 7,
-    PH_SIM_RENAME = 1 << 8,
+    PH_SIM_RENAME = 1 << 8, /* also link */
     PH_SIM_SYNC_DIRECTORY = 1 << 9,
     PH_SIM_LOCK = 1 << 10,
     PH_SIM_MAP = 1 << 11,

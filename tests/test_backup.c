@@ -1,0 +1,761 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Backup and restore of real files, while threads and processes write.
+ *
+ * Transaction k is a function of k alone: it stores k into some words of a large block, moves one of many small blocks,
+ * and stores k in the root.  So what a heap must hold after k transactions is known, and an archive is right if the heap
+ * made of it is the model after some k that was not acknowledged before the backup began and was begun when it ended,
+ * byte for byte, and the archive's version is that of k.
+ *
+ * PHEAP_TEST_SEED repeats the choices of a run.
+ */
+#include "tests/public.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define WORDS (256u * 1024) /* of the large block: 2 MiB */
+#define PIECE_WORDS 2048u
+#define SMALL 64u
+#define CHANGES 24u
+#define KILLS 120u
+
+struct root {
+    uint64_t sequence;
+    uint64_t large;
+    uint64_t small[SMALL];
+};
+
+/* What the test and its children share. */
+struct shared {
+    _Atomic uint64_t started, acknowledged;
+    _Atomic bool stop;
+    _Atomic uint64_t log_full;
+};
+
+static struct shared *shared;
+static uint64_t seed;
+static uint64_t base_version; /* of the heap after no transaction */
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    uint64_t z = seed + a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* ------------------------------------------------------------------------------------------------- the transactions */
+
+static uint64_t small_bytes(uint64_t k)
+{
+    return 16 + mix(k, 99) % 3000 * 8;
+}
+
+/* The word that change i of transaction k stores into; half of them lie close together. */
+static uint64_t word_of(uint64_t k, unsigned i)
+{
+    return i % 2 == 0 ? mix(k, i) % WORDS : (mix(k, 98) % (WORDS - 4096) + mix(k, i) % 4096);
+}
+
+static void fill_small(uint64_t *words, uint64_t k)
+{
+    for (uint64_t i = 0; i < small_bytes(k) / 8; i++) {
+        words[i] = mix(k, 1000 + i);
+    }
+}
+
+static void apply(pheap_txn *txn, uint64_t k)
+{
+    void *address;
+    const uint64_t root = pheap_root(txn);
+    ok(pheap_edit(txn, root, sizeof(struct root), &address));
+    struct root *now = address;
+    now->sequence = k;
+    for (unsigned i = 0; i < CHANGES; i++) {
+        const uint64_t offset = now->large + word_of(k, i) * 8;
+        ok(pheap_write(txn, offset, &k, sizeof k));
+    }
+    uint64_t *slot = &now->small[mix(k, 97) % SMALL];
+    if (*slot != 0) {
+        ok(pheap_free(txn, *slot));
+    }
+    ok(pheap_alloc(txn, small_bytes(k), slot));
+    fill_small(pheap_ptr(txn, *slot), k);
+}
+
+/* What a word of the large block holds at first, so that no compression makes the archive small. */
+static uint64_t first_word(uint64_t i)
+{
+    return mix(i, 95) | UINT64_C(1) << 63;
+}
+
+static pheap *create_model(const char *path, uint64_t log_limit_bytes)
+{
+    struct pheap_options options = small_options();
+    struct root *root;
+    pheap *heap;
+    uint64_t offset;
+    options.log_limit_bytes = log_limit_bytes;
+    ok(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, &options, &heap));
+    pheap_txn *txn = begin(heap);
+    ok(pheap_zalloc(txn, sizeof *root, &offset));
+    ok(pheap_set_root(txn, offset));
+    root = pheap_ptr(txn, offset);
+    ok(pheap_zalloc(txn, WORDS * 8, &root->large));
+    const uint64_t large = root->large;
+    ok(pheap_commit(txn, PHEAP_DURABLE, &base_version));
+    for (uint64_t at = 0; at < WORDS; at += PIECE_WORDS) { /* in pieces that the log takes */
+        uint64_t words[PIECE_WORDS];
+        for (uint64_t i = 0; i < PIECE_WORDS; i++) {
+            words[i] = first_word(at + i);
+        }
+        txn = begin(heap);
+        ok(pheap_write(txn, large + at * 8, words, sizeof words));
+        ok(pheap_commit(txn, PHEAP_LAZY, &base_version));
+    }
+    return heap;
+}
+
+static void raise_to(_Atomic uint64_t *word, uint64_t value)
+{
+    uint64_t present = atomic_load(word);
+    while (present < value && !atomic_compare_exchange_weak(word, &present, value)) {
+    }
+}
+
+/* One transaction; false if the log was full. */
+static bool transact(pheap *heap)
+{
+    pheap_txn *txn;
+    uint64_t version;
+    enum pheap_status status = pheap_begin(heap, &txn);
+    if (status == PHEAP_OK) {
+        const struct root *root = pheap_ptr(txn, pheap_root(txn));
+        const uint64_t k = root->sequence + 1;
+        apply(txn, k);
+        raise_to(&shared->started, k);
+        status = pheap_commit(txn, mix(k, 96) % 16 == 0 ? PHEAP_DURABLE : PHEAP_LAZY, &version);
+        if (status == PHEAP_OK) {
+            require_equal(version, base_version + k);
+            raise_to(&shared->acknowledged, k);
+        }
+    }
+    atomic_fetch_add(&shared->log_full, status == PHEAP_LOG_FULL);
+    (void)expect_one(ONE_OF(PHEAP_OK) | ONE_OF(PHEAP_LOG_FULL), status);
+    return status == PHEAP_OK;
+}
+
+/* The model's large block after k transactions. */
+static const uint64_t *model_words(uint64_t k)
+{
+    static uint64_t words[WORDS], at;
+    if (k < at || at == 0) {
+        for (uint64_t i = 0; i < WORDS; i++) {
+            words[i] = first_word(i);
+        }
+        at = 0;
+    }
+    while (at < k) {
+        at++;
+        for (unsigned i = 0; i < CHANGES; i++) {
+            words[word_of(at, i)] = at;
+        }
+    }
+    return words;
+}
+
+static uint64_t last_of_slot(uint64_t k, uint64_t slot)
+{
+    while (k > 0 && mix(k, 97) % SMALL != slot) {
+        k--;
+    }
+    return k;
+}
+
+/* The heap at `path` is the model after k transactions, which it gives, and has nothing else. */
+static uint64_t check_model(const char *path)
+{
+    static uint64_t expected[4096];
+    pheap *heap = open_heap(path);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    const struct root *root = pheap_read_ptr(reader, pheap_read_root(reader));
+    const uint64_t k = root->sequence;
+    uint64_t blocks = 2, from = 0, offset, length;
+    require_equal(pheap_read_version(reader), base_version + k);
+    require(memcmp(pheap_read_ptr(reader, root->large), model_words(k), WORDS * 8) == 0);
+    for (uint64_t i = 0; i < SMALL; i++) {
+        const uint64_t last = last_of_slot(k, i);
+        require((last == 0) == (root->small[i] == 0));
+        if (last != 0) {
+            blocks++;
+            fill_small(expected, last);
+            require(memcmp(pheap_read_ptr(reader, root->small[i]), expected, small_bytes(last)) == 0);
+        }
+    }
+    for (; pheap_read_next_block(reader, from, &offset, &length) == PHEAP_OK; blocks--) {
+        from = offset + length;
+    }
+    require_equal(blocks, 0);
+    ok(pheap_check(reader, print_fault, NULL, NULL));
+    pheap_read_end(reader);
+    ok(pheap_close(heap));
+    return k;
+}
+
+static bool exists(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+static void remove_heap(const char *path)
+{
+    require(run_command("rm -f '%s' '%s-wal' '%s-shm'", path, path, path) == 0);
+}
+
+/* Nothing that begins with `name` is there. */
+static bool none_of(const char *name)
+{
+    return run_command("ls -A '%s' | grep -q '^%s'", test_directory, name) != 0;
+}
+
+static void restore(const char *archive, const char *path, uint32_t flags)
+{
+    const struct pheap_restore_options options = {.size = sizeof options, .flags = flags};
+    ok(pheap_restore(archive, path, &options, NULL));
+}
+
+/* ------------------------------------------------------------------------------------------------ states of the source */
+
+/* Catches: a state of the heap in which a backup misses something, or a restored heap that is not the same. */
+static void backup__of_a_heap_in_any_state(void **state)
+{
+    (void)state;
+    static const char *const states[] = {"written to", "folded", "checkpointed", "with a reader", "read-only", "idle"};
+    for (unsigned i = 0; i < sizeof states / sizeof states[0]; i++) {
+        const char *path = path_of("state", ""), *archive = path_of("state.archive", ""), *copy = path_of("copy", "");
+        pheap *heap = create_model(path, 256u << 10);
+        pheap_read *reader = i == 3 ? read_begin(heap, 0) : NULL;
+        for (unsigned j = 0; j < (i == 3 ? 3 : 60); j++) {
+            require(transact(heap));
+        }
+        if (i == 1) {
+            ok(pheap_fold(heap));
+        } else if (i == 2) {
+            ok(pheap_checkpoint(heap));
+        } else if (i >= 4) {
+            ok(pheap_close(heap));
+            ok(pheap_open(path, i == 4 ? PHEAP_READONLY : 0, NULL, &heap));
+        }
+        const struct pheap_info info = heap_info(heap);
+        struct pheap_transfer made = {.size = sizeof made}, read = {.size = sizeof read};
+        ok(pheap_backup(heap, archive, NULL, &made));
+        pheap_read_end(reader);
+        require_equal(made.version, info.version);
+        require_equal(made.heap_bytes, info.heap_bytes);
+        require_equal(made.archive_bytes, file_size(archive));
+        ok(pheap_restore(archive, copy, NULL, &read));
+        require(read.version == made.version && read.heap_bytes == made.heap_bytes &&
+                read.archive_bytes == made.archive_bytes && read.content_bytes == made.content_bytes);
+        ok(pheap_close(heap));
+        require(!exists(path_of("copy", "-wal")) && !exists(path_of("copy", "-new")));
+        /* Closed cleanly, both are the same from the end of the superblocks on. */
+        require(run_command("cmp -i 8192 '%s' '%s'", path, copy) == 0);
+        require_equal(check_model(copy), i == 3 ? 3 : 60);
+        heap = open_heap(copy);
+        const struct pheap_info other = heap_info(heap);
+        require(memcmp(info.identity, other.identity, sizeof info.identity) != 0);
+        require_equal(other.log_limit_bytes, info.log_limit_bytes);
+        require_equal(other.recovered, 0);
+        require(transact(heap)); /* and it goes on */
+        ok(pheap_close(heap));
+        require_equal(check_model(copy), i == 3 ? 4 : 61);
+        remove_heap(path);
+        remove_heap(copy);
+        require(unlink(archive) == 0);
+        shared->started = shared->acknowledged = 0;
+    }
+}
+
+/* Catches: holes that are filled, in the archive or in the heap that is made of it. */
+static void backup__keeps_holes(void **state)
+{
+    (void)state;
+    const uint64_t length = UINT64_C(3) << 30;
+    const char *path = path_of("sparse", ""), *archive = path_of("sparse.archive", ""), *copy = path_of("copy", "");
+    pheap *heap = create_heap(path);
+    uint64_t block;
+    pheap_txn *txn = begin(heap);
+    expect(PHEAP_RESERVE, pheap_zalloc(txn, length, &block));
+    ok(pheap_abort(txn));
+    ok(pheap_close(heap));
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = UINT64_C(8) << 30};
+    ok(pheap_open(path, 0, &options, &heap));
+    txn = begin(heap);
+    ok(pheap_zalloc(txn, length, &block));
+    ok(pheap_set_root(txn, block));
+    ok(pheap_fill(txn, block + length / 2, 7, 5000));
+    ok(pheap_fill(txn, block + length / 3, 0, 50000)); /* zeros that may take space in the source */
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_checkpoint(heap));
+    const struct pheap_info info = heap_info(heap);
+    ok(pheap_backup(heap, archive, NULL, NULL));
+    ok(pheap_close(heap));
+    require(file_size(archive) < 65536);
+    restore(archive, copy, 0);
+    struct stat made;
+    require(stat(copy, &made) == 0);
+    require_equal(made.st_size, info.heap_bytes);
+    require((uint64_t)made.st_blocks * 512 <= info.disk_bytes + 65536);
+    require(run_command("cmp -i 8192 '%s' '%s'", path, copy) == 0);
+    remove_heap(copy);
+}
+
+/* --------------------------------------------------------------------------------------------------- under writers */
+
+static void *write_in_thread(void *heap)
+{
+    while (!atomic_load(&shared->stop)) {
+        (void)transact(heap);
+    }
+    return NULL;
+}
+
+static void write_in_child(const struct peer *test, const char *path)
+{
+    pheap *heap = open_heap(path);
+    peer_tell(test, 'r');
+    for (uint64_t i = 0; !atomic_load(&shared->stop); i++) {
+        (void)transact(heap);
+        if (i % 50 == 0) {
+            ok(pheap_fold(heap));
+        } else if (i % 80 == 0) {
+            ok(pheap_checkpoint(heap));
+        }
+    }
+    ok(pheap_close(heap));
+}
+
+/* An archive that is written to slowly, so that much is folded meanwhile. */
+static int slow_sink(void *file, const void *bytes, size_t length)
+{
+    (void)usleep((useconds_t)(mix(length, 1) % 8000));
+    return fwrite(bytes, 1, length, file) == length ? 0 : -1;
+}
+
+static int64_t read_source(void *file, void *bytes, size_t length)
+{
+    const size_t got = fread(bytes, 1, length, file);
+    return ferror(file) ? -1 : (int64_t)got;
+}
+
+static void back_up_under_writers(uint64_t log_limit_bytes, bool must_recycle)
+{
+    const char *path = path_of("busy", ""), *archive = path_of("busy.archive", ""), *copy = path_of("copy", "");
+    pheap *heap = create_model(path, log_limit_bytes);
+    pthread_t threads[2];
+    unsigned recycled = 0, moved = 0, number = 10;
+    struct peer child = peer_start(write_in_child, path);
+    peer_hear(&child, 'r');
+    for (unsigned i = 0; i < 2; i++) {
+        require(pthread_create(&threads[i], NULL, write_in_thread, heap) == 0);
+    }
+    for (unsigned i = 0; i < number; i++) {
+        const struct pheap_info before = heap_info(heap);
+        const uint64_t least = atomic_load(&shared->acknowledged);
+        struct pheap_backup_options options = {.size = sizeof options, .level = i % 2 == 0 ? 1 : 0};
+        struct pheap_transfer made = {.size = sizeof made};
+        options.window_log = i % 3 == 0 ? 20 : 0;
+        if (i % 2 == 0) {
+            FILE *file = fopen(archive, "w");
+            ok(pheap_backup_to(heap, slow_sink, file, &options, &made));
+            require(fclose(file) == 0);
+        } else {
+            options.flags = PHEAP_REPLACE;
+            ok(pheap_backup(heap, archive, &options, &made));
+        }
+        const uint64_t most = atomic_load(&shared->started);
+        const struct pheap_info after = heap_info(heap);
+        recycled += after.checkpoint_lsn - before.committed_lsn < UINT64_MAX / 2 &&
+                    after.checkpoint_lsn - before.committed_lsn > before.log_limit_bytes;
+        FILE *file = fopen(archive, "r");
+        ok(pheap_restore_from(read_source, file, copy, NULL, NULL));
+        (void)fclose(file);
+        const uint64_t k = check_model(copy);
+        require_equal(made.version, base_version + k);
+        require(least <= k && k <= most);
+        moved += k > least + 20;
+        remove_heap(copy);
+    }
+    atomic_store(&shared->stop, true);
+    for (unsigned i = 0; i < 2; i++) {
+        require(pthread_join(threads[i], NULL) == 0);
+    }
+    peer_join(&child);
+    print_message("%llu transactions, %u of %u backups while the log was recycled, log full %llu times\n",
+                  (unsigned long long)shared->acknowledged, recycled, number, (unsigned long long)shared->log_full);
+    require((recycled > 0 || !must_recycle) && moved > 0); /* else this proves nothing */
+    ok(pheap_close(heap));
+    atomic_store(&shared->stop, false);
+    require_equal(check_model(path), shared->acknowledged);
+    remove_heap(path);
+    require(unlink(archive) == 0);
+}
+
+/*
+ * Catches: a piece of the file that is newer than what follows, a record that is left out, one that goes out too early,
+ * a hold that does not hold, and one that holds writers up.  With the smallest log, all of it is recycled many times
+ * during one backup.
+ */
+static void backup__under_writers_with_the_smallest_log(void **state)
+{
+    (void)state;
+    back_up_under_writers(256u << 10, true);
+}
+
+/* The same with room, so that far more is committed than folded. */
+static void backup__under_writers_with_a_larger_log(void **state)
+{
+    (void)state;
+    back_up_under_writers(4u << 20, false);
+}
+
+/* ----------------------------------------------------------------------------------------------------- the log's hold */
+
+struct stall {
+    pheap *heap;
+    uint64_t full_at; /* commits after which the log was full */
+    bool stalled;
+};
+
+/* While the backup waits in here, the log fills. */
+static int stalling_sink(void *context, const void *bytes, size_t length)
+{
+    struct stall *stall = context;
+    (void)bytes;
+    (void)length;
+    if (stall->stalled) {
+        return 0;
+    }
+    stall->stalled = true;
+    const uint64_t before = atomic_load(&shared->acknowledged);
+    while (transact(stall->heap)) {
+        ok(pheap_fold(stall->heap));
+        require_equal(heap_info(stall->heap).folded_lsn, heap_info(stall->heap).committed_lsn);
+    }
+    char detail[1024];
+    (void)snprintf(detail, sizeof detail, "%s", pheap_error_detail());
+    char process[32];
+    (void)snprintf(process, sizeof process, "process %d", (int)getpid());
+    require(strstr(detail, "backup") != NULL && strstr(detail, process) != NULL);
+    stall->full_at = atomic_load(&shared->acknowledged) - before;
+    struct pheap_transfer made = {.size = sizeof made};
+    expect(PHEAP_BUSY, pheap_backup_to(stall->heap, stalling_sink, stall, NULL, &made));
+    return 0;
+}
+
+/*
+ * Catches: a backup that holds folding, a hold that is not honoured, a log that is full without a word about the backup,
+ * writers that do not go on when it has ended.
+ */
+static void hold__stalled_backup_fills_the_log_and_is_named(void **state)
+{
+    (void)state;
+    const char *path = path_of("stalled", "");
+    struct stall stall = {.heap = create_model(path, 256u << 10)};
+    for (unsigned i = 0; i < 40; i++) {
+        require(transact(stall.heap));
+    }
+    struct pheap_transfer made = {.size = sizeof made};
+    ok(pheap_backup_to(stall.heap, stalling_sink, &stall, NULL, &made));
+    require(stall.full_at > 3);
+    require_equal(made.version, base_version + atomic_load(&shared->acknowledged));
+    for (uint64_t i = 0; i < 3 * stall.full_at; i++) {
+        require(transact(stall.heap));
+    }
+    ok(pheap_close(stall.heap));
+    require_equal(check_model(path), shared->acknowledged);
+}
+
+__attribute__((noreturn)) static int waiting_sink(void *context, const void *bytes, size_t length)
+{
+    const struct peer *test = context;
+    (void)bytes;
+    (void)length;
+    peer_tell(test, 's');
+    for (;;) {
+        pause();
+    }
+}
+
+static void stall_in_child(const struct peer *test, const char *path)
+{
+    pheap *heap = open_heap(path);
+    const enum pheap_status status = pheap_backup_to(heap, waiting_sink, (void *)(uintptr_t)test, NULL, NULL);
+    (void)status; /* it is killed in there */
+}
+
+/* Catches: the hold of a process that was killed in a backup. */
+static void hold__of_a_dead_backup_is_dropped(void **state)
+{
+    (void)state;
+    const char *path = path_of("dead", "");
+    pheap *heap = create_model(path, 256u << 10);
+    require(transact(heap));
+    struct peer child = peer_start(stall_in_child, path);
+    peer_hear(&child, 's');
+    uint64_t room = 0;
+    while (transact(heap)) {
+        room++;
+    }
+    char process[32];
+    (void)snprintf(process, sizeof process, "process %d", (int)child.pid);
+    require(strstr(pheap_error_detail(), process) != NULL);
+    peer_kill(&child);
+    for (uint64_t i = 0; i < 3 * room + 10; i++) {
+        require(transact(heap));
+    }
+    ok(pheap_close(heap));
+}
+
+/* ------------------------------------------------------------------------------------------------------------- kills */
+
+static void backup_in_child(const struct peer *test, const char *path)
+{
+    pheap *heap = open_heap(path);
+    const struct pheap_backup_options options = {.size = sizeof options, .flags = PHEAP_REPLACE};
+    peer_tell(test, 'r');
+    for (;;) {
+        (void)transact(heap);
+        ok(pheap_backup(heap, path_of("killed.archive", ""), &options, NULL));
+    }
+}
+
+/* Catches: half an archive under its name after kill -9, a heap that suffers. */
+static void kill__backup_leaves_a_whole_archive_or_none(void **state)
+{
+    (void)state;
+    const char *path = path_of("killed", ""), *archive = path_of("killed.archive", "");
+    pheap *heap = create_model(path, 256u << 10);
+    ok(pheap_close(heap));
+    unsigned whole = 0;
+    for (unsigned i = 0; i < KILLS; i++) {
+        struct peer child = peer_start(backup_in_child, path);
+        peer_hear(&child, 'r');
+        (void)usleep((useconds_t)(mix(i, 2) % 30000));
+        peer_kill(&child);
+        if (exists(archive)) {
+            whole++;
+            ok(pheap_restore(archive, NULL, NULL, NULL));
+        }
+        if (i % 7 == 0) {
+            require(!exists(archive) || unlink(archive) == 0);
+        }
+    }
+    print_message("%u of %u kills left an archive\n", whole, KILLS);
+    require(whole > 0);
+    (void)check_model(path);
+}
+
+static void restore_in_child(const struct peer *test, const char *path)
+{
+    const struct pheap_restore_options options = {.size = sizeof options, .flags = PHEAP_REPLACE};
+    pheap *heap;
+    peer_tell(test, 'r');
+    for (;;) {
+        ok(pheap_restore(path_of("two.archive", ""), path, &options, NULL));
+        heap = open_heap(path);
+        require(transact(heap)); /* a log, so that there is one to be removed */
+        ok(pheap_close(heap));
+    }
+}
+
+/* Catches: a heap that is neither the old one nor the new one after kill -9 at any moment of a replacement. */
+static void kill__restore_leaves_the_old_heap_or_the_new(void **state)
+{
+    (void)state;
+    const char *path = path_of("victim", ""), *archive = path_of("two.archive", "");
+    pheap *heap = create_model(path, 256u << 10);
+    for (unsigned i = 0; i < 20; i++) {
+        require(transact(heap));
+    }
+    ok(pheap_backup(heap, archive, NULL, NULL));
+    ok(pheap_close(heap));
+    uint64_t seen[2] = {0};
+    for (unsigned i = 0; i < KILLS; i++) {
+        struct peer child = peer_start(restore_in_child, path);
+        peer_hear(&child, 'r');
+        (void)usleep((useconds_t)(mix(i, 3) % 25000));
+        peer_kill(&child);
+        const uint64_t k = check_model(path);
+        require(k == 20 || k == 21);
+        seen[k - 20]++;
+    }
+    print_message("after %u kills: %llu times as restored, %llu times one commit later\n", KILLS,
+                  (unsigned long long)seen[0], (unsigned long long)seen[1]);
+    require(seen[0] > 0 && seen[1] > 0);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- places */
+
+static void crash_in_child(const struct peer *test, const char *path)
+{
+    pheap *heap = open_heap(path);
+    for (unsigned i = 0; i < 5; i++) {
+        require(transact(heap));
+    }
+    peer_tell(test, 'r');
+    for (;;) {
+        pause();
+    }
+}
+
+/* Catches: something overwritten unasked, a heap replaced under its users, a log taken for that of another heap. */
+static void restore__into_a_place_that_is_taken(void **state)
+{
+    (void)state;
+    const char *path = path_of("place", ""), *archive = path_of("place.archive", ""), *other = path_of("other", "");
+    const struct pheap_restore_options force = {.size = sizeof force, .flags = PHEAP_REPLACE};
+    pheap *heap = create_model(path, 256u << 10);
+    for (unsigned i = 0; i < 10; i++) {
+        require(transact(heap));
+    }
+    ok(pheap_backup(heap, archive, NULL, NULL));
+    expect(PHEAP_EXISTS, pheap_restore(archive, path, NULL, NULL));
+    expect_detail(PHEAP_BUSY, "in use", pheap_restore(archive, path, &force, NULL)); /* by this process */
+    struct peer child = peer_start(crash_in_child, path);
+    peer_hear(&child, 'r');
+    ok(pheap_close(heap));
+    expect_detail(PHEAP_BUSY, "in use", pheap_restore(archive, path, &force, NULL)); /* by another */
+    peer_kill(&child);                                                               /* with commits in the log */
+    require(exists(path_of("place", "-wal")));
+    restore(archive, path, PHEAP_REPLACE);
+    require(!exists(path_of("place", "-wal")));
+    require_equal(check_model(path), 10);
+
+    /* What is no heap, or a damaged one, is not replaced. */
+    write_at(other, 0, "something", 9);
+    expect(PHEAP_NOT_HEAP, pheap_restore(archive, other, &force, NULL));
+    expect(PHEAP_EXISTS, pheap_restore(archive, other, NULL, NULL));
+    require_equal(file_size(other), 9);
+    restore(archive, path_of("damaged", ""), 0);
+    const uint64_t garbage[2] = {1, 2};
+    write_at(path_of("damaged", ""), 64, garbage, sizeof garbage);
+    write_at(path_of("damaged", ""), 4096 + 64, garbage, sizeof garbage);
+    expect_detail(PHEAP_CORRUPT, "move it", pheap_restore(archive, path_of("damaged", ""), &force, NULL));
+
+    /* The log of a heap that is gone. */
+    write_at(path_of("stray", "-wal"), 0, "log", 3);
+    expect_detail(PHEAP_LOG_FOREIGN, "stray-wal", pheap_restore(archive, path_of("stray", ""), NULL, NULL));
+    require(!exists(path_of("stray", "")));
+
+    /* A link is followed, not replaced. */
+    require(symlink("place", path_of("link", "")) == 0);
+    restore(archive, path_of("link", ""), PHEAP_REPLACE);
+    struct stat info;
+    require(lstat(path_of("link", ""), &info) == 0 && S_ISLNK(info.st_mode));
+    require_equal(check_model(path), 10);
+}
+
+static int stop_at_once(void *context, const struct pheap_transfer *now)
+{
+    (void)context;
+    return now->content_bytes > 100000;
+}
+
+static int refuse(void *context, const void *bytes, size_t length)
+{
+    (void)bytes;
+    size_t *room = context;
+    if (length > *room) {
+        return -1;
+    }
+    *room -= length;
+    return 0;
+}
+
+/* Catches: an argument that is not looked at, a backup or restore that leaves something when it is stopped. */
+static void arguments__and_stopping(void **state)
+{
+    (void)state;
+    const char *path = path_of("arguments", ""), *archive = path_of("arguments.archive", "");
+    pheap *heap = create_model(path, 256u << 10);
+    for (unsigned i = 0; i < 100; i++) {
+        require(transact(heap));
+    }
+    struct pheap_backup_options options = {.size = sizeof options, .level = 100};
+    struct pheap_restore_options how = {.size = sizeof how, .flags = 8};
+    struct pheap_transfer none = {.size = 0};
+    size_t room = 1000;
+    expect_detail(PHEAP_INVALID, "level 100", pheap_backup(heap, archive, &options, NULL));
+    options = (struct pheap_backup_options){.size = sizeof options, .window_log = 28};
+    expect_detail(PHEAP_INVALID, "2^28", pheap_backup(heap, archive, &options, NULL));
+    options = (struct pheap_backup_options){.size = sizeof options, .reserved = 1};
+    expect(PHEAP_INVALID, pheap_backup(heap, archive, &options, NULL));
+    options = (struct pheap_backup_options){.size = 0};
+    expect(PHEAP_INVALID, pheap_backup(heap, archive, &options, NULL));
+    expect(PHEAP_INVALID, pheap_backup(heap, archive, NULL, &none));
+    expect(PHEAP_INVALID, pheap_backup(NULL, archive, NULL, NULL));
+    expect(PHEAP_INVALID, pheap_backup(heap, NULL, NULL, NULL));
+    expect(PHEAP_INVALID, pheap_backup_to(heap, NULL, NULL, NULL, NULL));
+    expect(PHEAP_IO, pheap_backup_to(heap, refuse, &room, NULL, NULL));
+    options = (struct pheap_backup_options){.size = sizeof options, .flags = PHEAP_REPLACE};
+    expect_detail(PHEAP_INVALID, "heap itself", pheap_backup(heap, path, &options, NULL));
+    options.progress = stop_at_once;
+    expect(PHEAP_BUSY, pheap_backup(heap, archive, &options, NULL));
+    expect(PHEAP_NOT_FOUND, pheap_backup(heap, path_of("nowhere/archive", ""), NULL, NULL));
+    require(none_of("arguments.archive"));
+    ok(pheap_backup(heap, archive, NULL, NULL));
+    expect(PHEAP_EXISTS, pheap_backup(heap, archive, NULL, NULL));
+
+    expect(PHEAP_INVALID, pheap_restore(archive, path_of("made", ""), &how, NULL));
+    how = (struct pheap_restore_options){.size = sizeof how, .progress = stop_at_once};
+    expect(PHEAP_BUSY, pheap_restore(archive, path_of("made", ""), &how, NULL));
+    expect(PHEAP_BUSY, pheap_restore(archive, NULL, &how, NULL));
+    expect(PHEAP_INVALID, pheap_restore(NULL, path_of("made", ""), NULL, NULL));
+    expect(PHEAP_INVALID, pheap_restore(archive, "", NULL, NULL));
+    expect(PHEAP_INVALID, pheap_restore_from(NULL, NULL, path_of("made", ""), NULL, NULL));
+    expect(PHEAP_NOT_FOUND, pheap_restore(path_of("missing", ""), path_of("made", ""), NULL, NULL));
+    expect(PHEAP_NOT_HEAP, pheap_restore(path, path_of("made", ""), NULL, NULL));
+    expect(PHEAP_NOT_HEAP, pheap_restore(test_directory, path_of("made", ""), NULL, NULL));
+    require(none_of("made"));
+    ok(pheap_close(heap));
+}
+
+static int forget_the_past(void **state)
+{
+    (void)state;
+    shared->started = shared->acknowledged = shared->log_full = 0;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    choose_cases(argc, argv);
+    const char *text = getenv("PHEAP_TEST_SEED");
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    seed = text != NULL ? strtoull(text, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) {
+        return 1;
+    }
+    print_message("seed %llu (PHEAP_TEST_SEED repeats it)\n", (unsigned long long)seed);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(backup__of_a_heap_in_any_state, forget_the_past),
+        cmocka_unit_test_setup(backup__keeps_holes, forget_the_past),
+        cmocka_unit_test_setup(backup__under_writers_with_the_smallest_log, forget_the_past),
+        cmocka_unit_test_setup(backup__under_writers_with_a_larger_log, forget_the_past),
+        cmocka_unit_test_setup(hold__stalled_backup_fills_the_log_and_is_named, forget_the_past),
+        cmocka_unit_test_setup(hold__of_a_dead_backup_is_dropped, forget_the_past),
+        cmocka_unit_test_setup(kill__backup_leaves_a_whole_archive_or_none, forget_the_past),
+        cmocka_unit_test_setup(kill__restore_leaves_the_old_heap_or_the_new, forget_the_past),
+        cmocka_unit_test_setup(restore__into_a_place_that_is_taken, forget_the_past),
+        cmocka_unit_test_setup(arguments__and_stopping, forget_the_past),
+    };
+    return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
+}
