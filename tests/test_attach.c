@@ -341,7 +341,7 @@ static void create__name_taken_from_under_it(void **state)
     stat_real = machine.first;
     machine.second.stat_path = never_the_same;
     pheap *heap = NULL;
-    expect_detail(PHEAP_BUSY, "another process is creating", machine_try(&machine.second, PHEAP_CREATE, &heap));
+    expect_detail(PHEAP_BUSY, "another process is making this file", machine_try(&machine.second, PHEAP_CREATE, &heap));
     require_equal(ph_sim_size(machine.sim, HEAP), -ENOENT);
     require_equal(ph_sim_size(machine.sim, HEAP "-new"), 0);
     machine.second.stat_path = machine.first->stat_path;
