@@ -108,7 +108,8 @@ counter__usage() {
 }
 counter__foreign_heaps() {
     rm -f o.heap* letter
-    "$sessionlog" o.heap create && refuses 'belongs to another program' "$counter" o.heap --processes 1 --increments 1 &&
+    "$sessionlog" o.heap create &&
+        refuses 'belongs to another program' "$counter" o.heap --processes 1 --increments 1 &&
         printf 'a letter' >letter && refuses letter "$counter" letter --processes 1 --increments 1 &&
         refuses 'no such directory\|o such file' "$counter" no/such/heap --processes 1 --increments 1
 }
@@ -134,7 +135,8 @@ sessionlog__goes_on_where_it_stopped() {
 }
 sessionlog__from_now() {
     with_log && echo old | produce && same nothing '' "$(listen a --from now --wait 0)" && echo new | produce &&
-        same new new "$(listen a --from now --wait 0)" && same both 'old new' "$(listen b --from oldest --wait 0 | xargs)"
+        same new new "$(listen a --from now --wait 0)" &&
+        same both 'old new' "$(listen b --from oldest --wait 0 | xargs)"
 }
 sessionlog__large_records() {
     with_log && head -c 20000001 /dev/urandom >big && produce --file big --bytes 8M --batch 2 &&
@@ -187,7 +189,7 @@ sessionlog__killed_listener_is_resumed() {
     with_log && seq 1 200000 >lines && produce --file lines --lazy --batch 1000 || return 1
     : >out
     for round in 1 2 3 4 5 6; do
-        listen a --lazy --batch 64 >life &
+        "$sessionlog" s.heap listen a --lazy --batch 64 >life &
         listener=$!
         sleep 0.05
         kill -9 $listener 2>/dev/null
@@ -226,12 +228,14 @@ sessionlog__refused() {
 }
 sessionlog__full_output_device_acknowledges_nothing() {
     [ -w /dev/full ] || return 0
-    with_log && echo one | produce && refuses 'cannot write' sh -c "'$sessionlog' s.heap listen a --wait 0 >/dev/full" &&
+    with_log && echo one | produce &&
+        refuses 'cannot write' sh -c "'$sessionlog' s.heap listen a --wait 0 >/dev/full" &&
         same record one "$(listen a --wait 0)"
 }
 sessionlog__bench() {
     rm -f b.heap*
-    "$sessionlog" b.heap bench --seconds 1 >bench.out && same throughputs 4 "$(grep -c '^throughput.* records/s ' bench.out)" &&
+    "$sessionlog" b.heap bench --seconds 1 >bench.out &&
+        same throughputs 4 "$(grep -c '^throughput.* records/s ' bench.out)" &&
         same latencies 4 "$(grep -c '^latency .* p50 [0-9.]* us p99 ' bench.out)" && [ ! -e b.heap ]
 }
 

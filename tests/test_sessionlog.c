@@ -430,8 +430,10 @@ static void wait__renews_the_lease_and_ends_with_a_record(void **state)
     uint64_t version = 0;
     pheap *heap = make_heap("wait");
     const uint64_t log = make_log(heap, 0);
+    ok(pheap_close(heap));
     struct peer child = peer_start(wait_in_child, path_of("wait", ""));
     peer_hear(&child, 'w');
+    heap = open_heap(path_of("wait", ""));
     do {
         ok(pheap_wait(heap, version, PEER_PATIENCE_MS, &version));
         pheap_read *read = read_begin(heap, PHEAP_FRESH);

@@ -3,12 +3,12 @@
  * counter: many processes increment one number in a heap, some are killed, and not one increment is lost or made twice.
  *
  * An increment is a transaction: the number goes up by one, and so does the share of the process that does it.  A
- * process that is killed is started again, and goes on from its share in the heap: what was committed is in it, what was
- * not is in neither number.  So at the end the total is the sum of the shares and exactly what was asked for.
+ * process that is killed is started again, and goes on from its share in the heap: what was committed is in it, what
+ * was not is in neither number.  So at the end the total is the sum of the shares and exactly what was asked for.
  *
  * That alone would not show a commit that was acknowledged and lost, because its process would simply do it again.  So
- * each process also counts the commits that have returned in memory outside the heap, which outlives it; after its death
- * its share must be that number, or one more if it died between the commit and the note of it.
+ * each process also counts the commits that have returned in memory outside the heap, which outlives it; after its
+ * death its share must be that number, or one more if it died between the commit and the note of it.
  *
  * One run at a time may use a heap; the next one counts on from where the last one ended.
  *

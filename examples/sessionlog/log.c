@@ -72,7 +72,8 @@ enum sessionlog_status chunk_get(const struct log_view *view, uint64_t chunk, co
     if (status != SESSIONLOG_OK)
         return status;
     const struct chunk_block *found = address;
-    if (found->capacity > usable || found->used > found->capacity || found->used < sizeof *found || found->count == 0)
+    if (found->capacity > usable || found->used > found->capacity || found->used < sizeof *found ||
+        found->used % 16 != 0 || found->count == 0)
         return log_fail(SESSIONLOG_DAMAGED, "the chunk at offset %llu has sizes that cannot be",
                         (unsigned long long)chunk);
     *block = found;

@@ -50,7 +50,7 @@ static enum sessionlog_status renew_alone(pheap *heap, const struct sessionlog_l
     return status == PHEAP_OK ? SESSIONLOG_OK : log_fail_heap(status, "cannot renew a lease");
 }
 
-/* Wait for a commit after `version`, at most until `deadline_ns` or until the lease should be renewed; renew it then. */
+/* Wait for a commit after `version`, until `deadline_ns` or until the lease should be renewed; renew it then. */
 static enum sessionlog_status batch_wait(pheap *heap, const struct sessionlog_listener *held,
                                          const struct listener_block *listener, uint64_t version, uint64_t deadline_ns)
 {
