@@ -82,12 +82,12 @@ counter__exact() {
 }
 counter__exact_with_kills() {
     rm -f c.heap*
-    count --processes 4 --increments 100000 --kill 20 && same total 400000 "$(figure total)" && sound c.heap || return 1
+    count --processes 4 --increments 30000 --kill 20 && same total 120000 "$(figure total)" && sound c.heap || return 1
     [ "$(figure kills)" -ge 1 ] || say "nobody was killed"
 }
 counter__exact_with_kills_by_time() {
     rm -f c.heap*
-    count --processes 3 --increments 200000 --kill 1s && same total 600000 "$(figure total)" && sound c.heap || return 1
+    count --processes 3 --increments 40000 --kill 1s && same total 120000 "$(figure total)" && sound c.heap || return 1
     [ "$(figure kills)" -ge 1 ] || say "nobody was killed"
 }
 counter__exact_when_durable() {
@@ -160,10 +160,10 @@ sessionlog__dead_listener_expires() {
 }
 # Producers wait while the log is full, and both ends go on together.
 sessionlog__limit() {
-    with_log --limit 256K && listen a --wait 0 && seq 1 100000 >lines || return 1
+    with_log --limit 256K && listen a --wait 0 && seq 1 50000 >lines || return 1
     produce --file lines --lazy --batch 100 &
     producer=$!
-    listen a --count 100000 --lazy | cmp - lines && wait $producer && sound s.heap &&
+    listen a --count 50000 --lazy | cmp - lines && wait $producer && sound s.heap &&
         [ "$(status_of 'block bytes')" -le 262144 ]
 }
 sessionlog__many_at_once() {
