@@ -1,0 +1,250 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Tests of examples/counter and examples/sessionlog, from the outside.
+#
+#   sh tests/test_examples.sh COUNTER SESSIONLOG PHEAP     the three commands to use
+#
+# Prints a line for each case; the last line is "N passed, N failed".  What a killed process may do to a log is tested
+# by test_sessionlog.
+set -u
+export LC_ALL=C
+
+usage='usage: test_examples.sh COUNTER SESSIONLOG PHEAP'
+counter=${1:?$usage}
+sessionlog=${2:?$usage}
+pheap=${3:?$usage}
+case $counter in /*) ;; *) counter=$PWD/$counter ;; esac
+case $sessionlog in /*) ;; *) sessionlog=$PWD/$sessionlog ;; esac
+case $pheap in /*) ;; *) pheap=$PWD/$pheap ;; esac
+case $0 in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+cd "$work" || exit 1
+
+passed=0
+failed=0
+
+# A case is a function that succeeds.  What it prints is shown if it does not.
+run() {
+    if "$1" >case.out 2>&1; then
+        passed=$((passed + 1))
+        echo "ok      $1"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $1"
+        sed 's/^/        /' case.out | head -n 20
+    fi
+}
+
+say() { echo "$*"; return 1; }
+
+# same WHAT EXPECTED ACTUAL
+same() { [ "$2" = "$3" ] || say "$1: expected '$2', got '$3'"; }
+
+# refuses PATTERN COMMAND...: it must fail with status 1 and a message that matches.
+refuses() {
+    pattern=$1
+    shift
+    "$@" >refused.out 2>refused.err </dev/null
+    status=$?
+    [ $status -eq 1 ] || { cat refused.err; say "exit status $status of: $*"; return 1; }
+    grep -q -e "$pattern" refused.err || { cat refused.err; say "no '$pattern' in the message of: $*"; }
+}
+
+# misuses COMMAND ARGUMENTS: it must show its usage, exit with 2, and make no file.
+misuses() {
+    command=$1
+    rm -f no.heap*
+    # shellcheck disable=SC2086 # the arguments are a list
+    "$command" $2 >usage.out 2>usage.err </dev/null
+    status=$?
+    [ $status -eq 2 ] && grep -q '^usage: ' usage.err || say "exit status $status of: $command $2" || return 1
+    [ ! -s usage.out ] && [ ! -e no.heap ] || say "something was done by: $command $2"
+}
+
+sound() { "$pheap" check "$1" >/dev/null; }
+live_blocks() { "$pheap" info --json "$1" | tr ',{}' '\n\n\n' | sed -n 's/.*"live_blocks": *//p'; }
+figure() { sed -n "s/^$1: //p" "${2-count.out}"; }
+
+# --------------------------------------------------------------------------------------------------------- counter
+
+count() { "$counter" c.heap "$@" >count.out || { cat count.out; return 1; }; }
+
+counter__exact() {
+    rm -f c.heap*
+    count --processes 3 --increments 20000 && same total 60000 "$(figure total)" && same kills 0 "$(figure kills)" &&
+        count --processes 5 --increments 1000 && same total 65000 "$(figure total)" &&
+        same expected 65000 "$(figure expected)" && same shares 65000 "$(figure 'sum of shares')" && sound c.heap &&
+        same blocks 1 "$(live_blocks c.heap)"
+}
+counter__exact_with_kills() {
+    rm -f c.heap*
+    count --processes 4 --increments 30000 --kill 20 && same total 120000 "$(figure total)" && sound c.heap || return 1
+    [ "$(figure kills)" -ge 1 ] || say "nobody was killed"
+}
+counter__exact_with_kills_by_time() {
+    rm -f c.heap*
+    count --processes 3 --increments 40000 --kill 1s && same total 120000 "$(figure total)" && sound c.heap || return 1
+    [ "$(figure kills)" -ge 1 ] || say "nobody was killed"
+}
+counter__exact_when_durable() {
+    rm -f c.heap*
+    count --processes 3 --increments 300 --durable --kill 6 && same total 900 "$(figure total)" && sound c.heap
+}
+counter__usage() {
+    for arguments in "" "no.heap" "no.heap --processes 2" "no.heap --increments 2" "--processes 2 --increments 2" \
+        "no.heap --processes 0 --increments 2" "no.heap --processes 257 --increments 2" \
+        "no.heap --processes 2 --increments -1" "no.heap --processes 2x --increments 1" \
+        "no.heap --processes 2 --increments 2 --kill" "no.heap --processes 2 --increments 2 --kill x" \
+        "no.heap --processes 2 --increments 2 --kill 0" "no.heap --processes 2 --increments 2 --kill 2h" \
+        "no.heap --processes 2 --increments 2 --kill 2ss" "no.heap --processes 2 --increments 2 --fast" \
+        "no.heap --processes 2 --increments 2 again" "no.heap --processes 99999999999999999999 --increments 1"; do
+        misuses "$counter" "$arguments" || return 1
+    done
+    "$counter" --help | grep -q '^usage: '
+}
+counter__foreign_heaps() {
+    rm -f o.heap* letter
+    "$sessionlog" o.heap create &&
+        refuses 'belongs to another program' "$counter" o.heap --processes 1 --increments 1 &&
+        printf 'a letter' >letter && refuses letter "$counter" letter --processes 1 --increments 1 &&
+        refuses 'no such directory\|o such file' "$counter" no/such/heap --processes 1 --increments 1
+}
+
+# ------------------------------------------------------------------------------------------------------ sessionlog
+
+with_log() { rm -f s.heap* && "$sessionlog" s.heap create "$@"; }
+produce() { "$sessionlog" s.heap produce "$@"; }
+listen() { "$sessionlog" s.heap listen "$@"; }
+status_of() { "$sessionlog" s.heap status >status.out && figure "$1" status.out; }
+
+sessionlog__lines() {
+    with_log && printf 'one\n\nthree\nwithout an end' | produce && listen a --wait 0 >out &&
+        printf 'one\n\nthree\nwithout an end\n' | cmp - out && same records 4 "$(status_of 'records appended')" &&
+        same bytes 22 "$(status_of 'bytes appended')"
+}
+sessionlog__goes_on_where_it_stopped() {
+    seq 1 10 >ten
+    with_log && seq 1 1000 | produce --lazy --batch 7 && listen a --count 10 --batch 3 | cmp - ten &&
+        listen a --count 1 | grep -qx 11 && same "next of b" 1 "$(listen b --count 1)" &&
+        listen a --wait 0 --lazy >rest && seq 12 1000 | cmp - rest && same nothing '' "$(listen a --wait 0)" &&
+        "$sessionlog" s.heap check >/dev/null && sound s.heap
+}
+sessionlog__from_now() {
+    with_log && echo old | produce && same nothing '' "$(listen a --from now --wait 0)" && echo new | produce &&
+        same new new "$(listen a --from now --wait 0)" &&
+        same both 'old new' "$(listen b --from oldest --wait 0 | xargs)"
+}
+sessionlog__large_records() {
+    with_log && head -c 20000001 /dev/urandom >big && produce --file big --bytes 8M --batch 2 &&
+        same records 3 "$(status_of 'records appended')" && listen a --wait 0 --raw --batch 1 | cmp - big &&
+        same blocks 0 "$(status_of blocks)" && sound s.heap && same "live blocks" 2 "$(live_blocks s.heap)"
+}
+sessionlog__frees_what_all_have_read() {
+    with_log && listen a --wait 0 && listen b --wait 0 && seq 1 100000 | produce --lazy --batch 500 &&
+        listen a --wait 0 >out && same "oldest kept" 1 "$(status_of 'oldest kept')" &&
+        listen b --wait 0 --leave | cmp - out &&
+        same blocks 1 "$(status_of blocks)" && same listeners 1 "$(status_of listeners)" &&
+        same "live blocks" 3 "$(live_blocks s.heap)" && sound s.heap
+}
+sessionlog__dead_listener_expires() {
+    with_log && listen dead --wait 0 --lease 1 && listen a --wait 0 && same listeners 2 "$(status_of listeners)" &&
+        seq 1 30000 >lines && sleep 0.1 && "$sessionlog" s.heap expire && same listeners 1 "$(status_of listeners)" &&
+        same expired 1 "$(status_of 'listeners expired')" && produce --file lines --batch 500 &&
+        listen a --wait 0 | cmp - lines && same blocks 1 "$(status_of blocks)" &&
+        refuses 'no listener dead' "$sessionlog" s.heap leave dead && "$sessionlog" s.heap leave a &&
+        same listeners 0 "$(status_of listeners)"
+}
+# Producers wait while the log is full, and both ends go on together.
+sessionlog__limit() {
+    with_log --limit 256K && listen a --wait 0 && seq 1 50000 >lines || return 1
+    produce --file lines --lazy --batch 100 &
+    producer=$!
+    listen a --count 50000 --lazy | cmp - lines && wait $producer && sound s.heap &&
+        [ "$(status_of 'block bytes')" -le 262144 ]
+}
+sessionlog__many_at_once() {
+    with_log || return 1
+    for name in a b c; do
+        listen $name --count 30000 --lazy >out.$name &
+    done
+    for producer in 1 2 3; do
+        seq -f "$producer %.0f" 1 10000 | produce --lazy &
+    done
+    wait
+    for name in a b c; do
+        for producer in 1 2 3; do
+            grep "^$producer " out.$name >part
+            seq -f "$producer %.0f" 1 10000 | cmp - part || return 1
+        done
+        cmp out.a out.$name || return 1
+    done
+    "$sessionlog" s.heap check >/dev/null && sound s.heap
+}
+# Standard output is not in the transaction: a record may be there twice, but none is missing, and they are in order.
+sessionlog__killed_listener_is_resumed() {
+    with_log && seq 1 200000 >lines && produce --file lines --lazy --batch 1000 || return 1
+    : >out
+    for round in 1 2 3 4 5 6; do
+        "$sessionlog" s.heap listen a --lazy --batch 64 >life &
+        listener=$!
+        sleep 0.05
+        kill -9 $listener 2>/dev/null
+        wait $listener 2>/dev/null
+        # Without a line that was cut.
+        head -n "$(wc -l <life)" life >>out
+    done
+    listen a --wait 0 --lazy >>out && sort -nu out | cmp - lines || return 1
+    awk '$1 > most + 1 { exit 1 } $1 > most { most = $1 }' out || say "a record came before one that precedes it"
+}
+sessionlog__usage() {
+    for arguments in "" "no.heap" "no.heap nonsense" "no.heap create x" "no.heap create --limit" \
+        "no.heap create --limit x" "no.heap create --lazy" "no.heap produce x" "no.heap produce --bytes 0" \
+        "no.heap produce --batch 0" "no.heap produce --file" "no.heap produce --raw" "no.heap listen" \
+        "no.heap listen a b" "no.heap listen a --from then" "no.heap listen a --lease 0" "no.heap listen a --wait -1" \
+        "no.heap listen a --count 0" "no.heap listen a --count 1x" "no.heap listen a --bytes 1" "no.heap leave" \
+        "no.heap status x" "no.heap expire --lazy" "no.heap check x" "no.heap bench --seconds 0" "no.heap bench x" \
+        "no.heap create --limit 99999999999999999999"; do
+        misuses "$sessionlog" "$arguments" || return 1
+    done
+    "$sessionlog" --help | grep -q '^usage: '
+}
+sessionlog__refused() {
+    rm -f c.heap* letter no.heap*
+    "$counter" c.heap --processes 1 --increments 1 >/dev/null && printf 'a letter' >letter && with_log || return 1
+    for command in "produce" "listen a" "leave a" "expire" "status" "check"; do
+        # shellcheck disable=SC2086 # the command is a list
+        refuses 'holds no log' "$sessionlog" c.heap $command && refuses letter "$sessionlog" letter $command &&
+            refuses 'no.heap' "$sessionlog" no.heap $command || return 1
+    done
+    refuses 's.heap' "$sessionlog" s.heap create && refuses 'at least 262144' "$sessionlog" no.heap create --limit 1K &&
+        [ ! -e no.heap ] && refuses 'no such file' "$sessionlog" s.heap produce --file 'no such file' &&
+        refuses 'has 1 to 63 bytes' "$sessionlog" s.heap listen '' &&
+        refuses 'has 1 to 63 bytes' "$sessionlog" s.heap listen "$(printf '%64s' n)" &&
+        refuses 's.heap' "$sessionlog" s.heap bench && same listeners 0 "$(status_of listeners)"
+}
+sessionlog__full_output_device_acknowledges_nothing() {
+    [ -w /dev/full ] || return 0
+    with_log && echo one | produce &&
+        refuses 'cannot write' sh -c "'$sessionlog' s.heap listen a --wait 0 >/dev/full" &&
+        same record one "$(listen a --wait 0)"
+}
+sessionlog__bench() {
+    rm -f b.heap*
+    "$sessionlog" b.heap bench --seconds 1 >bench.out &&
+        same throughputs 4 "$(grep -c '^throughput.* records/s ' bench.out)" &&
+        same latencies 4 "$(grep -c '^latency .* p50 [0-9.]* us p99 ' bench.out)" && [ ! -e b.heap ]
+}
+
+for name in $(sed -n 's/^\([a-z_]*__[a-z0-9_]*\)() .*/\1/p' "$self"); do
+    run "$name"
+done
+
+# The first line is for scripts/test, which counts the cases of all programs by it.
+[ $passed -eq 0 ] || echo "[  PASSED  ] $passed tests"
+[ $failed -eq 0 ] || echo "[  FAILED  ] $failed tests"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
