@@ -291,6 +291,9 @@ static void wait__ends_when_the_heap_is_poisoned(void **state)
     const int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct sleeper sleeper = {.heap = heap, .version = newest(heap) + 1, .timeout_ms = -1};
     require(pthread_create(&sleeper.thread, NULL, sleep_for_commit, &sleeper) == 0);
+    struct sleeper reader = sleeper;
+    reader.heap = machine_open(&machine.second, PHEAP_READONLY);
+    require(pthread_create(&reader.thread, NULL, sleep_for_commit, &reader) == 0);
     pheap_watch *watch;
     ok(pheap_watch_begin(heap, newest(heap) + 1, event, &watch));
     commit_word(heap, 0, 1, PHEAP_LAZY); /* this one they do not wait for */
@@ -303,9 +306,50 @@ static void wait__ends_when_the_heap_is_poisoned(void **state)
     require_equal(poll(&poll_event, 1, PATIENCE_MS), 1);
     uint64_t told = 0;
     require(read(event, &told, sizeof told) == sizeof told && told == 1);
+    require_equal(poll(&poll_event, 1, 250), 0); /* it was the last time */
     pheap_watch_end(watch);
+    /* One that may only read meets it too. */
+    require(pthread_join(reader.thread, NULL) == 0);
+    require_equal(reader.status, PHEAP_POISONED);
+    expect(PHEAP_POISONED, pheap_close(reader.heap));
     expect(PHEAP_POISONED, pheap_close(heap));
     close(event);
+    machine_end(&machine);
+}
+
+static const ph_io *meddle_real;
+static pheap *meddle_heap;
+static uint64_t meddle_round;
+
+/* A commit that comes when the waiter has looked and is about to sleep. */
+static void commit_before_sleep(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
+{
+    if (meddle_heap != NULL) {
+        commit_word(meddle_heap, 0, ++meddle_round, PHEAP_LAZY);
+        require(*(volatile uint32_t *)word != expected);
+    }
+    meddle_real->wait(ctx, word, expected, timeout_ns);
+}
+
+/* Catches: a commit between a waiter's look and its sleep that does not keep it from sleeping. */
+static void wait__commit_just_before_sleep(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    meddle_real = machine.first;
+    machine.second.wait = commit_before_sleep;
+    pheap *first = machine_create(&machine, 0, 64), *second = machine_open(&machine.second, 0);
+    meddle_heap = first;
+    for (unsigned i = 0; i < 100; i++) {
+        const uint64_t version = newest(second);
+        uint64_t now = 0;
+        ok(pheap_wait(second, version, -1, &now));
+        require_equal(now, version + 1);
+    }
+    meddle_heap = NULL;
+    ok(pheap_close(second));
+    ok(pheap_close(first));
     machine_end(&machine);
 }
 
@@ -500,6 +544,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(wait__many_threads_miss_none),
         cmocka_unit_test(wait__goes_on_when_waiters_are_killed),
         cmocka_unit_test(wait__ends_when_the_heap_is_poisoned),
+        cmocka_unit_test(wait__commit_just_before_sleep),
         cmocka_unit_test(wait__flushes_what_is_old),
         cmocka_unit_test(watch__tells_an_event_loop),
         cmocka_unit_test(watch__misses_none),

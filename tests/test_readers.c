@@ -386,6 +386,7 @@ static void evictable__is_firm_beside_a_firm_one(void **state)
     (void)state;
     struct pheap_options options = small_options();
     options.read_views = 1;
+    options.pin_wait_ms = UINT32_MAX; /* but no thread waits for its own reader */
     pheap *heap = create_with("firm", options);
     uint64_t round = 1;
     char pid[32];
@@ -418,6 +419,51 @@ static void evictable__is_firm_beside_a_firm_one(void **state)
         require_round(next, round);
         ok(pheap_read_end(next));
     }
+    ok(pheap_close(heap));
+}
+
+/* Catches: the eviction of a reader that is in nobody's way, because another one is; and of the others with it. */
+static void evictable__newest_stays(void **state)
+{
+    (void)state;
+    pheap *heap = create_with("stays", small_options());
+    uint64_t round = 1;
+    commit_all(heap, round);
+    pheap_read *firm = read_begin(heap, 0);
+    round = commit_until_refused(heap, round, PHEAP_LOG_FULL, "held version");
+    pheap_read *newest = read_begin(heap, PHEAP_EVICTABLE);
+    require_round(newest, round);
+    expect(PHEAP_LOG_FULL, try_commit_all(heap, round + 1));
+    const struct pheap_user user = user_of(heap, getpid());
+    require(user.pin_count == 2 && user.evictable == 0 && user.pinned_version == pheap_read_version(firm));
+    ok(pheap_read_valid(newest));
+    require_round(newest, round);
+    ok(pheap_read_end(newest));
+    require_round(firm, 1);
+    ok(pheap_read_end(firm));
+    commit_all(heap, ++round);
+    ok(pheap_close(heap));
+}
+
+/* Catches: a new reader put on an evicted view, or kept from a good one by it. */
+static void evictable__evicted_view_is_left_alone(void **state)
+{
+    (void)state;
+    pheap *heap = create_with("alone", small_options());
+    uint64_t round = 1;
+    commit_all(heap, round);
+    pheap_read *evicted = read_begin(heap, PHEAP_EVICTABLE);
+    round = commit_until_evicted(heap, evicted, round);
+    pheap_read *good = read_begin(heap, 0);
+    commit_all(heap, round + 1);
+    static const unsigned flags[] = {0, PHEAP_EVICTABLE};
+    for (unsigned i = 0; i < 2; i++) {
+        pheap_read *joined = read_begin(heap, flags[i]);
+        require_round(joined, round);
+        ok(pheap_read_end(joined));
+    }
+    ok(pheap_read_end(good));
+    expect(PHEAP_EVICTED, pheap_read_end(evicted));
     ok(pheap_close(heap));
 }
 
@@ -814,6 +860,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(end__twice),
         cmocka_unit_test(evictable__gives_way_to_a_full_log),
         cmocka_unit_test(evictable__is_firm_beside_a_firm_one),
+        cmocka_unit_test(evictable__newest_stays),
+        cmocka_unit_test(evictable__evicted_view_is_left_alone),
         cmocka_unit_test(evictable__of_another_process),
         cmocka_unit_test(evictable__many_threads),
         cmocka_unit_test(pin_wait__as_long_as_asked_for),
