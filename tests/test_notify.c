@@ -320,6 +320,7 @@ static void wait__ends_when_the_heap_is_poisoned(void **state)
 static const ph_io *meddle_real;
 static pheap *meddle_heap;
 static uint64_t meddle_round;
+static unsigned meddle_sleeps;
 
 /* A commit that comes when the waiter has looked and is about to sleep. */
 static void commit_before_sleep(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
@@ -329,6 +330,47 @@ static void commit_before_sleep(void *ctx, uint32_t *word, uint32_t expected, ui
         require(*(volatile uint32_t *)word != expected);
     }
     meddle_real->wait(ctx, word, expected, timeout_ns);
+}
+
+/* One that comes when the waiter has looked for the first time, and has not said yet that it waits. */
+static uint64_t commit_at_clock(void *ctx, enum ph_clock clock)
+{
+    if (meddle_heap != NULL && clock == PH_CLOCK_MONOTONIC) {
+        pheap *heap = meddle_heap;
+        meddle_heap = NULL;
+        commit_word(heap, 0, ++meddle_round, PHEAP_LAZY);
+    }
+    return meddle_real->clock_ns(ctx, clock);
+}
+
+static void count_sleep(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
+{
+    meddle_sleeps++;
+    meddle_real->wait(ctx, word, expected, timeout_ns);
+}
+
+/* Catches: a waiter that sleeps without looking again after it has said that it waits. */
+static void wait__commit_before_it_is_awaited(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    meddle_real = machine.first;
+    machine.second.clock_ns = commit_at_clock;
+    machine.second.wait = count_sleep;
+    pheap *first = machine_create(&machine, 0, 64), *second = machine_open(&machine.second, 0);
+    for (unsigned i = 0; i < 10; i++) {
+        const uint64_t version = newest(second);
+        uint64_t now = 0;
+        meddle_heap = first;
+        meddle_sleeps = 0;
+        ok(pheap_wait(second, version, -1, &now));
+        require_equal(now, version + 1);
+        require_equal(meddle_sleeps, 0);
+    }
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
 }
 
 /* Catches: a commit between a waiter's look and its sleep that does not keep it from sleeping. */
@@ -544,6 +586,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(wait__many_threads_miss_none),
         cmocka_unit_test(wait__goes_on_when_waiters_are_killed),
         cmocka_unit_test(wait__ends_when_the_heap_is_poisoned),
+        cmocka_unit_test(wait__commit_before_it_is_awaited),
         cmocka_unit_test(wait__commit_just_before_sleep),
         cmocka_unit_test(wait__flushes_what_is_old),
         cmocka_unit_test(watch__tells_an_event_loop),

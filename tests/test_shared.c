@@ -5,6 +5,9 @@
  */
 #include "tests/machine.h"
 
+#include <pthread.h>
+#include <time.h>
+
 #define WORDS 16384u
 
 /* Word `index` in every page of the root block has a number of its own. */
@@ -535,6 +538,46 @@ static void view__is_lapped_while_it_moves(void **state)
     machine_end(&machine);
 }
 
+struct beginner {
+    pthread_t thread;
+    pheap *heap;
+    uint64_t version;
+    _Atomic bool done;
+};
+
+static void *begin_reader(void *argument)
+{
+    struct beginner *beginner = argument;
+    pheap_read *reader = read_begin(beginner->heap, 0);
+    beginner->version = pheap_read_version(reader);
+    ok(pheap_read_end(reader));
+    atomic_store(&beginner->done, true);
+    return NULL;
+}
+
+/* Catches: a reader that stays at a version which a fold, that has not seen its pin, is about to leave behind (R3). */
+static void pin__is_overtaken_by_a_fold(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    const uint64_t version = heap_info(heap).version, before = atomic_load(&coord->fold_intent);
+    atomic_store(&coord->fold_intent, atomic_load(&coord->committed) + 8);
+    struct beginner beginner = {.heap = heap};
+    require_equal(pthread_create(&beginner.thread, NULL, begin_reader, &beginner), 0);
+    const struct timespec pause = {.tv_nsec = 20000000};
+    (void)nanosleep(&pause, NULL);
+    require(!atomic_load(&beginner.done));
+    commit_word(heap, 0, 1, PHEAP_LAZY);
+    require_equal(pthread_join(beginner.thread, NULL), 0);
+    require_equal(beginner.version, version + 1);
+    atomic_store(&coord->fold_intent, before);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 static struct ph_coord *evict_coord;
 static uint32_t evict_seat;
 static unsigned evictions;
@@ -659,6 +702,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reader__ended_twice),
         cmocka_unit_test(view__is_lapped_while_it_moves),
         cmocka_unit_test(view__is_evicted_while_it_moves),
+        cmocka_unit_test(pin__is_overtaken_by_a_fold),
         cmocka_unit_test(reserve__outgrown_by_another_process),
         cmocka_unit_test(reserve__short_of_what_was_asked),
     };

@@ -463,6 +463,7 @@ static void run_reader(const char *path, uint64_t life)
             if (status == PHEAP_OK && newest <= base_version + self.last) {
                 give_up("told of commit %llu, which had been seen", (unsigned long long)(newest - base_version));
             }
+            self.last = status == PHEAP_OK ? newest - base_version : self.last; /* so it is there to be seen */
         }
         look(&self, NULL);
     }
