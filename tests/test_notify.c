@@ -525,6 +525,7 @@ static void end_parents_watch(const struct peer *test, const char *path)
     pheap_watch_end(parents_watch); /* a thread that is not there is not waited for */
     ok(pheap_close(parents_heap));
     peer_tell(test, 'd');
+    _exit(0); /* the thread's memory is the parent's to give back */
 }
 
 /* Catches: a child that ends or waits for a watch that its parent has. */
