@@ -8,7 +8,7 @@
  *   hand-over   from one process to the other and back: a commit and whoever waits for it, against a bare futex
  *   readers     1, 4 and 8 processes that read one random record a transaction while another commits without a pause
  *
- * Both stores have the same records and run in alternating slices.  All processes are forked before anything is measured.
+ * Both stores have the same records and run in alternating slices.  All processes are forked beforehand.
  */
 #define _GNU_SOURCE
 #include "bench/bench.h"
@@ -128,8 +128,8 @@ static void begin_and_abort(struct team *team, unsigned index)
 }
 
 /*
- * Two members hand turn n over to each other: member n % 2 has it, does its work, and gives it on.  A sample is the time
- * from the beginning of one turn to that of the next.
+ * Two members hand turn n over to each other: member n % 2 has it, does its work, and gives it on.  A sample is the
+ * time from the beginning of one turn to that of the next.
  */
 static void begin_turn(struct team *team, uint32_t n)
 {
@@ -141,8 +141,8 @@ static void begin_turn(struct team *team, uint32_t n)
 }
 
 /*
- * A processor for each of the two, as long as they take turns: whether a scheduler puts both on one makes a difference of
- * ten times, and would be all that a ratio shows.
+ * A processor for each of the two, as long as they take turns: whether a scheduler puts both on one makes a difference
+ * of ten times, and would be all that a ratio shows.
  */
 static cpu_set_t own_processors;
 
@@ -274,7 +274,7 @@ static void kill_holder(struct team *team, unsigned index)
 
 /* ------------------------------------------------------------------------------------------------------ the figures */
 
-/* Jobs for the next slice, each of which runs once before it: what a process has slept through is not what is measured. */
+/* Jobs for the next slice; each runs once before it, so that what its process has slept through is not measured. */
 static void assign_warm(struct team *team, unsigned from, unsigned members, team_job job)
 {
     team_assign(team, from, members, job);

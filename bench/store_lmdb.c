@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Records in LMDB: by number in one database (MDB_INTEGERKEY), in one file.  Readers renew and reset their transaction, as
- * its manual advises.  A commit that need not be durable is one with MDB_NOSYNC: like PHEAP_LAZY it survives the processes;
- * after a power cut, unlike PHEAP_LAZY, the file may be damaged.
+ * Records in LMDB: by number in one database (MDB_INTEGERKEY), in one file.  Readers renew and reset their transaction,
+ * as its manual advises.  A commit that need not be durable is one with MDB_NOSYNC: like PHEAP_LAZY it survives the
+ * processes; after a power cut, unlike PHEAP_LAZY, the file may be damaged.
  */
 #include "bench/bench.h"
 #include "bench/store.h"

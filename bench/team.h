@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A team of processes for benchmarks: forked once, set to work for one slice after the other, and asleep between them, so
- * that a slice measures neither their start nor cold caches.
+ * A team of processes for benchmarks: forked once, set to work for one slice after the other, and asleep between them,
+ * so that a slice measures neither their start nor cold caches.
  */
 #ifndef BENCH_TEAM_H
 #define BENCH_TEAM_H
@@ -45,7 +45,7 @@ struct team *team_start(unsigned size, void (*prepare)(unsigned index));
 /* The jobs of the next slice; all members without one sleep through it. */
 void team_assign(struct team *team, unsigned from, unsigned count, team_job job);
 
-/* Run the slice for `seconds`; 0: it is over from the beginning, for jobs that do a number of things.  Forgets the jobs. */
+/* Run the slice for `seconds`, then forget the jobs; 0: it is over from the beginning, for jobs of a given length. */
 void team_run(struct team *team, double seconds);
 
 /* The sum of the counts of members [from, from + count) in the last slice. */

@@ -2,9 +2,9 @@
 /*
  * Waiting for commits: pheap_wait() and watches, between threads and processes.
  *
- * A wake that is missed costs a waiter no more than a slice of a tenth of a second, so one miss does not show.  Therefore
- * processes and threads go in step for thousands of rounds, which take seconds when no wake is missed and many minutes
- * when all are; whoever sees no step for a minute fails.
+ * A wake that is missed costs a waiter no more than a slice of a tenth of a second, so one miss does not show.
+ * Therefore processes and threads go in step for thousands of rounds, which take seconds when no wake is missed and
+ * many minutes when all are; whoever sees no step for a minute fails.
  */
 #include "tests/machine.h"
 #include "tests/public.h"
@@ -279,8 +279,8 @@ static void *sleep_for_commit(void *argument)
     return NULL;
 }
 
-/* Catches: a waiter without limit that sleeps on in a heap in which nobody will ever commit again, and a watch that does
- * not tell of it. */
+/* Catches: a waiter without limit that sleeps on in a heap in which nobody will ever commit again, and a watch that
+ * does not tell of it. */
 static void wait__ends_when_the_heap_is_poisoned(void **state)
 {
     (void)state;

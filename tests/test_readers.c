@@ -3,8 +3,8 @@
  * Read views and pins, through the public interface: which version a reader gets when several views are in use, what an
  * evictable reader loses and when, and what a writer does that a reader stands in the way of.
  *
- * The root block spans many pages; commit_all() gives all its words the number of a round, so that a snapshot that mixes
- * versions shows wherever one looks.
+ * The root block spans many pages; commit_all() gives all its words the number of a round, so that a snapshot that
+ * mixes versions shows wherever one looks.
  */
 #include "tests/public.h"
 
@@ -71,7 +71,7 @@ static void pause_ms(unsigned ms)
     (void)nanosleep(&time, NULL);
 }
 
-/* ---------------------------------------------------------------------------------------------- the choice of a view */
+/* --------------------------------------------------------------------------------------------- the choice of a view */
 
 /* Catches: a long reader that makes newer ones stale although a view is free; one that joins anything but the newest
  * view; and a version that is not what the pointers show. */
@@ -301,9 +301,9 @@ static void end__twice(void **state)
     ok(pheap_close(heap));
 }
 
-/* -------------------------------------------------------------------------------------------------- evictable readers */
+/* ------------------------------------------------------------------------------------------------ evictable readers */
 
-/* Commit until the reader has lost its version; the round that was last.  Before that the log must have been used up. */
+/* Commit until the reader has lost its version, but not before the log was used up; the round that was last. */
 static uint64_t commit_until_evicted(pheap *heap, const pheap_read *reader, uint64_t round)
 {
     for (unsigned i = 0; i < COMMITS_MAX; i++) {
@@ -379,8 +379,8 @@ static void evictable__gives_way_to_a_full_log(void **state)
     }
 }
 
-/* Catches: a firm reader that is evicted because an evictable one came first, or still is on its view; evictable readers
- * that stay firm when the firm one has gone; and readers of one view of whom some are not told. */
+/* Catches: a firm reader that is evicted because an evictable one came first, or still is on its view; evictable
+ * readers that stay firm when the firm one has gone; and readers of one view of whom some are not told. */
 static void evictable__is_firm_beside_a_firm_one(void **state)
 {
     (void)state;
@@ -496,7 +496,7 @@ static void read_evictable(const struct peer *test, const char *path)
     ok(pheap_close(heap));
 }
 
-/* Catches: an eviction that does not reach the reader of another process, and one that reaches who is not in the way. */
+/* Catches: an eviction that does not reach the reader of another process, and one that reaches others. */
 static void evictable__of_another_process(void **state)
 {
     (void)state;
@@ -527,7 +527,7 @@ static void evictable__of_another_process(void **state)
     ok(pheap_close(heap));
 }
 
-/* --------------------------------------------------------------------------------------- writers in need of a reader */
+/* -------------------------------------------------------------------------------------- writers in need of a reader */
 
 static void hold_until_told(const struct peer *test, const char *path)
 {
@@ -693,8 +693,8 @@ static void hold_wide(const struct peer *test, const char *path)
     ok(pheap_close(heap));
 }
 
-/* Catches: private pages beyond the budget while a reader keeps them from being dropped, a refusal that does not say who
- * that is, and one that outlasts the reader. */
+/* Catches: private pages beyond the budget while a reader keeps them from being dropped, a refusal that does not say
+ * who that is, and one that outlasts the reader. */
 static void budget__held_by_a_reader(void **state)
 {
     (void)state;
@@ -749,7 +749,7 @@ static void budget__held_by_a_reader(void **state)
     ok(pheap_close(heap));
 }
 
-/* -------------------------------------------------------------------------------------------------- all of it at once */
+/* ------------------------------------------------------------------------------------------------ all of it at once */
 
 struct throng {
     pheap *heap;

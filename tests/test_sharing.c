@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Twelve processes on one heap, four that write and eight that read, and a checker that would see any torn, mixed or lost
- * state, while they are killed, stopped and started again at random.
+ * Twelve processes on one heap, four that write and eight that read, and a checker that would see any torn, mixed or
+ * lost state, while they are killed, stopped and started again at random.
  *
- * Commit k is a function of k alone.  It gives the words of one group out of GROUPS, scattered over all pages of one block,
- * values made from k; frees the block in one of SLOTS slots and allocates another there, of a length and content made
- * from k; and stores k and the writer in the root.  So what each word must be at version k is known in closed form, and
- * a word of any other version, older or newer, is a difference.  A reader compares all of a snapshot with the model and
+ * Commit k is a function of k alone.  It gives the words of one group out of GROUPS, scattered over all pages of one
+ * block, values made from k; frees the block in one of SLOTS slots and allocates another there, of a length and content
+ * made from k; and stores k and the writer in the root.  So what each word must be at version k is known in closed
+ * form, and a word of any other version, older or newer, is a difference.  A reader compares all of a snapshot with the
+ * model and
  *
  *   - finds the one commit order prefix that its version says, never an older one than it has seen before, nor one
  *     without a commit that was acknowledged before the snapshot began;
@@ -16,8 +17,8 @@
  * At times all are killed at once; the next ones recover.  In the end everything acknowledged is there, and the heap is
  * sound.  The smallest log and buffer make laps, folds, recycling, full logs and evictions frequent.
  *
- * PHEAP_TEST_SEED repeats the choices of a run (the kernel's scheduling, of course, not); PHEAP_SHARING_SECONDS sets its
- * length.
+ * PHEAP_TEST_SEED repeats the choices of a run (the kernel's scheduling, of course, not); PHEAP_SHARING_SECONDS sets
+ * its length.
  */
 #include "tests/public.h"
 
@@ -41,7 +42,7 @@ enum {
 };
 #define OWNERS (UINT64_C(1) << 26) /* commits whose writer is remembered; address space only */
 
-/* ----------------------------------------------------------------------------------------------- what is in the heap */
+/* ---------------------------------------------------------------------------------------------- what is in the heap */
 
 struct root {
     uint64_t sequence; /* k */
@@ -107,7 +108,7 @@ static unsigned char byte_of(uint64_t k, uint64_t i)
     return (unsigned char)(k * 31 + i * 7 + (k >> 8));
 }
 
-/* ---------------------------------------------------------------------------------------------------------- children */
+/* --------------------------------------------------------------------------------------------------------- children */
 
 __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...)
 {
@@ -162,7 +163,7 @@ static pheap *open_shared(const char *path, unsigned flags, uint32_t views)
     return heap;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ writers */
+/* ---------------------------------------------------------------------------------------------------------- writers */
 
 static void store(pheap_txn *txn, uint64_t offset, uint64_t value)
 {
@@ -249,7 +250,7 @@ static void run_writer(const char *path, uint64_t writer, uint64_t life)
     must(pheap_close(heap), "close");
 }
 
-/* ------------------------------------------------------------------------------------------------------------ readers */
+/* ---------------------------------------------------------------------------------------------------------- readers */
 
 /* The first difference between a snapshot and the model. */
 struct difference {
@@ -470,7 +471,7 @@ static void run_reader(const char *path, uint64_t life)
     must(pheap_close(self.heap), "close");
 }
 
-/* --------------------------------------------------------------------------------------------------------- the driver */
+/* ------------------------------------------------------------------------------------------------------- the driver */
 
 struct process {
     pid_t pid; /* 0: none */
@@ -647,8 +648,8 @@ static unsigned run_seconds(void)
 
 /*
  * Catches: a reader that sees half a commit, two of them mixed, or none after it was acknowledged; a fold past a pin, a
- * view that keeps bytes of a dead writer, an evicted view used again as it was; log recycled while it is needed; a lock,
- * wake or pin that dies with its owner; a stopped process that is robbed.
+ * view that keeps bytes of a dead writer, an evicted view used again as it was; log recycled while it is needed; a
+ * lock, wake or pin that dies with its owner; a stopped process that is robbed.
  */
 static void sharing__twelve_processes(void **state)
 {
