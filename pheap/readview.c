@@ -147,8 +147,11 @@ static ph_status enter(struct ph_core *core, struct ph_read_view *on, bool evict
     for (int i = 0;; i++) {
         ph_status status = enter_once(core, on, evictable && i < EVICTIONS_MAX);
         if (holds(core, on)) {
-            if (status == PH_OK)
+            if (status == PH_OK) {
+                if (evictable && i >= EVICTIONS_MAX) /* it is there: now it may go again */
+                    (void)change_pin(core, on, true);
                 return PH_OK;
+            }
             (void)unpin(core, on);
             return status;
         }
@@ -158,11 +161,9 @@ static ph_status enter(struct ph_core *core, struct ph_read_view *on, bool evict
 
 /* ------------------------------------------------------------------------------------------------ choosing a view */
 
-/* A view in use that a new reader may join. */
-static bool joinable(struct ph_core *core, struct ph_read_view *on, bool evictable)
+/* Let a new reader join a view that held its pin a moment ago; false if it has been evicted since. */
+static bool join(struct ph_core *core, struct ph_read_view *on, bool evictable)
 {
-    if (!holds(core, on))
-        return false;
     return evictable || (on->pinned & PH_PIN_EVICTABLE) == 0 || change_pin(core, on, false);
 }
 
@@ -184,7 +185,7 @@ static struct ph_read_view *choose(struct ph_core *core, bool fresh, bool evicta
         }
     }
     bool is_newest = used != NULL && used->view.at.lsn == newest;
-    if (used != NULL && (is_newest || (idle == NULL && !fresh)) && joinable(core, used, evictable))
+    if (used != NULL && (is_newest || (idle == NULL && !fresh)) && join(core, used, evictable))
         return used;
     return idle;
 }

@@ -17,6 +17,7 @@
 
 #define LAZY_AGE_NS UINT64_C(1000000000)
 #define PIN_POLL_NS UINT64_C(1000000)
+#define CROWD_WAIT_NS UINT64_C(10000000000) /* for room that other writers take */
 
 static uint64_t free_reserve(struct ph_core *core)
 {
@@ -114,18 +115,24 @@ static bool describe_holder(struct ph_core *core, char *text, size_t length)
     return true;
 }
 
-/* LOG_FULL, naming what holds the log; TOO_BIG if nothing does and `wanted` bytes of it cannot be had. */
-static ph_status refuse_log_full(struct ph_core *core, uint64_t wanted)
+static ph_status refuse_log_full(struct ph_core *core, const char *who)
 {
-    char who[256];
-    uint64_t limit = core->store.wal.log_limit_bytes;
-    if (!describe_holder(core, who, sizeof who))
-        return ph_fail(PH_TOO_BIG,
-                       "%s: the transaction needs up to %llu bytes of log, whose limit is %llu; commit in smaller "
-                       "parts, or create the heap with a larger log_limit_bytes",
-                       core->path, (unsigned long long)wanted, (unsigned long long)limit);
     return ph_fail(PH_LOG_FULL, "%s: the log is at its limit of %llu bytes and cannot be recycled: %s", core->path,
-                   (unsigned long long)limit, who);
+                   (unsigned long long)core->store.wal.log_limit_bytes, who);
+}
+
+static ph_status refuse_too_big(struct ph_core *core, uint64_t wanted)
+{
+    return ph_fail(PH_TOO_BIG,
+                   "%s: the transaction needs up to %llu bytes of log, whose limit is %llu; commit in smaller parts, "
+                   "or create the heap with a larger log_limit_bytes",
+                   core->path, (unsigned long long)wanted, (unsigned long long)core->store.wal.log_limit_bytes);
+}
+
+/* Nothing holds the log, and yet there is no room in it: what is gained other writers take. */
+static ph_status refuse_crowded(struct ph_core *core, bool timed)
+{
+    return ph_fail(timed ? PH_TIMEOUT : PH_BUSY, "%s: other writers fill the log faster than it drains", core->path);
 }
 
 static void pause_briefly(struct ph_core *core)
@@ -162,6 +169,7 @@ ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
         status = ph_flush_to(&core->store.wal, ph_coord_stream_end(core->coord), timeout_ns);
     if (status != PH_OK)
         return status;
+    char who[256];
     uint64_t waited = 0;
     while (status == PH_OK && free_reserve(core) < 2 * largest_reserve(core)) {
         status = gain_log(core, timeout_ns);
@@ -176,9 +184,12 @@ ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
         status = PH_OK;
         if (evict(core))
             continue;
-        /* A reader has to end, or another writer has taken what was gained. */
-        if (!may_wait(core, waited, timeout_ns))
-            return refuse_log_full(core, 2 * largest_reserve(core));
+        if (describe_holder(core, who, sizeof who)) {
+            if (!may_wait(core, waited, timeout_ns))
+                return refuse_log_full(core, who);
+        } else if (waited >= timeout_ns || waited >= CROWD_WAIT_NS) {
+            return refuse_crowded(core, waited >= timeout_ns);
+        }
         pause_briefly(core);
         waited += PIN_POLL_NS;
     }
@@ -215,20 +226,21 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
         status = ph_store_extend_log(&core->store, UINT64_MAX);
     if (status != PH_LOG_FULL)
         return status;
+    char who[256];
     bool held = true;
     for (uint64_t waited = 0;; waited += PIN_POLL_NS) {
         bool held_before = held;
         status = ph_store_checkpoint(&core->store, UINT64_MAX);
         if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
             return status;
-        struct ph_held_pin pin;
         if (evict(core))
             continue;
-        held = (ph_store_oldest_pin(&core->store, &pin) && pin.lsn < atomic_load(&core->coord->committed)) ||
-               backup_in_the_way(core) >= 0;
+        held = describe_holder(core, who, sizeof who);
+        if (held && !may_wait(core, waited, UINT64_MAX))
+            return refuse_log_full(core, who);
         /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
-        if ((!held && !held_before) || !may_wait(core, waited, UINT64_MAX))
-            return refuse_log_full(core, reserve);
+        if (!held && !held_before)
+            return refuse_too_big(core, reserve);
         pause_briefly(core);
     }
 }

@@ -5,6 +5,9 @@
  */
 #include "tests/machine.h"
 
+#include <pthread.h>
+#include <time.h>
+
 #define WORDS 16384u
 
 /* Word `index` in every page of the root block has a number of its own. */
@@ -294,6 +297,62 @@ static void log__held_by_a_reader(void **state)
     machine_end(&machine);
 }
 
+static const ph_io *ending_real;
+static pheap_read *ending_reader;
+
+/* The reader that holds the log ends right after a fold has seen its pin. */
+static int end_reader_at_lock(void *ctx, int file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
+{
+    int result = ending_real->lock(ctx, file, type, start, length, wait);
+    if (ending_reader != NULL && type == PH_LOCK_EXCLUSIVE) {
+        pheap_read *reader = ending_reader;
+        ending_reader = NULL;
+        ok(pheap_read_end(reader));
+    }
+    return result;
+}
+
+/* Catches: TOO_BIG for an ordinary transaction, where only a reader was in the way and has gone meanwhile. */
+static void log__reader_ends_while_room_is_made(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.lock = end_reader_at_lock;
+    machine.second.wait = do_not_wait;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    uint64_t value = 1;
+    for (unsigned round = 0; round < 2; round++) {
+        commit_wide(first, ++value);
+        pheap_read *reader = read_begin(first, PHEAP_FRESH), *own = NULL;
+        pheap_txn *txn = NULL;
+        enum pheap_status status = PHEAP_OK;
+        while (status == PHEAP_OK) {
+            status = pheap_begin_timeout(second, 0, &txn);
+            if (status == PHEAP_OK) {
+                put_word(txn, value % WORDS, value + 1);
+                ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+                value++;
+            }
+        }
+        require_equal(status, PHEAP_LOG_FULL);
+        if (round == 1) /* its own newest reader is not in the way, but forbids it to wait for others */
+            own = read_begin(second, PHEAP_FRESH);
+        ending_reader = reader;
+        if (round == 0)
+            expect_detail(PHEAP_TIMEOUT, "other writers", pheap_begin_timeout(second, 0, &txn));
+        txn = begin(second);
+        require(ending_reader == NULL);
+        put_word(txn, 0, value);
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        ok(pheap_read_end(own));
+    }
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* Catches: the same for one transaction that needs more log than is free: it must be undone. */
 static void log__held_by_a_reader_from_a_large_transaction(void **state)
 {
@@ -479,6 +538,88 @@ static void view__is_lapped_while_it_moves(void **state)
     machine_end(&machine);
 }
 
+struct beginner {
+    pthread_t thread;
+    pheap *heap;
+    uint64_t version;
+    _Atomic bool done;
+};
+
+static void *begin_reader(void *argument)
+{
+    struct beginner *beginner = argument;
+    pheap_read *reader = read_begin(beginner->heap, 0);
+    beginner->version = pheap_read_version(reader);
+    ok(pheap_read_end(reader));
+    atomic_store(&beginner->done, true);
+    return NULL;
+}
+
+/* Catches: a reader that stays at a version which a fold, that has not seen its pin, is about to leave behind (R3). */
+static void pin__is_overtaken_by_a_fold(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    const uint64_t version = heap_info(heap).version, before = atomic_load(&coord->fold_intent);
+    atomic_store(&coord->fold_intent, atomic_load(&coord->committed) + 8);
+    struct beginner beginner = {.heap = heap};
+    require_equal(pthread_create(&beginner.thread, NULL, begin_reader, &beginner), 0);
+    const struct timespec pause = {.tv_nsec = 20000000};
+    (void)nanosleep(&pause, NULL);
+    require(!atomic_load(&beginner.done));
+    commit_word(heap, 0, 1, PHEAP_LAZY);
+    require_equal(pthread_join(beginner.thread, NULL), 0);
+    require_equal(beginner.version, version + 1);
+    atomic_store(&coord->fold_intent, before);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+static struct ph_coord *evict_coord;
+static uint32_t evict_seat;
+static unsigned evictions;
+
+/* A writer in need takes the pin away each time the view is about to move. */
+static void *evict_at_alloc(void *ctx, size_t length, size_t alignment)
+{
+    struct ph_pin *pin = evict_coord == NULL ? NULL : &evict_coord->seats[evict_seat].pins[0];
+    if (pin != NULL && (atomic_load(&pin->lsn) & PH_PIN_EVICTABLE) != 0) {
+        atomic_store(&pin->lsn, 0);
+        evictions++;
+    }
+    return lap_real->alloc(ctx, length, alignment);
+}
+
+/* Catches: an evictable reader that never gets there because it is evicted on its way each time, or that is firm for ever
+ * once it is there. */
+static void view__is_evicted_while_it_moves(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    lap_real = machine.first;
+    machine.second.alloc = evict_at_alloc;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    evict_seat = second->core->store.seat;
+    commit_wide(first, 1000);
+    evict_coord = first->core->coord;
+    pheap_read *reader = read_begin(second, PHEAP_EVICTABLE);
+    require(evictions >= 100);
+    evict_coord = NULL;
+    for (uint64_t i = 0; i < WORDS; i += 512)
+        require_equal(read_word(reader, i), 1000 + i);
+    struct pheap_user user = {.size = sizeof user};
+    ok(pheap_next_user(first, evict_seat, &user));
+    require(user.pin_count == 1 && user.evictable == 1);
+    ok(pheap_read_end(reader));
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* ------------------------------------------------------------------------------------------------------ address space */
 
 /* Catches: a heap that outgrew the address space of another process read, or written, beyond it. */
@@ -575,12 +716,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(memory__none_at_any_point_of_a_transaction),
         cmocka_unit_test(growth__by_a_large_step),
         cmocka_unit_test(log__held_by_a_reader),
+        cmocka_unit_test(log__reader_ends_while_room_is_made),
         cmocka_unit_test(log__held_by_a_reader_from_a_large_transaction),
         cmocka_unit_test(reader__fails_to_protect_its_view),
         cmocka_unit_test(reader__view_stays_within_its_budget),
         cmocka_unit_test(reader__goes_on_when_a_flush_on_the_way_fails),
         cmocka_unit_test(reader__ended_twice),
         cmocka_unit_test(view__is_lapped_while_it_moves),
+        cmocka_unit_test(view__is_evicted_while_it_moves),
+        cmocka_unit_test(pin__is_overtaken_by_a_fold),
         cmocka_unit_test(reserve__outgrown_by_another_process),
         cmocka_unit_test(reserve__short_of_what_was_asked),
         cmocka_unit_test(verify__not_confused_by_a_neighbour),
