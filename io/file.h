@@ -48,7 +48,7 @@ PH_MUST_CHECK ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *
 /* The first stretch at or after `offset` that may hold anything but zeros: [*start, *end).  END if there is none. */
 PH_MUST_CHECK ph_status ph_file_next_data(struct ph_file *file, uint64_t offset, uint64_t *start, uint64_t *end);
 
-/* Whether the file is still the one at its path: REPLACED if not.  IO. */
+/* Whether the file is still the one at its path: REPLACED if not.  OK where that cannot be found out. */
 PH_MUST_CHECK ph_status ph_file_check_place(struct ph_file *file);
 
 /* OFD lock; when it is taken: BUSY without a text of its own (the caller knows what it means). */

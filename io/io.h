@@ -139,8 +139,8 @@ typedef struct ph_io {
     void (*wait)(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns);
     void (*wake)(void *ctx, uint32_t *word, int count);
     /* A thread in which no signal handler of the program runs; *thread is for thread_join alone. */
-    int (*thread_start)(void *ctx, void *(*run)(void *), void *argument, void **thread);
-    void (*thread_join)(void *ctx, void *thread);
+    int (*thread_start)(void *ctx, void *(*run)(void *), void *argument, uint64_t *thread);
+    void (*thread_join)(void *ctx, uint64_t thread);
     void (*signal_event)(void *ctx, int event_fd); /* add 1 to the program's eventfd; if that fails, nothing helps */
 } ph_io;
 

@@ -821,30 +821,28 @@ static void posix_wake(void *ctx, uint32_t *word, int count)
     (void)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-static int posix_thread_start(void *ctx, void *(*run)(void *), void *argument, void **thread)
+_Static_assert(sizeof(pthread_t) == sizeof(uint64_t), "a thread fits into a word");
+
+static int posix_thread_start(void *ctx, void *(*run)(void *), void *argument, uint64_t *thread)
 {
     (void)ctx;
-    pthread_t *started = malloc(sizeof *started);
+    pthread_t started;
     sigset_t all, before;
-    if (started == NULL)
-        return -ENOMEM;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(started, NULL, run, argument);
+    int error = pthread_create(&started, NULL, run, argument);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0) {
-        free(started);
-        return -error;
-    }
-    *thread = started;
-    return 0;
+    if (error == 0)
+        memcpy(thread, &started, sizeof started);
+    return -error;
 }
 
-static void posix_thread_join(void *ctx, void *thread)
+static void posix_thread_join(void *ctx, uint64_t thread)
 {
     (void)ctx;
-    (void)pthread_join(*(pthread_t *)thread, NULL);
-    free(thread);
+    pthread_t started;
+    memcpy(&started, &thread, sizeof started);
+    (void)pthread_join(started, NULL);
 }
 
 static void posix_signal_event(void *ctx, int event_fd)

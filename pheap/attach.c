@@ -25,6 +25,7 @@
 #define ATTACH_LOCK_START (UINT64_C(1) << 62)
 #define POLL_NS UINT64_C(1000000)
 #define POLLS_MAX 60000u /* while somebody else recovers or closes: a minute */
+#define REPLACED_POLLS_MAX 100u
 #define STRIKES_MAX 100u /* while somebody is attached but cannot be joined */
 
 /* ------------------------------------------------------------------------------------------------ kept mappings */
@@ -437,7 +438,10 @@ ph_status ph_attach(struct ph_core *core)
         return attach_private(core);
     unsigned strikes = 0;
     ph_status status = attach_once(core, &strikes);
-    for (unsigned i = 0; status == PH_BUSY && i < POLLS_MAX && strikes < STRIKES_MAX; i++) {
+    /* REPLACED: perhaps only a process whose locks the kernel is taking away one after the other. */
+    for (unsigned i = 0; (status == PH_BUSY && i < POLLS_MAX && strikes < STRIKES_MAX) ||
+                         (status == PH_REPLACED && i < REPLACED_POLLS_MAX);
+         i++) {
         pause_briefly(core->io);
         status = attach_once(core, &strikes);
     }

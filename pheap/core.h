@@ -59,6 +59,7 @@ struct ph_core {
     struct pheap_txn txns[PH_TXN_HANDLES];
     _Atomic uint64_t txn_serial; /* of the open transaction, 0: none */
     uint64_t txn_count;
+    _Atomic bool writing;        /* a thread of this process has the writer lock, or died with it */
     _Atomic uint64_t txn_thread; /* who began it */
     struct pheap *txn_handle;    /* through which */
 
@@ -96,6 +97,10 @@ void ph_core_lose_mappings(const ph_io *io);
 
 /* For tests: unmap what closed cores left mapped. */
 void ph_core_forget_mappings(const ph_io *io);
+
+/* The registry's lock, which fork() waits for: around what a child must not get half of. */
+void ph_core_lock_registry(void);
+void ph_core_unlock_registry(void);
 
 /* A number that differs between the threads of a process, never 0, never used again. */
 uint64_t ph_thread_id(void);

@@ -43,6 +43,16 @@ uint64_t ph_thread_id(void)
 
 /* ----------------------------------------------------------------------------------------------------------- fork */
 
+void ph_core_lock_registry(void)
+{
+    (void)pthread_mutex_lock(&registry_lock);
+}
+
+void ph_core_unlock_registry(void)
+{
+    (void)pthread_mutex_unlock(&registry_lock);
+}
+
 static void before_fork(void)
 {
     (void)pthread_mutex_lock(&registry_lock);
@@ -78,12 +88,9 @@ static void register_fork_handlers(void)
 static void free_core(struct ph_core *core)
 {
     const ph_io *io = core->io;
-    bool forked = atomic_load(&core->forked);
-    if (!forked) {
-        ph_view_unmap(&core->write_view);
-        ph_view_unmap(&core->shadow_view);
-        ph_readview_unmap(core);
-    } /* a child never had the mappings: their addresses may be somebody else's by now */
+    ph_view_unmap(&core->write_view);
+    ph_view_unmap(&core->shadow_view);
+    ph_readview_unmap(core);
     ph_track_deinit(core);
     if (core->edits.io != NULL)
         ph_edits_deinit(&core->edits);
@@ -96,7 +103,7 @@ static void free_core(struct ph_core *core)
             io->free(io->ctx, lists[i]);
             lists[i] = next;
         }
-    if (core->reader_lock_ready && !forked)
+    if (core->reader_lock_ready)
         ph_local_deinit(&core->reader_lock);
     ph_fold_forget(&core->store);
     ph_file_close(&core->store.heap);
@@ -338,15 +345,14 @@ static void unlink_core(struct ph_core *core)
 
 /* --------------------------------------------------------------------------------------------- handles after a fork */
 
-/* The core gets a user less; the registry is locked.  What went wrong when the last one left. */
+/* The core gets a user less; the registry is locked.  What went wrong when the last one left.  A core that came through
+ * fork() stays for ever: what it owned may have been half-changed then. */
 static ph_status release_core(struct ph_core *core)
 {
-    ph_status status = PH_OK;
-    if (--core->users != 0)
+    if (--core->users != 0 || atomic_load(&core->forked)) /* another thread of the parent may have been changing it */
         return PH_OK;
     unlink_core(core);
-    if (!atomic_load(&core->forked))
-        status = ph_detach(core);
+    ph_status status = ph_detach(core);
     free_core(core);
     return status;
 }

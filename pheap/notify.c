@@ -97,7 +97,7 @@ enum pheap_status pheap_wait(pheap *heap, uint64_t version, int64_t timeout_ms, 
 
 struct pheap_watch {
     struct ph_core *core;
-    void *thread;
+    uint64_t thread;
     int event_fd;
     uint64_t version; /* seen last */
     _Atomic bool stop;

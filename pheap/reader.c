@@ -23,6 +23,14 @@ static ph_status check_reader(const pheap_read *reader, const char *function)
     return PH_OK;
 }
 
+/* What an evictable reader met in a version that had been taken away says nothing. */
+static ph_status judge(const pheap_read *reader, ph_status status)
+{
+    bool torn =
+        status != PH_OK && status != PH_FORKED && reader != NULL && reader->evictable && !ph_readview_holds(reader);
+    return torn ? ph_readview_evicted(reader) : status;
+}
+
 const void *pheap_read_ptr(const pheap_read *reader, uint64_t offset)
 {
     return reader->on->view.base + offset;
@@ -65,7 +73,7 @@ enum pheap_status pheap_read_range(const pheap_read *reader, uint64_t offset, ui
                          (unsigned long long)size);
     if (status == PH_OK)
         *address = reader->on->view.base + offset;
-    return (enum pheap_status)status;
+    return (enum pheap_status)judge(reader, status);
 }
 
 enum pheap_status pheap_read_usable_size(const pheap_read *reader, uint64_t offset, uint64_t *length)
@@ -81,7 +89,7 @@ enum pheap_status pheap_read_usable_size(const pheap_read *reader, uint64_t offs
                          (unsigned long long)size, (unsigned long long)start);
     if (status == PH_OK)
         *length = size;
-    return (enum pheap_status)status;
+    return (enum pheap_status)judge(reader, status);
 }
 
 enum pheap_status pheap_read_next_block(const pheap_read *reader, uint64_t from, uint64_t *offset, uint64_t *length)
@@ -89,7 +97,9 @@ enum pheap_status pheap_read_next_block(const pheap_read *reader, uint64_t from,
     ph_status status = check_reader(reader, "pheap_read_next_block");
     if (status == PH_OK && (offset == NULL || length == NULL))
         status = ph_fail(PH_INVALID, "pheap_read_next_block: offset or length is NULL");
-    return (enum pheap_status)(status == PH_OK ? ph_alloc_next(space_of(reader), from, offset, length) : status);
+    if (status == PH_OK)
+        status = ph_alloc_next(space_of(reader), from, offset, length);
+    return (enum pheap_status)judge(reader, status);
 }
 
 enum pheap_status pheap_check(const pheap_read *reader, pheap_fault fault, pheap_progress progress, void *context)
@@ -100,7 +110,7 @@ enum pheap_status pheap_check(const pheap_read *reader, pheap_fault fault, pheap
     status = ph_check_heap(reader->core->io, space_of(reader), fault, progress, context);
     if (status != PH_OK)
         status = ph_fail_context(status, "%s", reader->core->path);
-    return (enum pheap_status)status;
+    return (enum pheap_status)judge(reader, status);
 }
 
 enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *space, pheap_progress progress,
@@ -115,7 +125,7 @@ enum pheap_status pheap_get_space(const pheap_read *reader, struct pheap_space *
     size_t size = space->size;
     status = ph_space_walk(space_of(reader), &full, progress, context);
     if (status != PH_OK)
-        return (enum pheap_status)ph_fail_context(status, "%s", reader->core->path);
+        return (enum pheap_status)judge(reader, ph_fail_context(status, "%s", reader->core->path));
     full.size = size;
     memcpy(space, &full, size < sizeof full ? size : sizeof full);
     return PHEAP_OK;

@@ -119,7 +119,8 @@ static void shrink(struct ph_core *core, struct ph_view *view)
         ph_status status = ph_store_fold(&core->store, 0);
         (void)status; /* the reader can do without */
     }
-    view->current = false;
+    if (atomic_load(&core->coord->folded) != view->reset_lsn) /* else it would get them all again */
+        view->current = false;
 }
 
 /* The first reader: pin, and bring the view there. */
@@ -222,7 +223,8 @@ static ph_status wait_for_view(struct ph_core *core, unsigned flags, uint64_t ti
         start = start == 0 ? now : start;
         if (now - start >= timeout_ns || !ph_local_wait(&core->reader_lock, timeout_ns - (now - start)))
             return ph_fail(PH_TIMEOUT,
-                           "%s: other readers of this process have held all its %u read views at older versions for "
+                           "%s: other readers of this process have held all its %u read views, at older versions or "
+                           "ones that were taken away, for "
                            "%llu ms; end some, or open the heap with more read_views",
                            core->path, core->read_view_count, (unsigned long long)(timeout_ns / 1000000));
     }
@@ -254,13 +256,11 @@ static ph_status begin_locked(struct ph_core *core, unsigned flags, uint64_t tim
 {
     struct ph_read_view *on;
     const bool evictable = (flags & PHEAP_EVICTABLE) != 0;
-    ph_status status = wait_for_view(core, flags, timeout_ns, &on);
-    if (status != PH_OK)
-        return status;
     struct pheap_read *reader = take_reader(core);
     if (reader == NULL)
         return ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
-    if (on->readers == 0)
+    ph_status status = wait_for_view(core, flags, timeout_ns, &on);
+    if (status == PH_OK && on->readers == 0)
         status = enter(core, on, evictable);
     if (status != PH_OK) {
         give_back_reader(core, reader);

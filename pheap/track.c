@@ -330,7 +330,9 @@ static ph_status start(struct ph_core *core)
     if (track->active)
         return PH_OK;
     uint64_t reserve = core->write_view.reserve_bytes;
+    ph_core_lock_registry(); /* no fork between mapping it and keeping it from children */
     ph_status status = ph_shadow_map(core, reserve, reserve);
+    ph_core_unlock_registry();
     if (status == PH_OK && core->shadow_view.reserve_bytes < reserve)
         status = ph_fail(PH_NO_MEMORY, "%s: too little address space for tracking; open with a smaller reserve_bytes",
                          core->path);
@@ -374,7 +376,7 @@ ph_status ph_track_all(struct ph_core *core)
     struct ph_track *track = &core->track;
     if (track->all)
         return PH_OK;
-    ph_status status = add(core, 0, PH_HEAP_MAX_BYTES);
+    ph_status status = add(core, PH_HEAP_START, PH_HEAP_MAX_BYTES);
     if (status != PH_OK)
         return status;
     track->all = true;

@@ -11,7 +11,7 @@
  * Until `committed` is published everything can still fail, and then the transaction is undone.  After it nothing may
  * undo it; a flush that fails then poisons the heap.  Under the writer lock there is no input or output (R10), with
  * three exceptions: a view that must be reset may read the log; a transaction larger than the buffer must drain its own
- * fragments; one larger than the free log must gain log first.
+ * fragments; one larger than the free log must gain log first, for which it waits for readers for a second at most.
  */
 #include "pheap/alloc.h"
 #include "pheap/core.h"
@@ -88,23 +88,25 @@ static ph_status refuse_busy(struct ph_core *core)
                    (long long)process);
 }
 
-static ph_status lock_writer(struct ph_core *core, int64_t timeout_ms)
+/* A thread of this process died with the lock, half-way through a transaction (R6).  One of another process had only its
+ * own memory to spoil. */
+static void clear_away(struct ph_core *core)
 {
-    struct ph_mutex *lock = &core->coord->writer_lock;
-    enum ph_mutex_result result = timeout_ms < 0    ? ph_mutex_lock(lock)
-                                  : timeout_ms == 0 ? ph_mutex_trylock(lock)
-                                                    : ph_mutex_timedlock(lock, (uint64_t)timeout_ms * 1000000);
-    switch (result) {
+    core->write_view.current = false;
+    core->shadow_view.current = false;
+    atomic_store(&core->txn_serial, 0);
+    ph_track_end(core, false);
+    if (core->edits.io != NULL)
+        ph_edits_end(&core->edits);
+}
+
+static ph_status lock_writer(struct ph_core *core, uint64_t timeout_ns)
+{
+    switch (ph_mutex_timedlock(&core->coord->writer_lock, timeout_ns)) {
     case PH_MUTEX_OWNER_DIED:
-        /* The dead one may have been a thread of ours, half-way through its edits (R6). */
-        core->write_view.current = false;
-        core->shadow_view.current = false;
-        atomic_store(&core->txn_serial, 0);
-        ph_track_end(core, false);
-        if (core->edits.io != NULL)
-            ph_edits_end(&core->edits);
-        return PH_OK;
-    case PH_MUTEX_ACQUIRED:
+    case PH_MUTEX_ACQUIRED: /* another process may have met the dead owner before us */
+        if (atomic_exchange_explicit(&core->writing, true, memory_order_relaxed))
+            clear_away(core);
         return PH_OK;
     case PH_MUTEX_TIMEOUT:
         return refuse_busy(core);
@@ -119,6 +121,7 @@ static ph_status lock_writer(struct ph_core *core, int64_t timeout_ms)
 static void unlock_writer(struct ph_core *core)
 {
     atomic_store_explicit(&core->coord->writer_seat, 0, memory_order_relaxed);
+    atomic_store_explicit(&core->writing, false, memory_order_relaxed);
     ph_mutex_unlock(&core->coord->writer_lock);
 }
 
@@ -137,20 +140,27 @@ static bool drop_over_budget(struct ph_view *view)
     return true;
 }
 
-/* Under the writer lock: room for a record in buffer and log, half of the private-page budgets free. */
-static bool ready_to_write(struct ph_core *core, bool *over_budget)
+/*
+ * Under the writer lock: room for a record in buffer and log, half of the private-page budgets free.  *fold: no, and a
+ * fold is to come first: because pages were dropped that need not be private again once they are folded; or because the
+ * view has to be reset, and the fewer records there are then to be replayed, the shorter the lock is held.
+ */
+static bool ready_to_write(struct ph_core *core, bool folded_before, bool *fold)
 {
     struct ph_wal *wal = &core->store.wal;
+    const struct ph_view *view = &core->write_view;
     uint64_t used = ph_coord_stream_end(core->coord) - atomic_load(&core->coord->durable);
     bool write_over = drop_over_budget(&core->write_view), shadow_over = drop_over_budget(&core->shadow_view);
-    *over_budget = write_over || shadow_over;
-    return !*over_budget && used <= wal->buffer_bytes / 2 && ph_upkeep_room_for_one(core);
+    bool reset = !view->current || !ph_ring_has(wal, view->at.lsn);
+    uint64_t unfolded = atomic_load(&core->coord->committed) - atomic_load(&core->coord->folded);
+    *fold = write_over || shadow_over || (reset && unfolded > wal->buffer_bytes && !folded_before);
+    return !*fold && used <= wal->buffer_bytes / 2 && ph_upkeep_room_for_one(core);
 }
 
 /* Prepare and take the writer lock. */
-static ph_status enter(struct ph_core *core, int64_t timeout_ms)
+static ph_status enter(struct ph_core *core, uint64_t timeout_ns)
 {
-    const uint64_t timeout_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000;
+    bool folded = false;
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
         ph_status status = ph_coord_check_poison(core->coord, core->path);
         if (status == PH_OK)
@@ -162,17 +172,18 @@ static ph_status enter(struct ph_core *core, int64_t timeout_ms)
         if (status == PH_OK)
             status = ph_upkeep_make_room(core, timeout_ns);
         if (status == PH_OK)
-            status = lock_writer(core, timeout_ms);
+            status = lock_writer(core, timeout_ns);
         if (status != PH_OK)
             return status;
-        bool over_budget = false;
-        if (ready_to_write(core, &over_budget))
+        bool fold;
+        if (ready_to_write(core, folded, &fold))
             return PH_OK;
-        ph_mutex_unlock(&core->coord->writer_lock);
-        if (over_budget) { /* what is folded need not be private again */
+        unlock_writer(core);
+        if (fold) {
             status = ph_store_fold(&core->store, timeout_ns);
             if (status != PH_OK && status != PH_NO_SPACE)
                 return status;
+            folded = true;
         }
     }
     return ph_fail(PH_BUSY, "%s: other writers fill the log faster than it drains", core->path);
@@ -243,7 +254,7 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
     if (atomic_load(&core->txn_serial) != 0 && atomic_load(&core->txn_thread) == thread)
         return ph_fail(PH_INVALID, "%s: this thread has a write transaction open already", core->path);
     for (bool again = false;; again = true) {
-        status = enter(core, timeout_ms);
+        status = enter(core, timeout_ns);
         if (status != PH_OK)
             return status;
         atomic_store_explicit(&core->coord->writer_seat, core->store.seat + 1, memory_order_relaxed);
@@ -318,7 +329,7 @@ static void undo(struct ph_core *core)
 
 enum pheap_status pheap_abort(pheap_txn *txn)
 {
-    struct ph_core *core;
+    struct ph_core *core = NULL;
     ph_status status = ph_txn_use(txn, &core);
     if (status == PH_OK)
         undo(core);
@@ -387,7 +398,7 @@ static ph_status wait_durable(struct ph_core *core, uint64_t lsn)
 
 static void note_lazy(struct ph_core *core)
 {
-    if (atomic_load_explicit(&core->coord->lazy_since_ns, memory_order_relaxed) == 0)
+    if (atomic_load(&core->coord->lazy_since_ns) == 0)
         atomic_store_explicit(&core->coord->lazy_since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE),
                               memory_order_relaxed);
 }

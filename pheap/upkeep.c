@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #define LAZY_AGE_NS UINT64_C(1000000000)
+#define LOCKED_WAIT_NS UINT64_C(1000000000) /* for readers, under the writer lock */
 #define PIN_POLL_NS UINT64_C(1000000)
 #define CROWD_WAIT_NS UINT64_C(10000000000) /* for room that other writers take */
 
@@ -159,7 +160,7 @@ static ph_status gain_log(struct ph_core *core, uint64_t timeout_ns)
     ph_status status = PH_LOG_FULL;
     if (ph_upkeep_log_used(core) < wal->log_limit_bytes / 2)
         status = ph_store_extend_log(&core->store, timeout_ns);
-    return status == PH_LOG_FULL ? ph_store_checkpoint(&core->store, timeout_ns) : status;
+    return status == PH_LOG_FULL || status == PH_NO_SPACE ? ph_store_checkpoint(&core->store, timeout_ns) : status;
 }
 
 ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
@@ -177,13 +178,17 @@ ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
             break;
         status =
             ph_store_extend_log(&core->store, timeout_ns); /* a pin may hold the log: use what the limit still allows */
-        if (status != PH_LOG_FULL)
+        if (status != PH_LOG_FULL && status != PH_NO_SPACE)
             continue;
         if (ph_upkeep_room_for_one(core))
             return PH_OK;
-        status = PH_OK;
-        if (evict(core))
+        if (evict(core)) {
+            status = PH_OK;
             continue;
+        }
+        if (status == PH_NO_SPACE)
+            return status;
+        status = PH_OK;
         if (describe_holder(core, who, sizeof who)) {
             if (!may_wait(core, waited, timeout_ns))
                 return refuse_log_full(core, who);
@@ -224,7 +229,7 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
     ph_status status = ph_flush_all(&core->store.wal);
     while (status == PH_OK && !ph_upkeep_log_has_room(core, reserve_so_far, reserve))
         status = ph_store_extend_log(&core->store, UINT64_MAX);
-    if (status != PH_LOG_FULL)
+    if (status != PH_LOG_FULL && status != PH_NO_SPACE)
         return status;
     char who[256];
     bool held = true;
@@ -236,7 +241,7 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
         if (evict(core))
             continue;
         held = describe_holder(core, who, sizeof who);
-        if (held && !may_wait(core, waited, UINT64_MAX))
+        if (held && !may_wait(core, waited, LOCKED_WAIT_NS))
             return refuse_log_full(core, who);
         /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
         if (!held && !held_before)

@@ -124,6 +124,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
         return status;
     view->touched_bytes = 0;
     view->last_page = 0;
+    view->reset_lsn = mark.lsn;
     view->at = (struct ph_boundary){mark.lsn, mark.chain, mark.version, mark.heap_bytes};
     if (mark.lsn == lsn) {
         view->current = true;

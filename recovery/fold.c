@@ -78,9 +78,22 @@ bool ph_store_oldest_pin(struct ph_store *store, struct ph_held_pin *oldest)
     return found;
 }
 
+/* The oldest pin that is not evictable, or `lsn` if none is older. */
+static uint64_t oldest_firm(struct ph_store *store, uint64_t lsn)
+{
+    for (uint32_t seat = 0; seat < PH_SEATS; seat++)
+        for (uint32_t i = 0; i < PH_PINS; i++) {
+            uint64_t held = atomic_load(&store->wal.coord->seats[seat].pins[i].lsn);
+            if (held != 0 && (held & PH_PIN_EVICTABLE) == 0 && held < lsn && ph_store_seat_alive(store, seat))
+                lsn = held;
+        }
+    return lsn;
+}
+
 bool ph_store_evict(struct ph_store *store, uint64_t lsn)
 {
     bool evicted = false;
+    lsn = oldest_firm(store, lsn);
     for (uint32_t seat = 0; seat < PH_SEATS; seat++)
         for (uint32_t i = 0; i < PH_PINS; i++) {
             _Atomic uint64_t *pin = &store->wal.coord->seats[seat].pins[i].lsn;

@@ -86,7 +86,7 @@ struct ph_held_pin {
 /* The oldest pin of any living process; false if there is none.  Clears pins of the dead. */
 bool ph_store_oldest_pin(struct ph_store *store, struct ph_held_pin *pin);
 
-/* Take away every evictable pin below `lsn`; true if there was one. */
+/* Take away every evictable pin below `lsn` that is not behind a firm one; true if there was one. */
 bool ph_store_evict(struct ph_store *store, uint64_t lsn);
 
 /* The oldest segment that the backup of a living process holds: its seat, or -1.  Clears holds of the dead. */

@@ -540,6 +540,35 @@ static void names__removed_while_in_use(void **state)
     }
 }
 
+/* Catches: a program that gives up its rights after it has opened the heap, and can then no longer write. */
+static void names__out_of_sight(void **state)
+{
+    (void)state;
+    const char *path = path_of("private/heap", "");
+    require(mkdir(path_of("private", ""), 0700) == 0);
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, 8);
+    if (geteuid() != 0) {
+        ok(pheap_close(heap));
+        print_message("skipped: no rights to give up\n");
+        skip();
+    }
+    const pid_t child = fork();
+    require(child >= 0);
+    if (child == 0) {
+        in_child = true;
+        commit_word(heap, 0, 1, PHEAP_DURABLE);
+        require(setresuid(65534, 65534, 65534) == 0);
+        next_clock_tick();
+        commit_word(heap, 0, 2, PHEAP_DURABLE);
+        ok(pheap_close(heap));
+        _exit(0);
+    }
+    wait_for_child(child);
+    require_equal(fresh_word(heap, 0), 2);
+    ok(pheap_close(heap));
+}
+
 /* ------------------------------------------------------------------------------------------------------ copied files */
 
 static void write_for_ever(const struct peer *test, const char *path)
@@ -792,6 +821,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(close__waits_for_nobody_but_refuses),
         cmocka_unit_test(ended__transaction_is_refused),
         cmocka_unit_test(names__removed_while_in_use),
+        cmocka_unit_test(names__out_of_sight),
         cmocka_unit_test(fork__child_has_a_handle_of_its_own),
         cmocka_unit_test(fork__child_outlives_its_parent),
         cmocka_unit_test(users__who_closed_is_gone),

@@ -768,6 +768,44 @@ static void threads__death_is_an_abort(void **state)
     ok(pheap_close(heap));
 }
 
+static void commit_elsewhere(const struct peer *test, const char *path)
+{
+    pheap *heap = open_heap(path);
+    peer_tell(test, 'r');
+    peer_hear(test, 'g');
+    commit_word(heap, 200, 5, PHEAP_LAZY); /* takes the lock over */
+    peer_tell(test, 'd');
+    ok(pheap_close(heap));
+}
+
+/* Catches: the stores of a thread that died in its transaction, committed by another thread of its process, because a
+ * third process was the one who met the dead owner of the lock. */
+static void threads__death_met_by_another_process(void **state)
+{
+    (void)state;
+    const char *path = path_of("dead-thread-elsewhere", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, 1024);
+    struct peer child = peer_start(commit_elsewhere, path);
+    peer_hear(&child, 'r');
+    pthread_t thread;
+    void *begun;
+    require(pthread_create(&thread, NULL, leave_transaction_open, heap) == 0 && pthread_join(thread, &begun) == 0);
+    require(begun != NULL);
+    peer_tell(&child, 'g');
+    peer_hear(&child, 'd');
+    pheap_txn *txn = begin(heap);
+    require_equal(get_word(txn, 0), 0);
+    require_equal(get_word(txn, 200), 5);
+    put_word(txn, 1, 3);
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    require_equal(fresh_word(heap, 0), 0);
+    require_equal(fresh_word(heap, 1), 3);
+    peer_join(&child);
+    check_sound(heap);
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -788,6 +826,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(threads__write_read_and_maintain),
         cmocka_unit_test(threads__foreign_transaction),
         cmocka_unit_test(threads__death_is_an_abort),
+        cmocka_unit_test(threads__death_met_by_another_process),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

@@ -684,6 +684,32 @@ static void reserve__short_of_what_was_asked(void **state)
     machine_end(&machine);
 }
 
+static int64_t refuse_beyond(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    return offset + length > PH_LOG_SEGMENTS + 6 * UINT64_C(16384)
+               ? -ENOSPC
+               : ending_real->write(ctx, file, buffer, length, offset, flags);
+}
+
+/* Catches: writers that are stopped because the log cannot grow, where recycling what is there would do (R11). */
+static void log__cannot_grow_but_be_recycled(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.write = refuse_beyond; /* the heap is smaller than that */
+    pheap *first = machine_create(&machine, 0, 1024), *second = machine_open(&machine.second, 0);
+    for (uint64_t i = 1; i < 5000; i++)
+        commit_word(second, i % 1024, i, PHEAP_LAZY);
+    ok(pheap_sync(second));
+    require(heap_info(second).log_bytes <= PH_LOG_SEGMENTS + 6 * 16384);
+    require_equal(fresh_word(first, 4999 % 1024), 4999);
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* Catches: verify mode that takes what another process committed for a store of this one.  Word 8192 is on a page that the
  * aborted transaction has made private in the write view alone. */
 static void verify__not_confused_by_a_neighbour(void **state)
@@ -727,6 +753,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(pin__is_overtaken_by_a_fold),
         cmocka_unit_test(reserve__outgrown_by_another_process),
         cmocka_unit_test(reserve__short_of_what_was_asked),
+        cmocka_unit_test(log__cannot_grow_but_be_recycled),
         cmocka_unit_test(verify__not_confused_by_a_neighbour),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

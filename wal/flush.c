@@ -165,8 +165,11 @@ static ph_status flush_locked(struct ph_wal *wal)
         ph_coord_publish_flush(wal->coord, &mark);
     }
     ph_flush_set_limit(wal);
-    if (atomic_load(&wal->coord->committed) <= mark.lsn)
+    if (atomic_load(&wal->coord->committed) <= mark.lsn) {
         atomic_store(&wal->coord->lazy_since_ns, 0);
+        if (atomic_load(&wal->coord->committed) > mark.lsn) /* by one who saw the old time and noted none (R5) */
+            atomic_store(&wal->coord->lazy_since_ns, wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE));
+    }
     return PH_OK;
 }
 

@@ -748,13 +748,13 @@ static void sim_wake(void *ctx, uint32_t *word, int count)
     ph_io_posix()->wake(NULL, word, count);
 }
 
-static int sim_thread_start(void *ctx, void *(*run)(void *), void *argument, void **thread)
+static int sim_thread_start(void *ctx, void *(*run)(void *), void *argument, uint64_t *thread)
 {
     (void)ctx;
     return ph_io_posix()->thread_start(NULL, run, argument, thread);
 }
 
-static void sim_thread_join(void *ctx, void *thread)
+static void sim_thread_join(void *ctx, uint64_t thread)
 {
     (void)ctx;
     ph_io_posix()->thread_join(NULL, thread);
