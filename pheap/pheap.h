@@ -522,6 +522,7 @@ struct pheap_user {
     uint64_t pinned_ns; /* since when, CLOCK_REALTIME */
     uint32_t writing;   /* 1 if it holds the writer lock */
     uint32_t self;      /* 1 for the calling process */
+    uint64_t backup_ns; /* since when it is at a backup, CLOCK_REALTIME; 0: it is not */
 };
 
 /* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */

@@ -449,6 +449,9 @@ static int stalling_sink(void *context, const void *bytes, size_t length)
     }
     char detail[1024];
     (void)snprintf(detail, sizeof detail, "%s", pheap_error_detail());
+    struct pheap_user user = {.size = sizeof user};
+    ok(pheap_next_user(stall->heap, 0, &user));
+    require(user.self != 0 && user.backup_ns != 0);
     char process[32];
     (void)snprintf(process, sizeof process, "process %d", (int)getpid());
     require(strstr(detail, "backup") != NULL && strstr(detail, process) != NULL);
@@ -473,6 +476,9 @@ static void hold__stalled_backup_fills_the_log_and_is_named(void **state)
     struct pheap_transfer made = {.size = sizeof made};
     ok(pheap_backup_to(stall.heap, stalling_sink, &stall, NULL, &made));
     require(stall.full_at > 3);
+    struct pheap_user user = {.size = sizeof user};
+    ok(pheap_next_user(stall.heap, 0, &user));
+    require_equal(user.backup_ns, 0);
     require_equal(made.version, base_version + atomic_load(&shared->acknowledged));
     for (uint64_t i = 0; i < 3 * stall.full_at; i++) {
         require(transact(stall.heap));

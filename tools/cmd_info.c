@@ -109,6 +109,10 @@ static void write_user(struct output *output, const struct pheap_user *user)
     if (user->pinned_version != 0 || user->pinned_lsn != 0)
         output_text(output, ", pins version %" PRIu64 " (LSN %" PRIu64 ") since %s", user->pinned_version,
                     user->pinned_lsn, pinned);
+    char backup[32];
+    output_format_time(user->backup_ns, backup);
+    if (user->backup_ns != 0)
+        output_text(output, ", at a backup since %s", backup);
     output_text(output, "\n");
 
     output_json_begin(output, NULL, '{');
@@ -127,6 +131,10 @@ static void write_user(struct output *output, const struct pheap_user *user)
     } else {
         output_json_null(output, "pin");
     }
+    if (user->backup_ns != 0)
+        output_json_string(output, "backup", backup);
+    else
+        output_json_null(output, "backup");
     output_json_end(output, '}');
 }
 
