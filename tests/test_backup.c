@@ -530,6 +530,19 @@ static void hold__of_a_dead_backup_is_dropped(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------- kills */
 
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Sleep at random for up to three times as long as something took here, so that kills fall everywhere in it. */
+static void sleep_within(uint64_t took_us, uint64_t random)
+{
+    (void)usleep((useconds_t)(random % (3 * took_us + 1)));
+}
+
 static void backup_in_child(const struct peer *test, const char *path)
 {
     pheap *heap = open_heap(path);
@@ -547,12 +560,16 @@ static void kill__backup_leaves_a_whole_archive_or_none(void **state)
     (void)state;
     const char *path = path_of("killed", ""), *archive = path_of("killed.archive", "");
     pheap *heap = create_model(path, 256u << 10);
+    const uint64_t began = now_us();
+    ok(pheap_backup(heap, archive, NULL, NULL));
+    const uint64_t took = now_us() - began;
+    require(unlink(archive) == 0);
     ok(pheap_close(heap));
     unsigned whole = 0;
     for (unsigned i = 0; i < KILLS; i++) {
         struct peer child = peer_start(backup_in_child, path);
         peer_hear(&child, 'r');
-        (void)usleep((useconds_t)(mix(i, 2) % 30000));
+        sleep_within(took, mix(i, 2));
         peer_kill(&child);
         if (exists(archive)) {
             whole++;
@@ -591,11 +608,14 @@ static void kill__restore_leaves_the_old_heap_or_the_new(void **state)
     }
     ok(pheap_backup(heap, archive, NULL, NULL));
     ok(pheap_close(heap));
+    const uint64_t began = now_us();
+    restore(archive, path, PHEAP_REPLACE);
+    const uint64_t took = now_us() - began;
     uint64_t seen[2] = {0};
     for (unsigned i = 0; i < KILLS; i++) {
         struct peer child = peer_start(restore_in_child, path);
         peer_hear(&child, 'r');
-        (void)usleep((useconds_t)(mix(i, 3) % 25000));
+        sleep_within(took, mix(i, 3));
         peer_kill(&child);
         const uint64_t k = check_model(path);
         require(k == 20 || k == 21);
