@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Makes seeds for the fuzz targets, always the same: what small programs leave on a simulated disk, after a clean close,
- * after the death of the program, and after power cuts at many places; and records by the encoder.
+ * after the death of the program, and after power cuts at many places; records by the encoder; and archives.
  *
- *   make_corpus DIRECTORY      writes DIRECTORY/fuzz_open/..., DIRECTORY/fuzz_log/..., DIRECTORY/fuzz_record/...
+ *   make_corpus DIRECTORY      writes DIRECTORY/fuzz_open/..., DIRECTORY/fuzz_log/..., DIRECTORY/fuzz_record/...,
+ *                              DIRECTORY/fuzz_archive/...
  */
 #include "fuzz/input.h"
 #include "fuzz/machine.h"
@@ -14,11 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <zstd.h>
 
 #define SEGMENT_BYTES 16384u
 #define PROGRAMS 10u
 #define CUTS 4u /* power cuts of each program */
 #define SCRIPT_BYTES 160u
+#define ARCHIVE_CONTENT_MAX 16384u
 #define LARGE_BYTES (UINT64_C(20) << 20)
 
 static const char *directory;
@@ -360,9 +363,63 @@ static void make_record(unsigned number)
     ph_record_builder_deinit(&builder);
 }
 
+/* ------------------------------------------------------------------------------------------------------- archives */
+
+struct collector {
+    struct program *program;
+    unsigned number;
+    bool changed;
+    uint8_t data[1 << 20];
+    size_t length;
+};
+
+/* While it is backed up, some heaps change. */
+static int collect(void *context, const void *bytes, size_t length)
+{
+    struct collector *collector = context;
+    if (!collector->changed && collector->number % 2 == 1)
+        transact(collector->program, collector->number);
+    collector->changed = true;
+    if (length > sizeof collector->data - collector->length)
+        return -1;
+    memcpy(collector->data + collector->length, bytes, length);
+    collector->length += length;
+    return 0;
+}
+
+/* An archive as it is, and its header with the beginning of its content. */
+static void make_archive(unsigned number)
+{
+    static struct collector collector;
+    static uint8_t input[1 + (1 << 20)], content[8 << 20];
+    struct program program = {.sim = ph_sim_new(&(struct ph_sim_options){.seed = number, .touched = true})};
+    char name[32];
+    dice = number;
+    open_heap(&program, PHEAP_CREATE);
+    for (unsigned i = 0; i < 2; i++)
+        transact(&program, number);
+    collector = (struct collector){.program = &program, .number = number, .length = 0};
+    must(pheap_backup_to(program.heap, collect, &collector, NULL, NULL));
+    must(pheap_close(program.heap));
+    input[0] = 0;
+    memcpy(input + 1, collector.data, collector.length);
+    (void)snprintf(name, sizeof name, "seed-%u", number);
+    write_file("fuzz_archive", name, input, 1 + collector.length);
+    size_t head = sizeof(struct ph_archive_header), foot = sizeof(struct ph_archive_footer);
+    size_t length = ZSTD_decompress(content, sizeof content, collector.data + head, collector.length - head - foot);
+    if (!ZSTD_isError(length) && length <= ARCHIVE_CONTENT_MAX) {
+        input[0] = 1;
+        memcpy(input + 1 + head, content, length);
+        (void)snprintf(name, sizeof name, "seed-%u-content", number);
+        write_file("fuzz_archive", name, input, 1 + head + length);
+    }
+    ph_core_forget_mappings(ph_sim_io(program.sim));
+    ph_sim_free(program.sim);
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const targets[] = {"fuzz_open", "fuzz_log", "fuzz_record"};
+    static const char *const targets[] = {"fuzz_open", "fuzz_log", "fuzz_record", "fuzz_archive"};
     if (argc != 2) {
         (void)fprintf(stderr, "usage: make_corpus DIRECTORY\n");
         return 2;
@@ -379,5 +436,7 @@ int main(int argc, char **argv)
     dice = 0;
     for (unsigned number = 0; number < 8; number++)
         make_record(number);
+    for (unsigned number = 0; number < 8; number++)
+        make_archive(number);
     return 0;
 }

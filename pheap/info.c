@@ -166,6 +166,8 @@ enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user 
             .self = seat == core->store.seat,
         };
         fill_pins(s, &full);
+        if (atomic_load(&s->hold) != 0)
+            full.backup_ns = atomic_load(&s->hold_since_ns);
         memcpy(user, &full, user->size < sizeof full ? user->size : sizeof full);
         return PHEAP_OK;
     }

@@ -650,6 +650,7 @@ struct pheap_user {
     uint32_t pin_count;       /* versions its readers pin */
     uint32_t evictable;       /* 1 if the oldest may be taken away */
     struct pheap_pin pins[4]; /* the first pin_count of them, the oldest version first; the others are 0 */
+    uint64_t backup_ns;       /* since when it is at a backup, CLOCK_REALTIME; 0: it is not */
 };
 
 /* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */

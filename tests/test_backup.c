@@ -449,6 +449,9 @@ static int stalling_sink(void *context, const void *bytes, size_t length)
     }
     char detail[1024];
     (void)snprintf(detail, sizeof detail, "%s", pheap_error_detail());
+    struct pheap_user user = {.size = sizeof user};
+    ok(pheap_next_user(stall->heap, 0, &user));
+    require(user.self != 0 && user.backup_ns != 0);
     char process[32];
     (void)snprintf(process, sizeof process, "process %d", (int)getpid());
     require(strstr(detail, "backup") != NULL && strstr(detail, process) != NULL);
@@ -473,6 +476,9 @@ static void hold__stalled_backup_fills_the_log_and_is_named(void **state)
     struct pheap_transfer made = {.size = sizeof made};
     ok(pheap_backup_to(stall.heap, stalling_sink, &stall, NULL, &made));
     require(stall.full_at > 3);
+    struct pheap_user user = {.size = sizeof user};
+    ok(pheap_next_user(stall.heap, 0, &user));
+    require_equal(user.backup_ns, 0);
     require_equal(made.version, base_version + atomic_load(&shared->acknowledged));
     for (uint64_t i = 0; i < 3 * stall.full_at; i++) {
         require(transact(stall.heap));
@@ -524,6 +530,19 @@ static void hold__of_a_dead_backup_is_dropped(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------- kills */
 
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Sleep at random for up to three times as long as something took here, so that kills fall everywhere in it. */
+static void sleep_within(uint64_t took_us, uint64_t random)
+{
+    (void)usleep((useconds_t)(random % (3 * took_us + 1)));
+}
+
 static void backup_in_child(const struct peer *test, const char *path)
 {
     pheap *heap = open_heap(path);
@@ -541,12 +560,16 @@ static void kill__backup_leaves_a_whole_archive_or_none(void **state)
     (void)state;
     const char *path = path_of("killed", ""), *archive = path_of("killed.archive", "");
     pheap *heap = create_model(path, 256u << 10);
+    const uint64_t began = now_us();
+    ok(pheap_backup(heap, archive, NULL, NULL));
+    const uint64_t took = now_us() - began;
+    require(unlink(archive) == 0);
     ok(pheap_close(heap));
     unsigned whole = 0;
     for (unsigned i = 0; i < KILLS; i++) {
         struct peer child = peer_start(backup_in_child, path);
         peer_hear(&child, 'r');
-        (void)usleep((useconds_t)(mix(i, 2) % 30000));
+        sleep_within(took, mix(i, 2));
         peer_kill(&child);
         if (exists(archive)) {
             whole++;
@@ -585,11 +608,14 @@ static void kill__restore_leaves_the_old_heap_or_the_new(void **state)
     }
     ok(pheap_backup(heap, archive, NULL, NULL));
     ok(pheap_close(heap));
+    const uint64_t began = now_us();
+    restore(archive, path, PHEAP_REPLACE);
+    const uint64_t took = now_us() - began;
     uint64_t seen[2] = {0};
     for (unsigned i = 0; i < KILLS; i++) {
         struct peer child = peer_start(restore_in_child, path);
         peer_hear(&child, 'r');
-        (void)usleep((useconds_t)(mix(i, 3) % 25000));
+        sleep_within(took, mix(i, 3));
         peer_kill(&child);
         const uint64_t k = check_model(path);
         require(k == 20 || k == 21);

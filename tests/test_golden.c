@@ -5,6 +5,7 @@
  *
  *   tests/golden/v1/clean.*     a heap and its log, cleanly closed
  *   tests/golden/v1/crashed.*   the same heap later, with two segments of log to replay and a torn last flush
+ *   tests/golden/v1/live.*      an archive of the clean heap, written to while it was backed up
  *   *.heap.txt, *.wal.txt       the files: offset and 32 bytes in hexadecimal; `*`: the line before repeats up to the
  *                               next offset; lines left out are zeros; the last line is the size
  *   *.expected.txt              what a reader must find; from the script's own book, not read back
@@ -341,6 +342,45 @@ static void write_pair(struct script *script, const char *directory, const char 
     write_book(&script->book, golden(directory, name, ".expected.txt"));
 }
 
+struct archiving {
+    struct script *script;
+    FILE *file;
+    bool changed;
+};
+
+/* When the archive has begun, the heap changes: fills, growth, a block in several pieces. */
+static int change_and_write(void *context, const void *bytes, size_t length)
+{
+    struct archiving *archiving = context;
+    if (!archiving->changed) {
+        archiving->changed = true;
+        pheap_txn *txn = begin(archiving->script->heap);
+        put(archiving->script, txn, 21, 300000, 603);
+        drop(archiving->script, txn, 8);
+        end_with(archiving->script, txn, PHEAP_LAZY);
+        txn = begin(archiving->script->heap);
+        put(archiving->script, txn, 22, 5000, 601);
+        end_with(archiving->script, txn, PHEAP_LAZY);
+    }
+    return fwrite(bytes, 1, length, archiving->file) == length ? 0 : -1;
+}
+
+static void write_archive(const char *directory)
+{
+    struct ph_sim_options options = {.seed = SIM_SEED};
+    struct script script = {.sim = ph_sim_new(&options)};
+    first_life(&script);
+    sim_open_heap(&script, 0);
+    struct archiving archiving = {.script = &script, .file = fopen(golden(directory, "live", ".archive"), "w")};
+    require(archiving.file != NULL);
+    ok(pheap_backup_to(script.heap, change_and_write, &archiving, NULL, NULL));
+    require(fclose(archiving.file) == 0);
+    write_book(&script.book, golden(directory, "live", ".expected.txt"));
+    ok(pheap_close(script.heap));
+    ph_core_forget_mappings(ph_sim_io(script.sim));
+    ph_sim_free(script.sim);
+}
+
 /* Does nothing unless it is asked to: see the head. */
 static void golden__write(void **state)
 {
@@ -357,6 +397,7 @@ static void golden__write(void **state)
     tear(script.sim);
     write_pair(&script, directory, "crashed");
     ph_sim_free(script.sim);
+    write_archive(directory);
 }
 
 /* -------------------------------------------------------------------------------------------------- old files today */
@@ -413,6 +454,16 @@ static void golden__crashed_heap(void **state)
     path = unpack("crashed");
     require(unlink(path_of("crashed", "-wal")) == 0);
     expect(PHEAP_LOG_MISSING, pheap_open(path, 0, NULL, &heap));
+}
+
+/* Catches: an archive of version 1 that this library no longer restores, or restores otherwise. */
+static void golden__archive(void **state)
+{
+    (void)state;
+    struct book book = read_book(golden(PH_GOLDEN_DIRECTORY "/v1", "live", ".expected.txt"));
+    const char *path = path_of("live", "");
+    ok(pheap_restore(golden(PH_GOLDEN_DIRECTORY "/v1", "live", ".archive"), path, NULL, NULL));
+    use_heap(path, &book);
 }
 
 /* ------------------------------------------------------------------------------------------- byte by byte: creation */
@@ -653,11 +704,9 @@ int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden__write),
-        cmocka_unit_test(golden__clean_heap),
-        cmocka_unit_test(golden__crashed_heap),
-        cmocka_unit_test(layout__new_heap),
-        cmocka_unit_test(layout__log_of_the_first_epoch),
+        cmocka_unit_test(golden__write),        cmocka_unit_test(golden__clean_heap),
+        cmocka_unit_test(golden__crashed_heap), cmocka_unit_test(golden__archive),
+        cmocka_unit_test(layout__new_heap),     cmocka_unit_test(layout__log_of_the_first_epoch),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

@@ -395,6 +395,57 @@ wait
 same "eight processes at once" "" "$(cat crowd.* | head -5)"
 good "check afterwards, too" check plain.heap
 
+# ------------------------------------------------------------------------------------------------- backup and restore
+
+for command in backup restore; do
+    good "help of $command" "$command" --help
+    wrong "$command without a name" 2 "a name is missing" "$command"
+    wrong "$command with one name" 2 "a name is missing" "$command" one
+    wrong "$command with three names" 2 "too much: three" "$command" one two three
+done
+good "backup" backup plain.heap plain.archive
+good_json "backup as JSON" 'a["archive"] == "level.archive" and a["archive_bytes"] > 0 and a["version"] == 0' \
+    backup --json --level 19 --long plain.heap level.archive
+same "backup says how large the archive is" "$(json 'a["archive_bytes"]')" "$(stat -c %s level.archive)"
+wrong "backup where there is a file" 2 PHEAP_EXISTS backup plain.heap plain.archive
+good "backup --force" backup --force --level -3 --long=20 plain.heap plain.archive
+wrong "backup over the heap itself" 2 "heap itself" backup --force plain.heap plain.heap
+wrong "backup of what is no heap" 2 PHEAP_NOT_HEAP backup letter letter.archive
+wrong "backup of what is not there" 2 PHEAP_NOT_FOUND backup missing.heap missing.archive
+for value in 0 23 -8 x 1x "" 99999999999; do
+    wrong "backup with the level '$value'" 2 "not a value for --level" backup --level "$value" plain.heap bad.archive
+done
+for value in 16 28 x; do
+    wrong "backup with the window '$value'" 2 "not a value for --long" backup --long="$value" plain.heap bad.archive
+done
+same "refused backups leave nothing" "" "$(ls | grep -e '^bad' -e '^missing' -e '^letter.archive' -e '-new$')"
+"$pheap" backup plain.heap - >stream.archive 2>err </dev/null
+same "backup to standard output" 0 $?
+good "restore --verify" restore --verify stream.archive
+"$pheap" restore --json - stream.heap <stream.archive >out 2>err
+same "restore from standard input" 0 $?
+good "check of the restored heap" check stream.heap
+same "the restored heap is the same but for the superblocks" "" "$(cmp -i 8192 plain.heap stream.heap 2>&1)"
+mkfifo pipe
+cat stream.archive >pipe &
+good "restore from a pipe with a name" restore pipe fifo.heap
+wait
+wrong "restore where there is a heap" 2 PHEAP_EXISTS restore stream.archive stream.heap
+good "restore --force" restore --force stream.archive stream.heap
+wrong "restore --force over what is no heap" 2 PHEAP_NOT_HEAP restore --force stream.archive letter
+same "which is not changed by that" "a letter" "$(cat letter)"
+wrong "restore of what is no archive" 2 PHEAP_NOT_HEAP restore plain.heap bad.heap
+head -c -1 stream.archive >cut.archive
+wrong "restore of a cut archive" 1 PHEAP_CORRUPT restore cut.archive bad.heap
+wrong "restore --verify of a cut archive" 1 PHEAP_CORRUPT restore --verify cut.archive
+wrong "restore of a directory" 2 PHEAP_NOT_HEAP restore directory bad.heap
+same "refused restores leave nothing" "" "$(ls | grep -e '^bad' -e '-new$')"
+if [ -e /dev/full ]; then
+    "$pheap" backup plain.heap - >/dev/full 2>err </dev/null
+    same "backup to a full device" 2 $?
+    same "which it says" 1 "$(grep -c 'standard output: No space left' err)"
+fi
+
 # ------------------------------------------------------------------------------------------------- heaps with content
 
 # A heap in use, a heap that was left by a crash, and what can be missing or wrong beside it.
@@ -517,7 +568,7 @@ fi
 
 # Catches: functions and statuses that were added without being documented, and pages that are not installed.
 names_of() { sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([a-z_]*\).*/\1/p' "$@" | sort; }
-functions=$(grep '^PHEAP_API' "$source/pheap/pheap.h" | grep -o '\bpheap_[a-z_]*(' | tr -d '(' | sort -u)
+functions=$(grep -A1 '^PHEAP_API' "$source/pheap/pheap.h" | grep -o '\bpheap_[a-z_]*(' | tr -d '(' | sort -u)
 [ "$(wc -w <<<"$functions")" -gt 40 ] && pass "the header has functions" || fail "the header has functions" "$functions"
 same "every function is in the NAME section of one page, and nothing else is" "$(echo $functions)" \
     "$(names_of "$source"/man/pheap_*.3 | xargs)"

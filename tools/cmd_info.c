@@ -126,10 +126,15 @@ static void write_pin(struct output *output, const struct pheap_pin *pin)
 static void write_user(struct output *output, const struct pheap_user *user)
 {
     char attached[32];
+    char backup[32];
     output_format_time(user->attached_ns, attached);
     output_text(output, "  seat %" PRIu32 ": process %" PRId64 "%s, attached %s%s%s\n", user->seat, user->pid,
                 user->self ? " (this command)" : "", attached, user->alive ? "" : ", DEAD",
                 user->writing ? ", writing" : "");
+    if (user->backup_ns != 0) {
+        output_format_time(user->backup_ns, backup);
+        output_text(output, "    at a backup since %s\n", backup);
+    }
 
     output_json_begin(output, NULL, '{');
     output_json_u64(output, "seat", user->seat);
@@ -142,6 +147,10 @@ static void write_user(struct output *output, const struct pheap_user *user)
     for (uint32_t i = 0; i < user->pin_count; i++)
         write_pin(output, &user->pins[i]);
     output_json_end(output, ']');
+    if (user->backup_ns != 0)
+        output_json_string(output, "backup", backup);
+    else
+        output_json_null(output, "backup");
     output_json_end(output, '}');
 }
 

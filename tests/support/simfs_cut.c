@@ -356,6 +356,8 @@ struct ph_sim_cut *ph_sim_cut_new(struct ph_sim *source)
             on_copy(file, initial->data, initial->size);
             continue;
         }
+        if (initial->size == 0)
+            continue;
         need_bytes(file, initial->size);
         file->size = file->base_size = initial->size;
         memcpy(file->cache, initial->data, (size_t)initial->size);
