@@ -166,7 +166,8 @@ struct pheap_options {
  * proportional to the log that was outstanding.
  *
  * Errors: NOT_FOUND, EXISTS, NOT_HEAP, CORRUPT, NEWER, BYTE_ORDER, LOG_MISSING, LOG_FOREIGN, READ_ONLY, PERMISSION,
- * IO, NO_SPACE, NO_MEMORY, BUSY (another process is opening it and does not finish), NAMESPACE, UNSUPPORTED, INVALID.
+ * IO, NO_SPACE, NO_MEMORY, BUSY (another process is opening it and does not finish), NAMESPACE, UNSUPPORTED, INVALID,
+ * REPLACED (another heap took its place meanwhile: open it again).
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_open(const char *path, unsigned flags,
                                                         const struct pheap_options *options, pheap **heap);
