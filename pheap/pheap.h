@@ -185,7 +185,7 @@ struct pheap_options {
  *
  * Errors: NOT_FOUND, EXISTS, NOT_HEAP, CORRUPT, NEWER, BYTE_ORDER, LOG_MISSING, LOG_FOREIGN, READ_ONLY, PERMISSION,
  * IO, NO_SPACE, NO_MEMORY, BUSY (another process is opening it and does not finish), NAMESPACE, UNSUPPORTED, REPLACED
- * (the file was put in the place of a heap that is in use), INVALID.
+ * (the file was put in the place of a heap that is in use, or another took its place meanwhile), INVALID.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_open(const char *path, unsigned flags,
                                                         const struct pheap_options *options, pheap **heap);

@@ -687,6 +687,44 @@ static void restore__into_a_place_that_is_taken(void **state)
     require_equal(check_model(path), 10);
 }
 
+static void open_what_is_replaced(const struct peer *test, const char *path)
+{
+    pheap *heap;
+    peer_hear(test, 'g');
+    expect(PHEAP_REPLACED, pheap_open(path, 0, NULL, &heap));
+    heap = open_heap(path);
+    require_equal(fresh_word(heap, 0), 2);
+    ok(pheap_close(heap));
+    peer_tell(test, 'd');
+}
+
+/* Catches: a process that waited for a heap's lock, got it when the heap had been replaced, and shares the files beside
+ * with the users of the new one. */
+static void open__of_a_heap_that_is_being_replaced(void **state)
+{
+    (void)state;
+    const char *names[] = {path_of("old", ""), path_of("newer", "")};
+    for (uint64_t i = 0; i < 2; i++) {
+        pheap *heap = create_heap(names[i]);
+        (void)make_root(heap, 1);
+        commit_word(heap, 0, i + 1, PHEAP_DURABLE);
+        ok(pheap_close(heap));
+    }
+    /* The lock that a restore holds, of a descriptor that the child does not inherit. */
+    struct peer child = peer_start(open_what_is_replaced, names[0]);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)1 << 62, .l_len = 1};
+    const int file = open(names[0], O_RDWR | O_CLOEXEC);
+    require(file >= 0 && fcntl(file, F_OFD_SETLK, &lock) == 0);
+    peer_tell(&child, 'g');
+    while (run_command("ls -l /proc/%d/fd 2>/dev/null | grep -q '/old$'", (int)child.pid) != 0) {
+        (void)usleep(1000);
+    }
+    require(unlink(path_of("old", "-wal")) == 0 && rename(names[1], names[0]) == 0);
+    close(file);
+    peer_hear(&child, 'd');
+    peer_join(&child);
+}
+
 static int stop_at_once(void *context, const struct pheap_transfer *now)
 {
     (void)context;
@@ -781,6 +819,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(kill__backup_leaves_a_whole_archive_or_none, forget_the_past),
         cmocka_unit_test_setup(kill__restore_leaves_the_old_heap_or_the_new, forget_the_past),
         cmocka_unit_test_setup(restore__into_a_place_that_is_taken, forget_the_past),
+        cmocka_unit_test_setup(open__of_a_heap_that_is_being_replaced, forget_the_past),
         cmocka_unit_test_setup(arguments__and_stopping, forget_the_past),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
