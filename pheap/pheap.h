@@ -171,7 +171,8 @@ struct pheap_options {
                              folded. */
     uint32_t pin_wait_ms; /* when a reader's version holds the log or the budget at its limit, how long a writer of
                              this process waits for that reader to end before it fails with LOG_FULL or BUDGET;
-                             default 1000; UINT32_MAX: for ever.  It does not wait for a reader of its own thread. */
+                             default 1000; UINT32_MAX: for ever.  It does not wait for a reader of its own thread, and a
+                             commit that needs more log than begin saw to waits for a second at most. */
 };
 
 /*
