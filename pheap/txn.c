@@ -136,6 +136,8 @@ static bool drop_over_budget(struct ph_view *view)
 {
     if (!view->current || within_budget(view))
         return false;
+    if (view->reset_lsn == atomic_load(&view->store->wal.coord->folded) && view->touched_bytes <= view->incompressible)
+        return false; /* it would get them all again: begin sees to it */
     view->current = false;
     return true;
 }
@@ -253,7 +255,7 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
     const uint64_t timeout_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000;
     if (atomic_load(&core->txn_serial) != 0 && atomic_load(&core->txn_thread) == thread)
         return ph_fail(PH_INVALID, "%s: this thread has a write transaction open already", core->path);
-    for (bool again = false;; again = true) {
+    for (;;) {
         status = enter(core, timeout_ns);
         if (status != PH_OK)
             return status;
@@ -261,11 +263,15 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
         status = start(core);
         if (status == PH_OK)
             break;
-        if (status == PH_BUDGET && !again)
+        /* If it has not just been reset from where the heap file is, that may help. */
+        bool reset = status == PH_BUDGET && core->write_view.reset_lsn != atomic_load(&core->coord->folded);
+        if (reset)
             core->write_view.current = false;
+        else if (status == PH_BUDGET)
+            core->write_view.incompressible = core->write_view.touched_bytes;
         unlock_writer(core);
         if (status == PH_BUDGET)
-            status = again ? ph_upkeep_make_budget_room(core, timeout_ns) : PH_OK;
+            status = reset ? PH_OK : ph_upkeep_make_budget_room(core, timeout_ns);
         if (status != PH_OK)
             return status;
     }

@@ -125,6 +125,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
     view->touched_bytes = 0;
     view->last_page = 0;
     view->reset_lsn = mark.lsn;
+    view->incompressible = 0;
     view->at = (struct ph_boundary){mark.lsn, mark.chain, mark.version, mark.heap_bytes};
     if (mark.lsn == lsn) {
         view->current = true;

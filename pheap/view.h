@@ -22,6 +22,7 @@ struct ph_view {
     struct ph_boundary at;          /* what it shows */
     bool current;                   /* false: must be reset before use */
     uint64_t reset_lsn;             /* `folded` when it was last reset */
+    uint64_t incompressible;        /* private bytes that such a reset was seen to leave; 0: not known */
     _Atomic uint64_t touched_bytes; /* upper bound of its private pages; others may look at it */
     uint64_t last_page;             /* page counted last */
     bool watched;                   /* the system tells what was stored to */

@@ -783,6 +783,10 @@ static void commit_elsewhere(const struct peer *test, const char *path)
 static void threads__death_met_by_another_process(void **state)
 {
     (void)state;
+#ifdef __SANITIZE_THREAD__
+    print_message("skipped: the sanitizer does not see that another process takes over a dead thread's lock\n");
+    skip();
+#endif
     const char *path = path_of("dead-thread-elsewhere", "");
     pheap *heap = create_heap(path);
     (void)make_root(heap, 1024);
