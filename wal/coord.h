@@ -122,6 +122,8 @@ struct ph_coord {
     _Alignas(64) _Atomic uint64_t durable;
     _Atomic uint32_t flush_word; /* futex: changes with every flush */
     _Atomic uint32_t flush_waiters;
+    _Atomic uint32_t flush_crowd; /* how many committed or waited around the last flush */
+    _Atomic uint32_t unused_flush;
     _Atomic uint64_t lazy_since_ns; /* coarse monotonic time of the oldest commit not durable; 0: none */
     _Atomic uint64_t reserve_limit; /* commit marks' reserve may not pass this: the log's free space */
     struct ph_flush_mark flush_marks[2];

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define CROWD_NS UINT64_C(40000)         /* about what it takes to wake the others and to have them commit again */
+#define CROWD_LOOKS 4000u                /* and no longer where the clock stands still */
 #define WAIT_SLICE_NS UINT64_C(10000000) /* how soon a waiter notices that the flusher died */
 
 static ph_status poison(struct ph_wal *wal)
@@ -147,11 +149,29 @@ static ph_status write_batch(struct ph_wal *wal, struct ph_flush_mark *mark, uin
     return PH_OK;
 }
 
+/*
+ * Those whom the last flush woke are about to commit again: a flush that starts at once would be too early for them, and
+ * every other one would go half empty.  So wait until as many have come as were there last time, but not for long.  One
+ * who commits alone never waits.  (The idea is commit_delay of PostgreSQL, here with a crowd that is counted.)
+ */
+static void await_crowd(struct ph_wal *wal)
+{
+    struct ph_coord *coord = wal->coord;
+    uint32_t crowd = atomic_load_explicit(&coord->flush_crowd, memory_order_relaxed);
+    if (crowd < 2)
+        return;
+    const uint64_t start = wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC);
+    for (unsigned i = 0; i < CROWD_LOOKS && atomic_load(&coord->flush_waiters) + 1 < crowd; i++)
+        if (wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC) - start > CROWD_NS)
+            break;
+}
+
 static ph_status flush_locked(struct ph_wal *wal)
 {
     ph_status status = ph_log_ensure_open(wal);
     if (status != PH_OK)
         return status;
+    await_crowd(wal);
     struct ph_flush_mark mark;
     if (!ph_coord_read_flush(wal->coord, &mark)) {
         (void)ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path);
@@ -164,6 +184,7 @@ static ph_status flush_locked(struct ph_wal *wal)
             return poison(wal);
         ph_coord_publish_flush(wal->coord, &mark);
     }
+    atomic_store_explicit(&wal->coord->flush_crowd, atomic_load(&wal->coord->flush_waiters) + 1, memory_order_relaxed);
     ph_flush_set_limit(wal);
     if (atomic_load(&wal->coord->committed) <= mark.lsn) {
         atomic_store(&wal->coord->lazy_since_ns, 0);
