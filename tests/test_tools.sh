@@ -464,6 +464,7 @@ print("</notes>")' >notes.xml
     good_json "log: nothing is needed after a clean close" 'a["clean"] and not any(r["needed"] for r in a["records"])' \
         log --json full.heap
 
+    : >written # the loop below may look before the writer's shell has made it
     "$elementtree" writer full.heap >written 2>writer.err &
     writer=$!
     for ((i = 0; i < 600; i++)); do
