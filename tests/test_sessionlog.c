@@ -586,11 +586,13 @@ static void record_make(uint64_t *words, uint64_t producer, uint64_t number)
         words[i] = mix(number, producer + 10) + i;
 }
 
-static void record_check(const struct sessionlog_record *record, struct result *result)
+/* doomed: it registers only when it runs, perhaps late, and then begins with what the others have left. */
+static void record_check(const struct sessionlog_record *record, struct result *result, bool doomed)
 {
     const uint64_t *words = record->bytes;
     require(record->length >= 16 && words[0] < PRODUCERS);
-    require_equal(words[1], result->seen[words[0]] + 1);
+    if (!doomed)
+        require_equal(words[1], result->seen[words[0]] + 1);
     require_equal(record->length, record_words(words[0], words[1]) * 8);
     for (uint64_t i = 2; i < record->length / 8; i++)
         require(words[i] == mix(words[1], words[0] + 10) + i);
@@ -651,7 +653,7 @@ static bool take_batch(pheap *heap, const struct sessionlog_listener *listener, 
     const struct storm_root *root = pheap_read_ptr(batch->read, storm_root_offset);
     struct result result = root->results[place];
     for (uint64_t i = 0; i < most && sessionlog_batch_next(batch, &record) == SESSIONLOG_OK; i++)
-        record_check(&record, &result);
+        record_check(&record, &result, place == LISTENERS);
     sessionlog_batch_end(batch);
     pheap_txn *txn = begin(heap);
     ok(pheap_write(txn, storm_root_offset + offsetof(struct storm_root, results) + place * sizeof result, &result,
