@@ -2,9 +2,9 @@
 /*
  * The seam: all contact with the operating system (rule R12).
  *
- * `struct ph_io` is a table of raw operations, one per kind of system call.  io/posix.c implements it for Linux and is
- * the only file of the library that makes system calls; tests/support/simfs.c implements it in memory, with faults and
- * power cuts.  Raw operations return a value >= 0, or -errno; they may be interrupted (-EINTR) and may read or write
+ * `struct ph_io` is a table of raw operations, one per kind of system call.  io/posix.c and io/posix_pages.c implement it
+ * for Linux and are the only files of the library that make system calls; tests/support/simfs.c implements it in memory,
+ * with faults and power cuts.  Raw operations return a value >= 0, or -errno; they may be interrupted (-EINTR) and may read or write
  * less than asked.  io/file.h, on top of the table, loops, and turns failures into a status and a text: code above io/
  * uses io/file.h for files and this table for everything else.
  *

@@ -10,7 +10,6 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#define SHORT_TRANSFER 1
 #define CLOCK_STEP_NS 100
 #define REALTIME_BASE_NS UINT64_C(1700000000000000000)
 #define COARSE_STEP_NS UINT64_C(4000000)
@@ -29,89 +28,6 @@ static int64_t leave(struct ph_sim *sim, int64_t result)
 {
     (void)pthread_mutex_unlock(&sim->mutex);
     return result;
-}
-
-/* Faults. */
-
-/* Count the call.  0: go on; SHORT_TRANSFER; or -errno. */
-static int strike(struct ph_sim *sim, unsigned ops, const char *what, const char *path, uint64_t length,
-                  uint64_t offset)
-{
-    for (unsigned i = 0; i < PH_SIM_OP_KINDS; i++)
-        sim->calls[i] += (ops >> i) & 1;
-    if (sim->power_off)
-        return -EIO;
-    if (sim->fault_countdown == 0 || sim->fault_paused || (sim->fault_ops & ops) == 0)
-        return 0;
-    if (sim->fault_countdown > 1) {
-        sim->fault_countdown--;
-        return 0;
-    }
-    if (sim->fault_mode == PH_SIM_DIE && sim->grave == NULL)
-        return 0;
-    if (sim->fault_mode != PH_SIM_FOREVER)
-        sim->fault_countdown = 0;
-    if (sim->struck++ == 0)
-        (void)snprintf(sim->struck_at, sizeof sim->struck_at, "%s %s %llu@%llu", what, path, (unsigned long long)length,
-                       (unsigned long long)offset);
-    if (sim->fault_mode == PH_SIM_DIE) {
-        (void)pthread_mutex_unlock(&sim->mutex);
-        siglongjmp(*sim->grave, 1);
-    }
-    return sim->fault_mode == PH_SIM_SHORT ? SHORT_TRANSFER : -sim->fault_error;
-}
-
-void ph_sim_fail_at(struct ph_sim *sim, unsigned ops, uint64_t nth, int error, enum ph_sim_fault_mode mode)
-{
-    sim->fault_ops = ops;
-    sim->fault_countdown = nth;
-    sim->fault_error = error;
-    sim->fault_mode = mode;
-    sim->struck = 0;
-    sim->struck_at[0] = '\0';
-}
-
-void ph_sim_fail_clear(struct ph_sim *sim)
-{
-    sim->fault_countdown = 0;
-}
-
-void ph_sim_fail_pause(struct ph_sim *sim, bool paused)
-{
-    sim->fault_paused = paused;
-}
-
-void ph_sim_set_mortal(struct ph_sim *sim, sigjmp_buf *grave)
-{
-    sim->grave = grave;
-}
-
-uint64_t ph_sim_struck(const struct ph_sim *sim)
-{
-    return sim->struck;
-}
-
-const char *ph_sim_struck_at(const struct ph_sim *sim)
-{
-    return sim->struck_at;
-}
-
-uint64_t ph_sim_struck_position(const struct ph_sim *sim)
-{
-    return sim->struck_position;
-}
-
-uint64_t ph_sim_calls(const struct ph_sim *sim, unsigned ops)
-{
-    uint64_t calls = 0;
-    for (unsigned i = 0; i < PH_SIM_OP_KINDS; i++)
-        calls += ((ops >> i) & 1) * sim->calls[i];
-    return calls;
-}
-
-void ph_sim_power_off(struct ph_sim *sim)
-{
-    sim->power_off = true;
 }
 
 /* Handles. */
@@ -140,7 +56,7 @@ static int sim_open(void *ctx, const char *path, unsigned flags, uint32_t mode)
 {
     (void)mode;
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_OPEN, "open", path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_OPEN, "open", path, 0, 0);
     if (struck < 0)
         return (int)leave(sim, struck);
     if ((flags & PH_OPEN_UNNAMED) != 0)
@@ -201,10 +117,10 @@ static int64_t sim_read(void *ctx, int file, void *buffer, size_t length, uint64
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int struck = strike(sim, PH_SIM_READ, "read", handle->path, length, offset);
+    int struck = sim_strike(sim, PH_SIM_READ, "read", handle->path, length, offset);
     if (struck < 0 || misaligned(handle, buffer, length, offset))
         return leave(sim, struck < 0 ? struck : -EINVAL);
-    if (struck == SHORT_TRANSFER)
+    if (struck == SIM_SHORT_TRANSFER)
         length = shortened(length, offset);
     return leave(sim, (int64_t)sim_file_read(&sim->files[handle->file], buffer, length, offset));
 }
@@ -255,12 +171,12 @@ static int64_t sim_write(void *ctx, int file, const void *buffer, size_t length,
         return leave(sim, -EINVAL);
     unsigned sync = (flags & PH_WRITE_DSYNC) != 0 ? PH_SIM_SYNC : 0;
     unsigned ops = PH_SIM_WRITE | sync | growing(sim, handle, offset + length);
-    int struck = strike(sim, ops, sync != 0 ? "dsync write" : "write", handle->path, length, offset);
+    int struck = sim_strike(sim, ops, sync != 0 ? "dsync write" : "write", handle->path, length, offset);
     if (struck == -EIO && !sim->power_off)
         fail_write(sim, handle, buffer, length, offset, flags);
     if (struck < 0)
         return leave(sim, struck);
-    if (struck == SHORT_TRANSFER)
+    if (struck == SIM_SHORT_TRANSFER)
         length = shortened(length, offset);
     do_write(sim, handle->file, buffer, length, offset);
     if (sync != 0 && !lies(sim, PH_SIM_LIE_DSYNC, handle->path))
@@ -272,7 +188,7 @@ static int sim_sync(void *ctx, int file)
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int struck = strike(sim, PH_SIM_SYNC, "sync", handle->path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_SYNC, "sync", handle->path, 0, 0);
     if (struck == 0 && lies(sim, PH_SIM_LIE_SYNC, handle->path))
         return (int)leave(sim, 0);
     if (struck == 0)
@@ -286,7 +202,7 @@ static int sim_start_writeback(void *ctx, int file, uint64_t offset, uint64_t le
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int struck = strike(sim, PH_SIM_WRITEBACK, "start writeback", handle->path, length, offset);
+    int struck = sim_strike(sim, PH_SIM_WRITEBACK, "start writeback", handle->path, length, offset);
     return (int)leave(sim, struck < 0 ? struck : 0);
 }
 
@@ -294,7 +210,7 @@ static int sim_truncate(void *ctx, int file, uint64_t size)
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int struck = strike(sim, PH_SIM_TRUNCATE | growing(sim, handle, size), "truncate", handle->path, size, 0);
+    int struck = sim_strike(sim, PH_SIM_TRUNCATE | growing(sim, handle, size), "truncate", handle->path, size, 0);
     if (struck >= 0 && (handle->flags & PH_OPEN_WRITE) == 0)
         struck = -EINVAL;
     if (struck >= 0 && size > INT64_MAX)
@@ -313,7 +229,7 @@ static int sim_allocate(void *ctx, int handle_number, enum ph_allocate_mode mode
     struct sim_file *file = &sim->files[handle->file];
     bool reserve = mode == PH_ALLOCATE_RESERVE;
     unsigned grows = reserve ? growing(sim, handle, offset + length) : 0;
-    int struck = strike(sim, PH_SIM_ALLOCATE | grows, reserve ? "reserve" : "punch", handle->path, length, offset);
+    int struck = sim_strike(sim, PH_SIM_ALLOCATE | grows, reserve ? "reserve" : "punch", handle->path, length, offset);
     if (struck >= 0 && sim->options.refuse_allocate)
         struck = -EOPNOTSUPP;
     if (struck >= 0 && (handle->flags & PH_OPEN_WRITE) == 0)
@@ -351,7 +267,7 @@ static int sim_stat(void *ctx, int file, struct ph_file_stat *out)
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int struck = strike(sim, PH_SIM_STAT, "stat", handle->path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_STAT, "stat", handle->path, 0, 0);
     if (struck >= 0)
         stat_file(sim, handle->file, out);
     return (int)leave(sim, struck < 0 ? struck : 0);
@@ -361,7 +277,7 @@ static int64_t sim_next_data(void *ctx, int file, uint64_t offset, uint64_t *end
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int64_t result = strike(sim, PH_SIM_STAT, "next data", handle->path, 0, offset);
+    int64_t result = sim_strike(sim, PH_SIM_STAT, "next data", handle->path, 0, offset);
     if (result >= 0)
         result = ph_io_posix()->next_data(NULL, sim->files[handle->file].memfd, offset, end);
     return leave(sim, result);
@@ -371,7 +287,7 @@ static int64_t sim_next_data(void *ctx, int file, uint64_t offset, uint64_t *end
 static int sim_resolve(void *ctx, const char *path, char *out, size_t size)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_STAT, "resolve", path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_STAT, "resolve", path, 0, 0);
     if (struck >= 0 && strlen(path) >= size)
         struck = -ENAMETOOLONG;
     if (struck >= 0)
@@ -382,7 +298,7 @@ static int sim_resolve(void *ctx, const char *path, char *out, size_t size)
 static int sim_stat_path(void *ctx, const char *path, struct ph_file_stat *out)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_STAT, "stat", path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_STAT, "stat", path, 0, 0);
     uint32_t file = sim_names_find(&sim->names, path);
     if (struck >= 0 && file == SIM_NO_FILE)
         struck = -ENOENT;
@@ -404,7 +320,7 @@ static int sim_is_at(void *ctx, int handle, const char *path)
 static int sim_unlink(void *ctx, const char *path)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_UNLINK, "unlink", path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_UNLINK, "unlink", path, 0, 0);
     uint32_t file = sim_names_find(&sim->names, path);
     if (struck >= 0 && file == SIM_NO_FILE)
         struck = -ENOENT;
@@ -421,7 +337,7 @@ static int sim_link(void *ctx, int handle_number, const char *path)
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, handle_number);
     struct sim_file *file = &sim->files[handle->file];
-    int struck = strike(sim, PH_SIM_RENAME, "link", path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_RENAME, "link", path, 0, 0);
     if (struck >= 0 && sim_names_find(&sim->names, path) != SIM_NO_FILE)
         struck = -EEXIST;
     if (struck >= 0 && (file->links != 0 || (handle->flags & PH_OPEN_UNNAMED) == 0))
@@ -437,7 +353,7 @@ static int sim_link(void *ctx, int handle_number, const char *path)
 static int change_name(void *ctx, const char *from, const char *to, bool replace)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_RENAME, "rename", from, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_RENAME, "rename", from, 0, 0);
     uint32_t file = sim_names_find(&sim->names, from), there = sim_names_find(&sim->names, to);
     if (struck >= 0 && file == SIM_NO_FILE)
         struck = -ENOENT;
@@ -466,7 +382,7 @@ static int sim_rename(void *ctx, const char *from, const char *to)
 static int sim_sync_directory(void *ctx, const char *path)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_SYNC_DIRECTORY, "sync directory of", path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_SYNC_DIRECTORY, "sync directory of", path, 0, 0);
     if (struck >= 0 && !lies(sim, PH_SIM_LIE_DIRECTORY, path))
         sim_journal_name(sim, SIM_EVENT_SYNC_NAMES, path, NULL, SIM_NO_FILE);
     return (int)leave(sim, struck < 0 ? struck : 0);
@@ -476,7 +392,7 @@ static int sim_filesystem(void *ctx, int file, uint64_t *magic)
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int struck = strike(sim, PH_SIM_STAT, "statfs", handle->path, 0, 0);
+    int struck = sim_strike(sim, PH_SIM_STAT, "statfs", handle->path, 0, 0);
     if (struck >= 0)
         *magic = sim->options.filesystem == 0 ? EXT4_MAGIC : sim->options.filesystem;
     return (int)leave(sim, struck < 0 ? struck : 0);
@@ -537,7 +453,7 @@ static int sim_lock(void *ctx, int file, enum ph_lock_type type, uint64_t start,
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
-    int struck = strike(sim, PH_SIM_LOCK, "lock", handle->path, length, start);
+    int struck = sim_strike(sim, PH_SIM_LOCK, "lock", handle->path, length, start);
     if (struck >= 0 && type == PH_LOCK_EXCLUSIVE && (handle->flags & PH_OPEN_WRITE) == 0)
         struck = -EBADF;
     if (struck < 0)
@@ -568,7 +484,7 @@ static int sim_map(void *ctx, int file, size_t length, unsigned flags, void **ad
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
     struct sim_file *mapped = &sim->files[handle->file];
-    int result = strike(sim, PH_SIM_MAP, "map", handle->path, length, 0);
+    int result = sim_strike(sim, PH_SIM_MAP, "map", handle->path, length, 0);
     bool shared = (flags & PH_MAP_SHARED) != 0;
     if (result >= 0 && shared && (handle->flags & PH_OPEN_WRITE) == 0)
         result = -EACCES;
@@ -596,14 +512,14 @@ static int sim_unmap(void *ctx, void *address, size_t length)
 static int sim_drop(void *ctx, void *address, size_t length)
 {
     struct ph_sim *sim = enter(ctx);
-    int result = strike(sim, PH_SIM_DROP, "drop", "", length, 0);
+    int result = sim_strike(sim, PH_SIM_DROP, "drop", "", length, 0);
     return (int)leave(sim, result < 0 ? result : ph_io_posix()->drop(NULL, address, length));
 }
 
 static int sim_protect(void *ctx, void *address, size_t length, bool writable)
 {
     struct ph_sim *sim = enter(ctx);
-    int result = strike(sim, PH_SIM_PROTECT, "protect", "", length, 0);
+    int result = sim_strike(sim, PH_SIM_PROTECT, "protect", "", length, 0);
     return (int)leave(sim, result < 0 ? result : ph_io_posix()->protect(NULL, address, length, writable));
 }
 
@@ -647,7 +563,7 @@ static int64_t sim_stored(void *ctx, const void *address, size_t length, uint8_t
 static int sim_drop_watched(void *ctx, int handle, void *address, size_t length)
 {
     struct ph_sim *sim = enter(ctx);
-    int result = strike(sim, PH_SIM_DROP, "drop", "", length, 0);
+    int result = sim_strike(sim, PH_SIM_DROP, "drop", "", length, 0);
     return (int)leave(sim, result < 0 ? result : ph_io_posix()->drop_watched(NULL, handle, address, length));
 }
 
@@ -656,7 +572,7 @@ static int sim_drop_watched(void *ctx, int handle, void *address, size_t length)
 static void *sim_alloc(void *ctx, size_t length, size_t alignment)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_MEMORY, "alloc", "memory", length, 0);
+    int struck = sim_strike(sim, PH_SIM_MEMORY, "alloc", "memory", length, 0);
     (void)leave(sim, 0);
     void *memory = struck < 0 ? NULL : ph_io_posix()->alloc(NULL, length, alignment);
     sim->live_allocations += memory != NULL ? 1 : 0;
@@ -666,7 +582,7 @@ static void *sim_alloc(void *ctx, size_t length, size_t alignment)
 static void *sim_resize_memory(void *ctx, void *memory, size_t length)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_MEMORY, "resize", "memory", length, 0);
+    int struck = sim_strike(sim, PH_SIM_MEMORY, "resize", "memory", length, 0);
     (void)leave(sim, 0);
     void *resized = struck < 0 ? NULL : ph_io_posix()->resize(NULL, memory, length);
     sim->live_allocations += memory == NULL && resized != NULL ? 1 : 0;
@@ -702,7 +618,7 @@ static uint64_t sim_clock_ns(void *ctx, enum ph_clock clock)
 static int sim_random(void *ctx, void *buffer, size_t length)
 {
     struct ph_sim *sim = enter(ctx);
-    int struck = strike(sim, PH_SIM_RANDOM, "random", "", length, 0);
+    int struck = sim_strike(sim, PH_SIM_RANDOM, "random", "", length, 0);
     for (size_t i = 0; struck >= 0 && i < length; i++)
         ((uint8_t *)buffer)[i] = (uint8_t)sim_roll(&sim->dice);
     return (int)leave(sim, struck < 0 ? struck : 0);

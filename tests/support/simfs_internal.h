@@ -181,6 +181,10 @@ static inline size_t sim_pages(uint64_t bytes)
     return (size_t)((bytes + SIM_PAGE_BYTES - 1) / SIM_PAGE_BYTES);
 }
 
+/* Faults: simfs_faults.c.  Count a call of the kinds `ops`.  0: go on; SIM_SHORT_TRANSFER; or -errno.  May not return. */
+#define SIM_SHORT_TRANSFER 1
+int sim_strike(struct ph_sim *sim, unsigned ops, const char *what, const char *path, uint64_t length, uint64_t offset);
+
 /* Names: simfs_files.c. */
 uint32_t sim_names_find(const struct sim_names *names, const char *path);
 void sim_names_add(struct sim_names *names, const char *path, uint32_t file);
