@@ -33,6 +33,7 @@
 #include <string.h>
 
 #define PIECE_BYTES (64u * PH_PAGE_BYTES)
+#define FOLD_WAIT_NS UINT64_C(1000000000)
 
 struct backup {
     struct ph_store *store;
@@ -261,6 +262,10 @@ static ph_status run_held(struct backup *backup, ph_archive_put put, void *conte
 {
     struct ph_store *store = backup->store;
     const ph_io *io = store->io;
+    if (store->heap.writable) {
+        ph_status folded = ph_store_fold(store, FOLD_WAIT_NS); /* so that little of the log is held at first */
+        (void)folded;                                          /* a backup can do without, of a full disk above all */
+    }
     ph_status status = take_hold(backup);
     if (status != PH_OK)
         return status;

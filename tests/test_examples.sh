@@ -166,8 +166,9 @@ sessionlog__limit() {
     listen a --count 50000 --lazy | cmp - lines && wait $producer && sound s.heap &&
         [ "$(status_of 'block bytes')" -le 262144 ]
 }
+# The listeners are known to the log before the first record: what all that are known have read is freed.
 sessionlog__many_at_once() {
-    with_log || return 1
+    with_log && listen a --wait 0 && listen b --wait 0 && listen c --wait 0 || return 1
     for name in a b c; do
         listen $name --count 30000 --lazy >out.$name &
     done
