@@ -262,11 +262,11 @@ static ph_status run_held(struct backup *backup, ph_archive_put put, void *conte
 {
     struct ph_store *store = backup->store;
     const ph_io *io = store->io;
-    if (store->heap.writable) {
-        ph_status folded = ph_store_fold(store, FOLD_WAIT_NS); /* so that little of the log is held at first */
-        (void)folded;                                          /* a backup can do without, of a full disk above all */
-    }
-    ph_status status = take_hold(backup);
+    ph_status status = PH_OK;
+    if (store->heap.writable) /* so that little of the log is held at first; but a full disk can be backed up, too */
+        status = ph_store_fold(store, FOLD_WAIT_NS);
+    if (status == PH_OK || status == PH_NO_SPACE || status == PH_TIMEOUT)
+        status = take_hold(backup);
     if (status != PH_OK)
         return status;
     struct ph_file_stat stat;
