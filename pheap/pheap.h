@@ -542,8 +542,8 @@ typedef int64_t (*pheap_source)(void *context, void *bytes, size_t length);
  * leave `path`-new, which is garbage).  pheap_backup_to: to a function, in order; what that has got is an archive only if
  * the call returns OK.  *result (may be NULL; set result->size) tells what was written.
  *
- * Errors: EXISTS, INVALID, NO_SPACE, NO_MEMORY, IO, PERMISSION, READ_ONLY, NOT_FOUND, BUSY (stopped, or this process is
- * at a backup already), POISONED, CORRUPT, FORKED.
+ * Errors: EXISTS, INVALID (also for the heap's own files and names beside it), NO_SPACE, NO_MEMORY, IO, PERMISSION,
+ * READ_ONLY, NOT_FOUND, BUSY (stopped, or this process is at a backup already), POISONED, CORRUPT, FORKED.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status
 pheap_backup(pheap *heap, const char *path, const struct pheap_backup_options *options, struct pheap_transfer *result);

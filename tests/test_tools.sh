@@ -410,6 +410,7 @@ same "backup says how large the archive is" "$(json 'a["archive_bytes"]')" "$(st
 wrong "backup where there is a file" 2 PHEAP_EXISTS backup plain.heap plain.archive
 good "backup --force" backup --force --level -3 --long=20 plain.heap plain.archive
 wrong "backup over the heap itself" 2 "heap itself" backup --force plain.heap plain.heap
+wrong "backup over the heap's log" 2 "plain.heap-wal: this name is the heap's" backup --force plain.heap plain.heap-wal
 wrong "backup of what is no heap" 2 PHEAP_NOT_HEAP backup letter letter.archive
 wrong "backup of what is not there" 2 PHEAP_NOT_FOUND backup missing.heap missing.archive
 for value in 0 23 -8 x 1x "" 99999999999; do
