@@ -125,8 +125,9 @@ PHEAP_API const char *pheap_status_text(enum pheap_status status);
 PHEAP_API const char *pheap_status_name(enum pheap_status status);
 
 /*
- * What exactly went wrong in the last call of this thread that failed: file, place, remedy.  One line of UTF-8,
- * never NULL, at most 1023 bytes; valid until the thread's next failing call.
+ * What exactly went wrong in the last call of this thread that failed: file, place, remedy.  One line of UTF-8, but for
+ * the names of files, which may hold any bytes.  Never NULL, at most 1023 bytes: of a longer one the middle is left out.
+ * Valid until the thread's next failing call.
  */
 PHEAP_API const char *pheap_error_detail(void);
 

@@ -143,6 +143,9 @@ wrong "create where there is a directory" 2 "PHEAP_" create directory
 wrong "create in a directory that is missing" 2 "PHEAP_NOT_FOUND" create nowhere/x.heap
 wrong "create with an empty name" 2 "PHEAP_" create ""
 wrong "create with a name that is too long" 2 "PHEAP_" create "$(printf '%0300d' 0)"
+long=$(printf "%0200d/%0200d/%0200d/%0200d/%0200d/x.heap" 0 0 0 0 0)
+mkdir -p "${long%/x.heap}"
+wrong "a long path leaves room for what is wrong" 2 "No such file or directory" info "$long"
 for value in "" 0 -5 12X 1KK 1.5M 0x10 18446744073709551616 17179869184G " 4M" "4M " M; do
     wrong "create with the size '$value'" 2 "not a value for --segment" create --segment "$value" bad.heap
 done
