@@ -224,15 +224,16 @@ enum pheap_durability {
  * process that less than half of its budget is free.
  *
  * Errors: READ_ONLY, POISONED, LOG_FULL, BUDGET, NO_SPACE, NO_MEMORY, RESERVE, IO, REPLACED, LOG_FOREIGN (another file
- * lies where the log was), CORRUPT, TOO_BIG and BUSY (other writers fill the log faster than it drains), TIMEOUT,
- * INVALID, and with PHEAP_VERIFY STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
+ * lies where the log was), CORRUPT, BUSY (other writers fill the log faster than it drains), TIMEOUT, INVALID, and with
+ * PHEAP_VERIFY STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin(pheap *heap, pheap_txn **txn);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin_timeout(pheap *heap, int64_t timeout_ms, pheap_txn **txn);
 
 /*
  * Commit: all changes of the transaction become visible at once to every later transaction, and durable as `how`
- * says.  The transaction has ended whatever is returned, except for ENDED and WRONG_THREAD, which change nothing.
+ * says.  The transaction has ended whatever is returned, except for ENDED, WRONG_THREAD and FORKED, which change
+ * nothing.
  * *version (may be NULL) becomes the number of the commit: 1, 2, 3... in commit order; a transaction that changed
  * nothing makes no commit and gets the present number.
  *
@@ -587,7 +588,7 @@ enum pheap_track_method {
 struct pheap_info {
     size_t size;
     unsigned char identity[16];  /* drawn at random at creation */
-    uint64_t epoch;              /* number of times the heap was opened for writing or recovered */
+    uint64_t epoch;              /* so many; each began with the first write after a clean close or a recovery */
     uint64_t version;            /* commits so far */
     uint64_t heap_bytes;         /* logical size of the heap */
     uint64_t file_bytes;         /* size of the heap file */
