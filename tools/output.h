@@ -56,8 +56,9 @@ struct output {
     uint64_t member_counts[OUTPUT_DEPTH_MAX];
 };
 
-/* Begin an answer on standard output (or standard error), and end it.  output_end fails if not all of it could be written. */
+/* Begin an answer on standard output or, where that carries an archive, on standard error. */
 void output_begin(struct output *output, const struct request *request);
+/* End it.  EXIT_TROUBLE if not all of it could be written, else `code`. */
 enum exit_code output_end(struct output *output, enum exit_code code);
 
 /* ---------------------------------------------------------------------------------------------- text, for people */
