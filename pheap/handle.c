@@ -137,7 +137,7 @@ static ph_status open_heap_file(struct ph_core *core, bool read_only)
     ph_status status = ph_file_open(heap, core->io, core->path, PH_OPEN_WRITE, 0);
     if (read_only && (status == PH_READ_ONLY || status == PH_PERMISSION))
         status = ph_file_open(heap, core->io, core->path, PH_OPEN_READ, 0);
-    if (status == PH_READ_ONLY || status == PH_PERMISSION)
+    if (!read_only && (status == PH_READ_ONLY || status == PH_PERMISSION))
         return ph_fail_context(status, "the heap cannot be opened for writing (PHEAP_READONLY opens a cleanly closed "
                                        "one)");
     if (status == PH_OK)
