@@ -141,7 +141,7 @@ same "which is not changed either" "a letter" "$(cat letter)"
 mkdir directory
 wrong "create where there is a directory" 2 "PHEAP_" create directory
 wrong "create in a directory that is missing" 2 "PHEAP_NOT_FOUND" create nowhere/x.heap
-wrong "create with an empty name" 2 "PHEAP_" create ""
+wrong "create with an empty name" 2 "the path is missing .PHEAP_INVALID" create ""
 wrong "create with a name that is too long" 2 "PHEAP_" create "$(printf '%0300d' 0)"
 long=$(printf "%0200d/%0200d/%0200d/%0200d/%0200d/x.heap" 0 0 0 0 0)
 mkdir -p "${long%/x.heap}"
