@@ -220,8 +220,8 @@ enum pheap_durability {
  *
  * When the log is at its limit because of a reader, whoever begins takes the version of evictable readers away, else
  * waits for the reader to end, for options.pin_wait_ms or `timeout_ms`, whichever is shorter, then LOG_FULL; the detail
- * names the process and since when.  In the same way BUDGET when a reader keeps so many changed pages private to this
- * process that less than half of its budget is free.
+ * names the process and since when.  So it is with a backup that holds the log, and, with BUDGET, with a reader that
+ * keeps so many changed pages private to this process that less than half of its budget is free.
  *
  * Errors: READ_ONLY, POISONED, LOG_FULL, BUDGET, NO_SPACE, NO_MEMORY, RESERVE, IO, REPLACED, LOG_FOREIGN (another file
  * lies where the log was), CORRUPT, BUSY (other writers fill the log faster than it drains), TIMEOUT, INVALID, and with
