@@ -203,7 +203,11 @@ void bench_parse(struct bench_options *options, const char *purpose, int argc, c
         } else if (strcmp(option, "--json") == 0) {
             options->json = value;
         } else if (strcmp(option, "--repeat") == 0) {
-            options->repeat = (unsigned)parse_number(option, value);
+            const double repeat = parse_number(option, value);
+            if (repeat < 1 || repeat > 1000) {
+                bench_die("--repeat: '%s' is not a number from 1 to 1000", value);
+            }
+            options->repeat = (unsigned)repeat;
         } else if (strcmp(option, "--seconds") == 0) {
             options->seconds = parse_number(option, value);
         } else if (strcmp(option, "--size") == 0) {
@@ -237,6 +241,18 @@ uint64_t bench_random_length(uint64_t *state)
         }
     }
     return table[bench_random(state) >> 52];
+}
+
+void bench_make_records(pheap *heap, uint64_t *records, unsigned count, uint64_t length)
+{
+    for (unsigned i = 0; i < count;) {
+        pheap_txn *txn;
+        bench_check(pheap_begin(heap, &txn), "begin");
+        for (unsigned j = 0; j < 1000 && i < count; j++, i++) {
+            bench_check(pheap_zalloc(txn, length, &records[i]), "alloc");
+        }
+        bench_check(pheap_commit(txn, PHEAP_LAZY, NULL), "commit");
+    }
 }
 
 /* -------------------------------------------------------------------------------------------------------- samples */
@@ -479,6 +495,9 @@ int bench_report_finish(struct bench_report *report)
         if (!json_only && fclose(file) != 0) {
             bench_die("cannot write %s: %s", report->options->json, strerror(errno));
         }
+    }
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        bench_die("cannot write to standard output: %s", strerror(errno));
     }
     return 0;
 }

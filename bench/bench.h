@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* ---------------------------------------------------------------------------------------------- options and files */
 
@@ -59,6 +60,21 @@ static inline uint64_t bench_random(uint64_t *state)
 
 /* A length from 16 to 1024, log-uniform. */
 uint64_t bench_random_length(uint64_t *state);
+
+/* -------------------------------------------------------------------------------------------------------- records */
+
+/* Allocate `count` zeroed blocks, a thousand in each LAZY transaction. */
+void bench_make_records(pheap *heap, uint64_t *records, unsigned count, uint64_t length);
+
+/* Store `stamp` all over [address, address + length), so that every byte changes with it; at least 8 bytes. */
+static inline void bench_stamp(void *address, unsigned length, uint64_t stamp)
+{
+    unsigned char *bytes = address;
+    for (unsigned i = 0; i + sizeof stamp <= length; i += (unsigned)sizeof stamp) {
+        memcpy(bytes + i, &stamp, sizeof stamp);
+    }
+    memcpy(bytes + length - sizeof stamp, &stamp, sizeof stamp);
+}
 
 /* -------------------------------------------------------------------------------------------------------- samples */
 

@@ -33,15 +33,8 @@ static uint64_t records[RECORD_COUNT];
 static pheap *make_heap(const char *path)
 {
     pheap *heap;
-    pheap_txn *txn;
     bench_check(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, NULL, &heap), "open");
-    for (unsigned i = 0; i < RECORD_COUNT;) {
-        bench_check(pheap_begin(heap, &txn), "begin");
-        for (unsigned j = 0; j < 1000; j++, i++) {
-            bench_check(pheap_zalloc(txn, RECORD_BYTES, &records[i]), "alloc");
-        }
-        bench_check(pheap_commit(txn, PHEAP_LAZY, NULL), "commit");
-    }
+    bench_make_records(heap, records, RECORD_COUNT, RECORD_BYTES);
     bench_check(pheap_checkpoint(heap), "checkpoint");
     return heap;
 }
@@ -52,12 +45,7 @@ static inline void change_record(pheap_txn *txn, uint64_t *seed)
     const uint64_t value = bench_random(seed);
     void *address;
     bench_check(pheap_edit(txn, records[value % RECORD_COUNT], RECORD_BYTES, &address), "edit");
-    unsigned char *bytes = address;
-    const uint64_t stamp = value | 1u;
-    for (unsigned i = 0; i + sizeof stamp <= RECORD_BYTES; i += (unsigned)sizeof stamp) {
-        memcpy(bytes + i, &stamp, sizeof stamp);
-    }
-    memcpy(bytes + RECORD_BYTES - sizeof stamp, &stamp, sizeof stamp);
+    bench_stamp(address, RECORD_BYTES, value | 1u);
 }
 
 /* ---------------------------------------------------------------------------------------------------- one slice */

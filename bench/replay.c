@@ -21,17 +21,6 @@
 #define RECORD_COUNT 100000u
 #define RECORD_BYTES 100u
 
-static void change_record(pheap_txn *txn, uint64_t record, uint64_t stamp)
-{
-    void *address;
-    bench_check(pheap_edit(txn, record, RECORD_BYTES, &address), "edit");
-    unsigned char *bytes = address;
-    for (unsigned i = 0; i + sizeof stamp <= RECORD_BYTES; i += (unsigned)sizeof stamp) {
-        memcpy(bytes + i, &stamp, sizeof stamp);
-    }
-    memcpy(bytes + RECORD_BYTES - sizeof stamp, &stamp, sizeof stamp);
-}
-
 /* The process to be killed: returns when the log is as long as wanted and durable. */
 static void fill_log(const char *path, uint64_t log_bytes)
 {
@@ -44,19 +33,15 @@ static void fill_log(const char *path, uint64_t log_bytes)
     struct pheap_info info = {.size = sizeof info};
     uint64_t seed = 3;
     bench_check(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, &settings, &heap), "open");
-    for (unsigned i = 0; i < RECORD_COUNT;) {
-        bench_check(pheap_begin(heap, &txn), "begin");
-        for (unsigned j = 0; j < 1000; j++, i++) {
-            bench_check(pheap_zalloc(txn, RECORD_BYTES, &records[i]), "alloc");
-        }
-        bench_check(pheap_commit(txn, PHEAP_LAZY, NULL), "commit");
-    }
+    bench_make_records(heap, records, RECORD_COUNT, RECORD_BYTES);
     bench_check(pheap_checkpoint(heap), "checkpoint");
     do {
         for (unsigned i = 0; i < 1000; i++) {
             const uint64_t stamp = bench_random(&seed);
+            void *address;
             bench_check(pheap_begin(heap, &txn), "begin");
-            change_record(txn, records[stamp % RECORD_COUNT], stamp | 1);
+            bench_check(pheap_edit(txn, records[stamp % RECORD_COUNT], RECORD_BYTES, &address), "edit");
+            bench_stamp(address, RECORD_BYTES, stamp | 1);
             bench_check(pheap_commit(txn, PHEAP_LAZY, NULL), "commit");
         }
         bench_check(pheap_get_info(heap, &info), "info");

@@ -43,13 +43,7 @@ static void make_side(struct side *side, const char *path)
 {
     pheap_txn *txn;
     bench_check(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, NULL, &side->heap), "open");
-    for (unsigned i = 0; i < RECORD_COUNT;) {
-        bench_check(pheap_begin(side->heap, &txn), "begin");
-        for (unsigned j = 0; j < 1000; j++, i++) {
-            bench_check(pheap_zalloc(txn, RECORD_BYTES, &side->records[i]), "alloc");
-        }
-        bench_check(pheap_commit(txn, PHEAP_LAZY, NULL), "commit");
-    }
+    bench_make_records(side->heap, side->records, RECORD_COUNT, RECORD_BYTES);
     bench_check(pheap_begin(side->heap, &txn), "begin");
     bench_check(pheap_zalloc(txn, BIG_BYTES, &side->big), "alloc");
     bench_check(pheap_commit(txn, PHEAP_LAZY, NULL), "commit");
@@ -72,16 +66,6 @@ static void forbid_watching(void)
     }
 }
 
-/* Give every word of [address, address + length) a value that it did not have. */
-static void change(void *address, unsigned length, uint64_t stamp)
-{
-    unsigned char *bytes = address;
-    for (unsigned i = 0; i + sizeof stamp <= length; i += (unsigned)sizeof stamp) {
-        memcpy(bytes + i, &stamp, sizeof stamp);
-    }
-    memcpy(bytes + length - sizeof stamp, &stamp, sizeof stamp);
-}
-
 static void run_transaction(struct side *side, enum way way, unsigned changes)
 {
     pheap_txn *txn;
@@ -99,7 +83,7 @@ static void run_transaction(struct side *side, enum way way, unsigned changes)
         } else if (way == ALONE) {
             bench_check(pheap_track(txn, offset, length, NULL), "track");
         }
-        change(address, length, value | 1u);
+        bench_stamp(address, length, value | 1u);
     }
     bench_check(pheap_commit(txn, PHEAP_LAZY, NULL), "commit");
 }

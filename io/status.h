@@ -55,7 +55,8 @@ typedef enum ph_status { PH_STATUS_LIST(PH_STATUS_ENUM) } ph_status;
 
 /*
  * Record why this thread's call fails and return `status`, so that a failing branch reads `return ph_fail(...)`.
- * Truncates; allocates nothing.  The detail of a status that passes through layers is that of the innermost.
+ * Leaves out the middle of what is too long; allocates nothing.  The detail of a status that passes through layers is
+ * that of the innermost.
  */
 ph_status ph_fail(ph_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

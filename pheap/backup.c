@@ -164,7 +164,16 @@ enum pheap_status pheap_backup_to(pheap *heap, pheap_sink function, void *sink_c
     return (enum pheap_status)status;
 }
 
-/* The path without symbolic links; what is there must be what `replace` allows, and not the heap itself. */
+/* Whether the name is one of those that only the heap may use: what is there now could be its log. */
+static bool is_name_beside(const struct ph_core *core, const char *resolved)
+{
+    const size_t length = strlen(core->path);
+    const char *suffix = resolved + length;
+    return strncmp(resolved, core->path, length) == 0 &&
+           (strcmp(suffix, "-wal") == 0 || strcmp(suffix, "-shm") == 0 || strcmp(suffix, "-new") == 0);
+}
+
+/* The path without symbolic links; what is there must be what `replace` allows, and no file of the heap itself. */
 static ph_status check_archive_path(const struct ph_core *core, const char *path, bool replace, char *resolved)
 {
     struct ph_file_stat stat;
@@ -173,6 +182,8 @@ static ph_status check_archive_path(const struct ph_core *core, const char *path
     int result = core->io->resolve(core->io->ctx, path, resolved, PATH_MAX_BYTES - 8);
     if (result < 0)
         return ph_file_fail(path, "cannot create", -result);
+    if (is_name_beside(core, resolved))
+        return ph_fail(PH_INVALID, "%s: this name is the heap's, for a file beside it; choose another", path);
     if (core->io->stat_path(core->io->ctx, resolved, &stat) < 0)
         return PH_OK;
     if (stat.device == core->device && stat.inode == core->inode)

@@ -137,7 +137,7 @@ static ph_status open_heap_file(struct ph_core *core, bool read_only)
     ph_status status = ph_file_open(heap, core->io, core->path, PH_OPEN_WRITE, 0);
     if (read_only && (status == PH_READ_ONLY || status == PH_PERMISSION))
         status = ph_file_open(heap, core->io, core->path, PH_OPEN_READ, 0);
-    if (status == PH_READ_ONLY || status == PH_PERMISSION)
+    if (!read_only && (status == PH_READ_ONLY || status == PH_PERMISSION))
         return ph_fail_context(status, "the heap cannot be opened for writing (PHEAP_READONLY opens a cleanly closed "
                                        "one)");
     if (status == PH_OK)
@@ -277,8 +277,10 @@ static ph_status check_arguments(const char *path, unsigned flags, const struct 
 {
     const unsigned known = PHEAP_CREATE | PHEAP_EXCLUSIVE | PHEAP_READONLY | PHEAP_VERIFY | PHEAP_PROTECT;
     memset(options, 0, sizeof *options);
-    if (path == NULL || path[0] == '\0' || heap == NULL || (flags & ~known) != 0)
-        return ph_fail(PH_INVALID, "pheap_open: path or heap is missing, or flags 0x%x has unknown bits", flags);
+    if (path == NULL || path[0] == '\0')
+        return ph_fail(PH_INVALID, "pheap_open: the path is missing");
+    if (heap == NULL || (flags & ~known) != 0)
+        return ph_fail(PH_INVALID, "%s: heap is NULL, or flags 0x%x has unknown bits", path, flags);
     if ((flags & PHEAP_READONLY) != 0 && (flags & PHEAP_CREATE) != 0)
         return ph_fail(PH_INVALID, "%s: PHEAP_READONLY and PHEAP_CREATE exclude each other", path);
     if ((flags & PHEAP_EXCLUSIVE) != 0 && (flags & PHEAP_CREATE) == 0)

@@ -125,8 +125,9 @@ PHEAP_API const char *pheap_status_text(enum pheap_status status);
 PHEAP_API const char *pheap_status_name(enum pheap_status status);
 
 /*
- * What exactly went wrong in the last call of this thread that failed: file, place, remedy.  One line of UTF-8,
- * never NULL, at most 1023 bytes; valid until the thread's next failing call.
+ * What exactly went wrong in the last call of this thread that failed: file, place, remedy.  One line of UTF-8, but for
+ * the names of files, which may hold any bytes.  Never NULL, at most 1023 bytes: of a longer one the middle is left out.
+ * Valid until the thread's next failing call.
  */
 PHEAP_API const char *pheap_error_detail(void);
 
@@ -219,19 +220,20 @@ enum pheap_durability {
  *
  * When the log is at its limit because of a reader, whoever begins takes the version of evictable readers away, else
  * waits for the reader to end, for options.pin_wait_ms or `timeout_ms`, whichever is shorter, then LOG_FULL; the detail
- * names the process and since when.  In the same way BUDGET when a reader keeps so many changed pages private to this
- * process that less than half of its budget is free.
+ * names the process and since when.  So it is with a backup that holds the log, and, with BUDGET, with a reader that
+ * keeps so many changed pages private to this process that less than half of its budget is free.
  *
  * Errors: READ_ONLY, POISONED, LOG_FULL, BUDGET, NO_SPACE, NO_MEMORY, RESERVE, IO, REPLACED, LOG_FOREIGN (another file
- * lies where the log was), CORRUPT, TOO_BIG and BUSY (other writers fill the log faster than it drains), TIMEOUT,
- * INVALID, and with PHEAP_VERIFY STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
+ * lies where the log was), CORRUPT, BUSY (other writers fill the log faster than it drains), TIMEOUT, INVALID, and with
+ * PHEAP_VERIFY STRAY_STORE (the stray bytes are thrown away; the next begin succeeds).
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin(pheap *heap, pheap_txn **txn);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin_timeout(pheap *heap, int64_t timeout_ms, pheap_txn **txn);
 
 /*
  * Commit: all changes of the transaction become visible at once to every later transaction, and durable as `how`
- * says.  The transaction has ended whatever is returned, except for ENDED and WRONG_THREAD, which change nothing.
+ * says.  The transaction has ended whatever is returned, except for ENDED, WRONG_THREAD and FORKED, which change
+ * nothing.
  * *version (may be NULL) becomes the number of the commit: 1, 2, 3... in commit order; a transaction that changed
  * nothing makes no commit and gets the present number.
  *
@@ -542,8 +544,8 @@ typedef int64_t (*pheap_source)(void *context, void *bytes, size_t length);
  * leave `path`-new, which is garbage).  pheap_backup_to: to a function, in order; what that has got is an archive only if
  * the call returns OK.  *result (may be NULL; set result->size) tells what was written.
  *
- * Errors: EXISTS, INVALID, NO_SPACE, NO_MEMORY, IO, PERMISSION, READ_ONLY, NOT_FOUND, BUSY (stopped, or this process is
- * at a backup already), POISONED, CORRUPT, FORKED.
+ * Errors: EXISTS, INVALID (also for the heap's own files and names beside it), NO_SPACE, NO_MEMORY, IO, PERMISSION,
+ * READ_ONLY, NOT_FOUND, BUSY (stopped, or this process is at a backup already), POISONED, CORRUPT, FORKED.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status
 pheap_backup(pheap *heap, const char *path, const struct pheap_backup_options *options, struct pheap_transfer *result);
@@ -586,7 +588,7 @@ enum pheap_track_method {
 struct pheap_info {
     size_t size;
     unsigned char identity[16];  /* drawn at random at creation */
-    uint64_t epoch;              /* number of times the heap was opened for writing or recovered */
+    uint64_t epoch;              /* so many; each began with the first write after a clean close or a recovery */
     uint64_t version;            /* commits so far */
     uint64_t heap_bytes;         /* logical size of the heap */
     uint64_t file_bytes;         /* size of the heap file */

@@ -435,6 +435,9 @@ static void reader__neither_recovers_nor_waits(void **state)
     require_equal(io->lock(io->ctx, other, PH_LOCK_EXCLUSIVE, UINT64_C(1) << 62, 1, false), 0);
     expect_detail(PHEAP_BUSY, "opening or closing", machine_try(&machine.second, PHEAP_READONLY, &heap));
     require_equal(io->close(io->ctx, other), 0);
+    refused_path = HEAP; /* advice to read only is of no use to who wanted nothing else */
+    expect_detail(PHEAP_PERMISSION, HEAP ": cannot open", machine_try(&machine.second, PHEAP_READONLY, &heap));
+    require(strstr(pheap_error_detail(), "for writing") == NULL);
     refused_path = SHM;
     expect_detail(PHEAP_PERMISSION, SHM, machine_try(&machine.second, PHEAP_READONLY, &heap));
     refused_path = NULL;

@@ -306,7 +306,19 @@ files__usage() {
 files__full_output_device() {
     [ -w /dev/full ] || return 0
     with_good && refuses 'cannot write /dev/full' "$elementtree" export h.heap /dev/full || return 1
-    refuses 'cannot write' sh -c "'$elementtree' find h.heap /good >/dev/full"
+    refuses 'cannot write' sh -c "'$elementtree' find h.heap /good >/dev/full" &&
+        refuses 'cannot write' sh -c "'$elementtree' --help >/dev/full"
+}
+# Catches: an export that empties the heap which it is about to read, by whatever name.
+files__export_over_the_heap() {
+    with_good && ln -s h.heap link.heap || return 1
+    refuses 'h.heap: this is the heap itself' "$elementtree" export h.heap ./h.heap &&
+        refuses 'link.heap: this is the heap itself' "$elementtree" export h.heap link.heap && sound
+}
+# Catches: a pipe that is at its end when it is read for the second time.
+files__import_from_a_pipe() {
+    with_good && mkfifo pipe && { cat good.xml >pipe & } || return 1
+    refuses 'pipe: not a regular file' "$elementtree" import pipe h.heap && sound
 }
 
 # ------------------------------------------------------------------------------------------------------------- paths
@@ -498,7 +510,8 @@ writer__killed_keeps_what_it_acknowledged() {
 }
 verify__sees_what_is_wrong() {
     with_library && some_changes 5 && "$elementtree" verify h.heap "$last" >/dev/null || return 1
-    refuses 'was acknowledged' "$elementtree" verify h.heap $((last + 5)) &&
+    refuses 'not: x 3' "$elementtree" verify h.heap x 3 &&
+        refuses 'was acknowledged' "$elementtree" verify h.heap $((last + 5)) &&
         refuses 'no change after' "$elementtree" verify h.heap 1 1 &&
         "$elementtree" set h.heap '//title[1]' spoiled >/dev/null 2>&1
     "$elementtree" set h.heap '/library/shelf[1]/book[1]/title[1]' spoiled >/dev/null &&

@@ -113,6 +113,12 @@ counter__foreign_heaps() {
         printf 'a letter' >letter && refuses letter "$counter" letter --processes 1 --increments 1 &&
         refuses 'no such directory\|o such file' "$counter" no/such/heap --processes 1 --increments 1
 }
+counter__full_output_device() {
+    [ -w /dev/full ] || return 0
+    rm -f c.heap*
+    refuses 'cannot write' sh -c "'$counter' c.heap --processes 1 --increments 1 >/dev/full" &&
+        refuses 'cannot write' sh -c "'$counter' --help >/dev/full"
+}
 
 # ------------------------------------------------------------------------------------------------------ sessionlog
 
@@ -223,6 +229,7 @@ sessionlog__refused() {
     done
     refuses 's.heap' "$sessionlog" s.heap create && refuses 'at least 262144' "$sessionlog" no.heap create --limit 1K &&
         [ ! -e no.heap ] && refuses 'no such file' "$sessionlog" s.heap produce --file 'no such file' &&
+        refuses "cannot read $work" "$sessionlog" s.heap produce --file "$work" &&
         refuses 'has 1 to 63 bytes' "$sessionlog" s.heap listen '' &&
         refuses 'has 1 to 63 bytes' "$sessionlog" s.heap listen "$(printf '%64s' n)" &&
         refuses 's.heap' "$sessionlog" s.heap bench && same listeners 0 "$(status_of listeners)"
@@ -231,7 +238,7 @@ sessionlog__full_output_device_acknowledges_nothing() {
     [ -w /dev/full ] || return 0
     with_log && echo one | produce &&
         refuses 'cannot write' sh -c "'$sessionlog' s.heap listen a --wait 0 >/dev/full" &&
-        same record one "$(listen a --wait 0)"
+        same record one "$(listen a --wait 0)" && refuses 'cannot write' sh -c "'$sessionlog' --help >/dev/full"
 }
 sessionlog__bench() {
     rm -f b.heap*

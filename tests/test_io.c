@@ -812,9 +812,42 @@ static void file__lock_taken_is_busy(void **state)
     ph_file_close(&other);
 }
 
+/* Catches: a message whose reason was cut off behind a long path, or a character cut in two. */
+static void detail__of_long_names_keeps_the_reason(void **state)
+{
+    (void)state;
+    char path[4000];
+    for (size_t i = 0; i < 4; i++) {
+        memset(path, 'x', i);
+        for (size_t at = i; at + 2 < sizeof path; at += 2) {
+            memcpy(path + at, "\xc3\xa4", 2);
+        }
+        path[sizeof path - 2 + i % 2] = 0;
+        assert_int_equal(ph_fail(PH_IO, "cannot link %s to %s: why", path, path), PH_IO);
+        for (unsigned context = 0; context < 2; context++) {
+            const char *text = ph_detail();
+            const size_t length = strlen(text);
+            assert_in_range(length, PH_DETAIL_BYTES - 8, PH_DETAIL_BYTES - 1);
+            assert_int_equal(strncmp(text, context ? "again: cannot link" : "cannot link", 11), 0);
+            assert_string_equal(text + length - 5, ": why");
+            for (const char *at = strchr(text, '\xc3'); at != NULL; at = strchr(at + 1, '\xc3')) {
+                assert_int_equal((unsigned char)at[1], 0xa4);
+            }
+            for (const char *at = strchr(text, '\xa4'); at != NULL; at = strchr(at + 1, '\xa4')) {
+                assert_int_equal((unsigned char)at[-1], 0xc3);
+            }
+            (void)ph_fail_context(PH_IO, "again");
+        }
+    }
+    (void)ph_fail(PH_IO, "%1023d", 1);
+    assert_int_equal(strlen(ph_detail()), PH_DETAIL_BYTES - 1);
+    assert_null(strstr(ph_detail(), "..."));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(detail__of_long_names_keeps_the_reason),
         cmocka_unit_test(lock__conflicts_between_opens_of_one_process),
         cmocka_unit_test(lock__is_dropped_when_the_process_dies),
         cmocka_unit_test(open__never_gives_a_standard_descriptor),

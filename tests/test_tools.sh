@@ -141,8 +141,11 @@ same "which is not changed either" "a letter" "$(cat letter)"
 mkdir directory
 wrong "create where there is a directory" 2 "PHEAP_" create directory
 wrong "create in a directory that is missing" 2 "PHEAP_NOT_FOUND" create nowhere/x.heap
-wrong "create with an empty name" 2 "PHEAP_" create ""
+wrong "create with an empty name" 2 "the path is missing .PHEAP_INVALID" create ""
 wrong "create with a name that is too long" 2 "PHEAP_" create "$(printf '%0300d' 0)"
+long=$(printf "%0200d/%0200d/%0200d/%0200d/%0200d/x.heap" 0 0 0 0 0)
+mkdir -p "${long%/x.heap}"
+wrong "a long path leaves room for what is wrong" 2 "No such file or directory" info "$long"
 for value in "" 0 -5 12X 1KK 1.5M 0x10 18446744073709551616 17179869184G " 4M" "4M " M; do
     wrong "create with the size '$value'" 2 "not a value for --segment" create --segment "$value" bad.heap
 done
@@ -410,6 +413,7 @@ same "backup says how large the archive is" "$(json 'a["archive_bytes"]')" "$(st
 wrong "backup where there is a file" 2 PHEAP_EXISTS backup plain.heap plain.archive
 good "backup --force" backup --force --level -3 --long=20 plain.heap plain.archive
 wrong "backup over the heap itself" 2 "heap itself" backup --force plain.heap plain.heap
+wrong "backup over the heap's log" 2 "plain.heap-wal: this name is the heap's" backup --force plain.heap plain.heap-wal
 wrong "backup of what is no heap" 2 PHEAP_NOT_HEAP backup letter letter.archive
 wrong "backup of what is not there" 2 PHEAP_NOT_FOUND backup missing.heap missing.archive
 for value in 0 23 -8 x 1x "" 99999999999; do

@@ -55,13 +55,5 @@ enum exit_code cmd_backup(const struct request *request, struct output *output)
     if (request->archive_is_stream && isatty(STDOUT_FILENO) == 1)
         return output_failure_text(output, PHEAP_OK, "standard output is a terminal; an archive is not for reading");
     output_json_string(output, "archive", request->archive);
-    pheap *heap = NULL;
-    enum pheap_status status = output_open_to_look(request, &heap);
-    if (status != PHEAP_OK)
-        return output_failure(output, status);
-    enum exit_code code = back_up(output, heap);
-    status = pheap_close(heap);
-    if (status != PHEAP_OK && code == EXIT_DONE)
-        code = output_failure(output, status);
-    return code;
+    return output_look(output, back_up);
 }

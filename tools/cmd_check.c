@@ -49,40 +49,31 @@ static void write_verdict(struct output *output, bool sound, uint64_t fault_coun
     output_json_bool(output, "sound", sound);
 }
 
-static enum exit_code check_snapshot(struct output *output, const pheap_read *reader)
+static enum exit_code check_heap(struct output *output, pheap *heap)
 {
-    uint64_t version = pheap_read_version(reader);
     struct check check = {.output = output};
+    pheap_read *reader = NULL;
+    enum pheap_status status = pheap_read_begin(heap, 0, &reader);
+    if (status != PHEAP_OK)
+        return output_failure(output, status);
+    uint64_t version = pheap_read_version(reader);
     output_json_u64(output, "version", version);
     output_json_begin(output, "faults", '[');
     check.progress = progress_begin("checking", output->request->progress);
-    enum pheap_status status = pheap_check(reader, on_fault, on_progress, &check);
+    status = pheap_check(reader, on_fault, on_progress, &check);
     progress_end(check.progress);
     output_json_end(output, ']');
     if (status == PHEAP_OK || status == PHEAP_CORRUPT)
         write_verdict(output, status == PHEAP_OK, check.fault_count, version);
     else
         output_json_null(output, "sound");
-    return status == PHEAP_OK ? EXIT_DONE : output_failure(output, status);
+    enum exit_code code = status == PHEAP_OK ? EXIT_DONE : output_failure(output, status);
+    pheap_read_end(reader);
+    return code;
 }
 
 enum exit_code cmd_check(const struct request *request, struct output *output)
 {
-    pheap *heap = NULL;
-    enum pheap_status status = output_open_to_look(request, &heap);
-    if (status != PHEAP_OK)
-        return output_failure(output, status);
-    enum exit_code code = EXIT_DONE;
-    pheap_read *reader = NULL;
-    status = pheap_read_begin(heap, 0, &reader);
-    if (status == PHEAP_OK) {
-        code = check_snapshot(output, reader);
-        pheap_read_end(reader);
-    } else {
-        code = output_failure(output, status);
-    }
-    status = pheap_close(heap);
-    if (status != PHEAP_OK && code == EXIT_DONE)
-        code = output_failure(output, status);
-    return code;
+    (void)request;
+    return output_look(output, check_heap);
 }

@@ -191,13 +191,6 @@ static enum exit_code write_all(struct output *output, pheap *heap)
 
 enum exit_code cmd_info(const struct request *request, struct output *output)
 {
-    pheap *heap = NULL;
-    enum pheap_status status = output_open_to_look(request, &heap);
-    if (status != PHEAP_OK)
-        return output_failure(output, status);
-    enum exit_code code = write_all(output, heap);
-    status = pheap_close(heap);
-    if (status != PHEAP_OK && code == EXIT_DONE)
-        code = output_failure(output, status);
-    return code;
+    (void)request;
+    return output_look(output, write_all);
 }

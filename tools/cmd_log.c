@@ -277,13 +277,12 @@ static enum exit_code write_end(struct listing *listing)
 {
     struct output *output = listing->output;
     if (records_lost(listing)) {
-        char text[512];
-        snprintf(text, sizeof text,
-                 "%s: the records end at LSN %" PRIu64 " (%s), but the superblock says that the log was durable up "
-                 "to LSN %" PRIu64,
-                 listing->wal.path, listing->end_lsn, ph_record_fault_text(listing->end_fault),
-                 listing->superblock.durable_lsn);
-        return output_failure_text(output, PHEAP_CORRUPT, text);
+        ph_status status = ph_fail(PH_CORRUPT,
+                                   "%s: the records end at LSN %" PRIu64 " (%s), but the superblock says that the log "
+                                   "was durable up to LSN %" PRIu64,
+                                   listing->wal.path, listing->end_lsn, ph_record_fault_text(listing->end_fault),
+                                   listing->superblock.durable_lsn);
+        return output_failure(output, public_status(status));
     }
     if (listing->record_count == 0)
         output_text(output, "no records\n");
@@ -298,22 +297,21 @@ static enum exit_code write_end(struct listing *listing)
 static enum exit_code write_without_log(struct listing *listing, enum ph_log_condition condition)
 {
     struct output *output = listing->output;
-    char text[512];
+    const char *path = listing->wal.path;
     bool missing = condition == PH_LOG_ABSENT || condition == PH_LOG_BLANK;
     if (missing && listing->superblock.state == PH_STATE_CLEAN) {
         output_json_begin(output, "records", '[');
         output_json_end(output, ']');
         return write_end(listing);
     }
-    snprintf(text, sizeof text, "%s: %s", listing->wal.path,
-             missing                       ? "the heap was not closed cleanly, and its log is missing"
-             : condition == PH_LOG_DAMAGED ? "the header of the log is damaged"
-                                           : "this log belongs to another heap");
-    return output_failure_text(output,
-                               missing                       ? PHEAP_LOG_MISSING
-                               : condition == PH_LOG_DAMAGED ? PHEAP_CORRUPT
-                                                             : PHEAP_LOG_FOREIGN,
-                               text);
+    ph_status status;
+    if (missing)
+        status = ph_fail(PH_LOG_MISSING, "%s: the heap was not closed cleanly, and its log is missing", path);
+    else if (condition == PH_LOG_DAMAGED)
+        status = ph_fail(PH_CORRUPT, "%s: the header of the log is damaged", path);
+    else
+        status = ph_fail(PH_LOG_FOREIGN, "%s: this log belongs to another heap", path);
+    return output_failure(output, public_status(status));
 }
 
 static enum exit_code list_log(struct listing *listing)

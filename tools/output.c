@@ -272,7 +272,7 @@ void output_format_identity(const unsigned char identity[16], char text[static 3
         snprintf(text + 2 * i, 3, "%02x", identity[i]);
 }
 
-enum pheap_status output_open_to_look(const struct request *request, pheap **heap)
+static enum pheap_status open_to_look(const struct request *request, pheap **heap)
 {
     struct progress *progress = progress_begin("opening", request->progress);
     enum pheap_status status = pheap_open(request->path, PHEAP_READONLY, NULL, heap);
@@ -280,4 +280,15 @@ enum pheap_status output_open_to_look(const struct request *request, pheap **hea
         status = pheap_open(request->path, 0, NULL, heap);
     progress_end(progress);
     return status;
+}
+
+enum exit_code output_look(struct output *output, enum exit_code (*look)(struct output *output, pheap *heap))
+{
+    pheap *heap = NULL;
+    enum pheap_status status = open_to_look(output->request, &heap);
+    if (status != PHEAP_OK)
+        return output_failure(output, status);
+    enum exit_code code = look(output, heap);
+    status = pheap_close(heap);
+    return status != PHEAP_OK && code == EXIT_DONE ? output_failure(output, status) : code;
 }

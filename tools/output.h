@@ -56,8 +56,9 @@ struct output {
     uint64_t member_counts[OUTPUT_DEPTH_MAX];
 };
 
-/* Begin an answer on standard output (or standard error), and end it.  output_end fails if not all of it could be written. */
+/* Begin an answer on standard output or, where that carries an archive, on standard error. */
 void output_begin(struct output *output, const struct request *request);
+/* End it.  EXIT_TROUBLE if not all of it could be written, else `code`. */
 enum exit_code output_end(struct output *output, enum exit_code code);
 
 /* ---------------------------------------------------------------------------------------------- text, for people */
@@ -106,10 +107,11 @@ void output_format_time(uint64_t time_ns, char text[static 32]);
 void output_format_identity(const unsigned char identity[16], char text[static 33]);
 
 /*
- * Open the heap to look at it.  Read-only, so that nothing changes; a heap whose last user crashed is recovered
- * unless the request forbids it.  While that takes long, a progress line is shown.
+ * Open the heap, let `look` do its work on it, and close it.  Read-only, so that nothing changes; a heap whose last user
+ * crashed is recovered unless the request forbids it.  While that takes long, a progress line is shown.  The exit code is
+ * that of `look`, unless the heap could not be opened or closed.
  */
-enum pheap_status output_open_to_look(const struct request *request, pheap **heap);
+enum exit_code output_look(struct output *output, enum exit_code (*look)(struct output *output, pheap *heap));
 
 /* ----------------------------------------------------------------------------------------------------- the commands */
 

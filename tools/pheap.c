@@ -126,7 +126,8 @@ static void print_usage(FILE *stream)
           stream);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         fprintf(stream, "  %-11s %s\n", commands[i].name, commands[i].summary);
-    fputs("\nExit status: 0 done, 1 the heap is damaged, 2 anything else.  See pheap(1).\n", stream);
+    fputs("\nExit status: 0 done, 1 the heap, its log or the archive is damaged, 2 anything else.  See pheap(1).\n",
+          stream);
 }
 
 static void print_command_help(const struct command *command)

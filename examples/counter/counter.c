@@ -314,6 +314,8 @@ static int outcome_print(const struct run *run, double seconds)
     printf("total: %llu\nexpected: %llu\nsum of shares: %llu\nkills: %llu\ncommits/s: %.0f\n",
            (unsigned long long)total, (unsigned long long)(run->before + work), (unsigned long long)sum,
            (unsigned long long)run->killed, (double)work / seconds);
+    if (fflush(stdout) != 0)
+        return fail("cannot write to standard output: %s", strerror(errno));
     bool exact = total == run->before + work && total == sum && !run->wrong;
     return exact ? 0 : fail("the counter is wrong");
 }
@@ -391,8 +393,10 @@ int main(int count, char **arguments)
 {
     static struct run run = {.how = PHEAP_LAZY};
     if (count == 2 && (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0)) {
-        fputs(usage_text, stdout);
-        return 0;
+        if (fputs(usage_text, stdout) >= 0 && fflush(stdout) == 0)
+            return 0;
+        fail("cannot write to standard output: %s", strerror(errno));
+        return 1;
     }
     bool right = count > 1 && strncmp(arguments[1], "--", 2) != 0;
     for (int i = 2; i < count && right; i++) {
@@ -407,8 +411,10 @@ int main(int count, char **arguments)
     }
     run.path = arguments[1];
     run.witness = mmap(NULL, sizeof *run.witness, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (run.witness == MAP_FAILED)
-        return fail("no memory") == 0 ? 0 : 1;
+    if (run.witness == MAP_FAILED) {
+        fail("no memory: %s", strerror(errno));
+        return 1;
+    }
     srandom((unsigned)getpid());
     return counter_run(&run) == 0 ? 0 : 1;
 }

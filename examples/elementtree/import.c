@@ -352,6 +352,10 @@ static int parse_file(struct importer *importer)
             close(descriptor);
         return -1;
     }
+    if (!S_ISREG(status.st_mode)) {
+        close(descriptor);
+        return tree_fail("cannot read %s: not a regular file, and it has to be read twice", importer->request->xml);
+    }
     importer->file_bytes = (uint64_t)status.st_size;
     int result = parser_make(importer);
     if (result == 0)

@@ -109,7 +109,8 @@ static int command_verify(const char *heap, const char *first, const char *last)
     uint64_t from;
     uint64_t to;
     if (!number_parse(first, &from) || (last != NULL && !number_parse(last, &to)))
-        return tree_fail("verify takes the number of a change: %s", last != NULL ? last : first);
+        return tree_fail("verify takes numbers of changes, and not: %s%s%s", first, last != NULL ? " " : "",
+                         last != NULL ? last : "");
     return verify_run(heap, from, last != NULL ? to : from + 1);
 }
 
@@ -159,16 +160,14 @@ static int command_run(const char *name, int count, char **arguments)
 
 int main(int count, char **arguments)
 {
-    if (count == 2 && (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0)) {
-        fputs(usage_text, stdout);
-        return 0;
-    }
-    if (count < 2)
-        return usage();
-    int result = command_run(arguments[1], count - 2, arguments + 2);
+    int result = -2;
+    if (count == 2 && (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0))
+        result = fputs(usage_text, stdout) < 0 ? -1 : 0;
+    else if (count > 1)
+        result = command_run(arguments[1], count - 2, arguments + 2);
     if (result == -2)
         return usage();
-    if (result == 0 && fflush(stdout) != 0)
+    if (result == 0 && (fflush(stdout) != 0 || ferror(stdout) != 0))
         result = tree_fail("cannot write to standard output: %s", strerror(errno));
     return result == 0 ? 0 : 1;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "commands.h"
 #include "export.h"
@@ -21,10 +22,21 @@ static int export_current(const struct tree_view *view, FILE *output)
     return export_node(view, top, document->nodes, output);
 }
 
+/* Whether the two names are of one file: then to write to one would destroy the other. */
+static bool is_same(const char *one, const char *other)
+{
+    struct stat first;
+    struct stat second;
+    return stat(one, &first) == 0 && stat(other, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 int export_run(const char *heap_path, const char *file)
 {
     pheap *heap;
     struct tree_view view;
+    if (file != NULL && is_same(file, heap_path))
+        return tree_fail("cannot write %s: this is the heap itself", file);
     if (heap_open_to_read(heap_path, &heap) != 0)
         return -1;
     int result = snapshot_begin(heap, &view);

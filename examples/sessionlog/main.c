@@ -340,16 +340,16 @@ static int command_run(const char *path, const char *command, int count, char **
 
 int main(int count, char **arguments)
 {
-    if (count == 2 && (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0)) {
-        fputs(usage_text, stdout);
-        return 0;
-    }
-    int result = count < 3 ? -2 : command_run(arguments[1], arguments[2], count - 3, arguments + 3);
+    int result = -2;
+    if (count == 2 && (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0))
+        result = fputs(usage_text, stdout) < 0 ? -1 : 0;
+    else if (count > 2)
+        result = command_run(arguments[1], arguments[2], count - 3, arguments + 3);
     if (result == -2) {
         fputs(usage_text, stderr);
         return 2;
     }
-    if (result == 0 && fflush(stdout) != 0)
+    if (result == 0 && (fflush(stdout) != 0 || ferror(stdout) != 0))
         result = fail("cannot write to standard output: %s", strerror(errno));
     return result == 0 ? 0 : 1;
 }

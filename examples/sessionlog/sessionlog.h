@@ -98,8 +98,8 @@ enum sessionlog_from {
 /*
  * Register a listener, or take over one that exists: then `from` does not count, and it goes on where it has
  * acknowledged.  *next (may be NULL) becomes the number of the first record it will see.  Once the transaction is
- * committed, *listener holds the name.  Errors: INVALID (name empty or too long, lease 0 or too long, too many listeners), HEAP,
- * DAMAGED.
+ * committed, *listener holds the name.  Errors: INVALID (name empty or too long, lease 0 or too long, too many
+ * listeners), HEAP, DAMAGED.
  */
 enum sessionlog_status sessionlog_register(pheap_txn *txn, uint64_t log, const char *name, uint64_t lease_ms,
                                            enum sessionlog_from from, struct sessionlog_listener *listener,
@@ -141,8 +141,8 @@ struct sessionlog_batch {
 
 /*
  * Begin a batch at the first record that is not acknowledged, waiting for one at most `timeout_ms` milliseconds
- * (negative, or above SESSIONLOG_LEASE_MAX_MS: without limit), then END.  While it waits it renews the lease, in LAZY transactions of its own; so the
- * thread must not have a write transaction open.  A batch that has begun must be ended.
+ * (negative, or above SESSIONLOG_LEASE_MAX_MS: without limit), then END.  While it waits it renews the lease, in LAZY
+ * transactions of its own; so the thread must not have a write transaction open.  A batch that has begun must be ended.
  * Errors: END, EXPIRED, TAKEN, HEAP, DAMAGED.
  */
 enum sessionlog_status sessionlog_batch_begin(pheap *heap, const struct sessionlog_listener *listener,

@@ -16,6 +16,7 @@
 /* Where records come from, and those of one transaction: read before it begins, because reading may take long. */
 struct source {
     FILE *file;
+    const char *name;
     char *line;
     size_t line_room;
     char *bytes; /* one record after the other */
@@ -56,7 +57,7 @@ static int source_next(struct source *source, size_t piece)
             memcpy(source->bytes + source->used, source->line, (size_t)length);
     }
     if (ferror(source->file))
-        return fail("cannot read: %s", strerror(errno));
+        return fail("cannot read %s: %s", source->name, strerror(errno));
     if (length <= 0)
         return 0;
     if (piece == 0 && source->bytes[source->used + (size_t)length - 1] == '\n')
@@ -116,12 +117,12 @@ int produce_run(const char *path, const struct options *options)
 {
     pheap *heap;
     uint64_t log;
-    struct source source = {.file = stdin};
+    struct source source = {.file = stdin, .name = options->file != NULL ? options->file : "standard input"};
     if (log_open(path, &heap, &log) != 0)
         return -1;
     int more = 1;
     if (options->file != NULL && (source.file = fopen(options->file, "re")) == NULL)
-        more = fail("cannot read %s: %s", options->file, strerror(errno));
+        more = fail("cannot read %s: %s", source.name, strerror(errno));
     if (more == 1 && (source.lengths = calloc(options->batch, sizeof *source.lengths)) == NULL)
         more = fail("no memory for %llu records", (unsigned long long)options->batch);
     while (more == 1 && (more = source_fill(&source, options)) == 1)
@@ -165,7 +166,9 @@ static int batch_write(struct sessionlog_batch *batch, const struct options *opt
     if (status != SESSIONLOG_OK && status != SESSIONLOG_END)
         return fail_log();
     /* What is acknowledged must have left this process. */
-    return fflush(stdout) == 0 ? 0 : fail("cannot write to standard output: %s", strerror(errno));
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return 0;
+    return fail("cannot write to standard output: %s", strerror(errno));
 }
 
 /* Wait for records, write them, acknowledge them: 1 to go on, 0 when none came, -1 on failure. */
