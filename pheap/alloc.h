@@ -43,6 +43,10 @@ PH_MUST_CHECK ph_status ph_realloc(struct ph_edits *edits, uint64_t *offset, uin
  */
 PH_MUST_CHECK ph_status ph_alloc_apply_deferred(struct ph_edits *edits);
 
+/* ph_edits_undo and ph_edits_rollback, and nothing is left of what was stored in pages that were never allocated before. */
+void ph_alloc_undo(struct ph_edits *edits);
+bool ph_alloc_rollback(struct ph_edits *edits, uint32_t savepoint);
+
 /* The root block's offset or 0, unchecked; and setting it: BAD_OFFSET if it is neither 0 nor a live block. */
 uint64_t ph_alloc_root(struct ph_space space);
 PH_MUST_CHECK ph_status ph_alloc_set_root(struct ph_edits *edits, uint64_t offset);

@@ -329,7 +329,7 @@ static void leave(struct ph_core *core, bool committed)
 static void undo(struct ph_core *core)
 {
     ph_track_abort(core);
-    ph_edits_undo(&core->edits);
+    ph_alloc_undo(&core->edits);
     leave(core, false);
 }
 

@@ -732,6 +732,71 @@ static void verify__not_confused_by_a_neighbour(void **state)
     machine_end(&machine);
 }
 
+/* ------------------------------------------------------------------------------------------------------------- zeros */
+
+#define CLEAR_BYTES (UINT64_C(1) << 18)
+
+static int refuse_to_drop(void *ctx, void *address, size_t length)
+{
+    (void)ctx;
+    (void)address;
+    (void)length;
+    return -ENOMEM;
+}
+
+/* `giver` gets zeros where `spoiler` has stored in a transaction that was aborted, or rolled back; the pages that it does
+ * not store to are in no record. */
+static void require_zeros(pheap *spoiler, pheap *giver, bool roll_back)
+{
+    uint64_t block;
+    uint32_t savepoint;
+    pheap_txn *txn = begin(spoiler);
+    const uint64_t root = pheap_root(txn);
+    ok(pheap_savepoint(txn, &savepoint));
+    ok(pheap_alloc(txn, CLEAR_BYTES, &block));
+    ok(pheap_fill(txn, block, 0xaa, CLEAR_BYTES));
+    if (roll_back) {
+        ok(pheap_rollback(txn, savepoint));
+        put_word(txn, 0, 1);
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    } else {
+        ok(pheap_abort(txn));
+    }
+    txn = begin(giver);
+    ok(pheap_zalloc(txn, CLEAR_BYTES, &block));
+    ok(pheap_set_root(txn, block));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    txn = begin(spoiler);
+    require_equal(pheap_root(txn), block);
+    const unsigned char *bytes = pheap_ptr(txn, block);
+    for (uint64_t i = 0; i < CLEAR_BYTES; i++)
+        require_equal(bytes[i], 0);
+    ok(pheap_free(txn, block));
+    ok(pheap_set_root(txn, root));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+}
+
+/* Catches: what an aborted transaction stored beyond all that was ever allocated, shown by this process's write view when
+ * another process has committed zeros there. */
+static void zeros__of_another_process_after_an_abort(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        struct machine machine;
+        machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
+        pheap *giver = machine_create(&machine, 0, WORDS);
+        pheap *spoiler = machine_open(&machine.second, (i & 1) != 0 ? PHEAP_VERIFY : 0);
+        commit_wide(spoiler, 1000);
+        if ((i & 2) != 0)
+            machine.second.drop = refuse_to_drop;
+        require_zeros(spoiler, giver, (i & 4) != 0);
+        check_sound(giver);
+        ok(pheap_close(giver));
+        ok(pheap_close(spoiler));
+        machine_end(&machine);
+    }
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -755,6 +820,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reserve__short_of_what_was_asked),
         cmocka_unit_test(log__cannot_grow_but_be_recycled),
         cmocka_unit_test(verify__not_confused_by_a_neighbour),
+        cmocka_unit_test(zeros__of_another_process_after_an_abort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
