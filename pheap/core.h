@@ -154,8 +154,8 @@ void ph_notify_commit(struct ph_core *core);
 
 /* shadow.c: map the shadow view if it is not; with less than reserve_bytes if need be, but not than least_bytes. */
 PH_MUST_CHECK ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t least_bytes);
-/* Apply the records of the transaction to it.  They are finished. */
-void ph_shadow_apply(struct ph_core *core);
+/* Apply the records of the transaction to it.  They are finished.  RESERVE: it has less address space than they need. */
+PH_MUST_CHECK ph_status ph_shadow_apply(struct ph_core *core);
 
 /* verify.c: compare the write view with the shadow view, outside a transaction.  STRAY_STORE. */
 PH_MUST_CHECK ph_status ph_verify(struct ph_core *core, const char *when);

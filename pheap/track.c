@@ -456,7 +456,7 @@ void ph_track_end(struct ph_core *core, bool committed)
     if (!track->active)
         return;
     if (committed && !core->verify && core->shadow_view.at.lsn == core->begin_mark.lsn) {
-        ph_shadow_apply(core);
+        core->shadow_view.current = ph_shadow_apply(core) == PH_OK;
         core->shadow_view.at = core->write_view.at;
     }
     ph_images_deinit(&track->images, core->io);

@@ -82,6 +82,6 @@ ph_status ph_verify_commit(struct ph_core *core)
 {
     if (core->builder.records > 0)
         ph_record_builder_finish(&core->builder, 0);
-    ph_shadow_apply(core);
-    return compare_views(core, "in this transaction");
+    ph_status status = ph_shadow_apply(core);
+    return status == PH_OK ? compare_views(core, "in this transaction") : status;
 }

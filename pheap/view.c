@@ -71,7 +71,7 @@ void ph_view_unmap(struct ph_view *view)
     memset(view, 0, sizeof *view);
 }
 
-static ph_status apply(void *context, const struct ph_operation *operation)
+ph_status ph_view_apply(void *context, const struct ph_operation *operation)
 {
     struct ph_view *view = context;
     if (operation->kind == PH_OPERATION_GROW) {
@@ -97,7 +97,7 @@ static ph_status apply(void *context, const struct ph_operation *operation)
 static ph_status run(struct ph_view *view, struct ph_replay *replay, uint64_t lsn)
 {
     view->current = false;
-    ph_status status = ph_replay_run(replay, apply, view);
+    ph_status status = ph_replay_run(replay, ph_view_apply, view);
     if (status == PH_OK && replay->boundary.lsn != lsn)
         status = ph_fail(PH_CORRUPT, "%s: replay ended at LSN %llu, not at the commit %llu", view->store->heap.path,
                          (unsigned long long)replay->boundary.lsn, (unsigned long long)lsn);

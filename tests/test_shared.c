@@ -710,6 +710,44 @@ static void log__cannot_grow_but_be_recycled(void **state)
     machine_end(&machine);
 }
 
+static const ph_io *roomy;
+static unsigned private_maps;
+
+static int no_room_for_the_fourth(void *ctx, int file, size_t length, unsigned flags, void **address)
+{
+    if ((flags & PH_MAP_PRIVATE) != 0 && ++private_maps == 4)
+        return -ENOMEM;
+    return roomy->map(ctx, file, length, flags, address);
+}
+
+/* Catches: verify mode that writes beyond the address space of its second view, which may have found less than the first. */
+static void reserve__of_verify_mode_is_outgrown(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
+    pheap *first = machine_create(&machine, 0, WORDS), *second;
+    roomy = machine.first;
+    private_maps = 0;
+    machine.second.map = no_room_for_the_fourth; /* two read views, the write view, the shadow */
+    struct pheap_options options = small_options();
+    options.reserve_bytes = 4u << 20;
+    ok((enum pheap_status)ph_open_io(&machine.second, HEAP, PHEAP_VERIFY, &options, &second));
+    require(second->core->shadow_view.reserve_bytes < second->core->write_view.reserve_bytes);
+    commit_word(second, 0, 1, PHEAP_LAZY);
+    pheap_txn *txn = begin(second);
+    uint64_t block;
+    ok(pheap_alloc(txn, 2u << 20, &block));
+    ok(pheap_fill(txn, block, 0x77, 2u << 20));
+    expect_detail(PHEAP_RESERVE, "reserved when it was opened here", pheap_commit(txn, PHEAP_LAZY, NULL));
+    commit_word(second, 0, 2, PHEAP_LAZY);
+    require_equal(fresh_word(first, 0), 2);
+    check_sound(first);
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* Catches: verify mode that takes what another process committed for a store of this one.  Word 8192 is on a page that the
  * aborted transaction has made private in the write view alone. */
 static void verify__not_confused_by_a_neighbour(void **state)
@@ -819,6 +857,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reserve__outgrown_by_another_process),
         cmocka_unit_test(reserve__short_of_what_was_asked),
         cmocka_unit_test(log__cannot_grow_but_be_recycled),
+        cmocka_unit_test(reserve__of_verify_mode_is_outgrown),
         cmocka_unit_test(verify__not_confused_by_a_neighbour),
         cmocka_unit_test(zeros__of_another_process_after_an_abort),
     };
