@@ -402,13 +402,6 @@ static ph_status wait_durable(struct ph_core *core, uint64_t lsn)
                                         "reopened");
 }
 
-static void note_lazy(struct ph_core *core)
-{
-    if (atomic_load(&core->coord->lazy_since_ns) == 0)
-        atomic_store_explicit(&core->coord->lazy_since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE),
-                              memory_order_relaxed);
-}
-
 enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64_t *version)
 {
     struct ph_core *core;
@@ -432,7 +425,7 @@ enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64
     if (end != 0)
         ph_notify_commit(core);
     if (end != 0 && how == PHEAP_LAZY)
-        note_lazy(core);
+        ph_upkeep_note_lazy(core);
     if (end != 0 && how == PHEAP_DURABLE)
         status = wait_durable(core, end);
     if (end != 0 && status == PH_OK)

@@ -384,6 +384,30 @@ static void flush_lock__of_a_stopped_process_holds_no_reader_up(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a LAZY commit that nobody ever flushes, because the one who published it died before it noted the time (R5,
+ * R6). */
+static void flush__of_a_commit_whose_time_nobody_noted(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = heap->core->coord;
+    ok(pheap_sync(heap));
+    commit_word(heap, 0, 1, PHEAP_LAZY);
+    atomic_store(&coord->lazy_since_ns, 0);
+    for (uint64_t second_hand = 100; second_hand <= 102; second_hand += 2) {
+        require(atomic_load(&coord->durable) < atomic_load(&coord->committed));
+        ph_sim_set_clock(machine.sim, second_hand * UINT64_C(1000000000));
+        require_equal(fresh_word(second, 0), 1);
+    }
+    require_equal(atomic_load(&coord->durable), atomic_load(&coord->committed));
+    require_equal(atomic_load(&coord->lazy_since_ns), 0);
+    ok(pheap_close(second));
+    demand_use(&machine, heap, NULL, 1);
+    machine_end(&machine);
+}
+
 /* ------------------------------------------------------------------------------------------------ buffer, slots, log */
 
 /* Catches: a length from the shared buffer believed, and so a batch of garbage written, or read past the buffer. */
@@ -519,6 +543,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(locks__of_the_dead_are_taken_over),
         cmocka_unit_test(writer_seat__is_garbage),
         cmocka_unit_test(flush_lock__of_a_stopped_process_holds_no_reader_up),
+        cmocka_unit_test(flush__of_a_commit_whose_time_nobody_noted),
         cmocka_unit_test(buffer__record_of_impossible_length),
         cmocka_unit_test(slots__none_for_a_batch),
         cmocka_unit_test(log__damaged_while_in_use),

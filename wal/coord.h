@@ -124,7 +124,7 @@ struct ph_coord {
     _Atomic uint32_t flush_waiters;
     _Atomic uint32_t flush_crowd; /* how many committed or waited around the last flush */
     _Atomic uint32_t unused_flush;
-    _Atomic uint64_t lazy_since_ns; /* coarse monotonic time of the oldest commit not durable; 0: none */
+    _Atomic uint64_t lazy_since_ns; /* coarse monotonic: what is not durable is no older; 0: none was noted */
     _Atomic uint64_t reserve_limit; /* commit marks' reserve may not pass this: the log's free space */
     struct ph_flush_mark flush_marks[2];
 

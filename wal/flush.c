@@ -172,6 +172,7 @@ static ph_status flush_locked(struct ph_wal *wal)
     if (status != PH_OK)
         return status;
     await_crowd(wal);
+    const uint64_t began = wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE);
     struct ph_flush_mark mark;
     if (!ph_coord_read_flush(wal->coord, &mark)) {
         (void)ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path);
@@ -186,11 +187,9 @@ static ph_status flush_locked(struct ph_wal *wal)
     }
     atomic_store_explicit(&wal->coord->flush_crowd, atomic_load(&wal->coord->flush_waiters) + 1, memory_order_relaxed);
     ph_flush_set_limit(wal);
-    if (atomic_load(&wal->coord->committed) <= mark.lsn) {
-        atomic_store(&wal->coord->lazy_since_ns, 0);
-        if (atomic_load(&wal->coord->committed) > mark.lsn) /* by one who saw the old time and noted none (R5) */
-            atomic_store(&wal->coord->lazy_since_ns, wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE));
-    }
+    atomic_store(&wal->coord->lazy_since_ns, 0);
+    if (atomic_load(&wal->coord->committed) > mark.lsn) /* also by one who saw the old time and noted none (R5) */
+        atomic_store(&wal->coord->lazy_since_ns, began);
     return PH_OK;
 }
 
