@@ -192,6 +192,20 @@ ph_status ph_alloc_find(struct ph_space space, uint64_t offset, uint64_t *start,
     return status;
 }
 
+ph_status ph_alloc_usable(struct ph_space space, uint64_t offset, uint64_t *length)
+{
+    struct ph_heap heap;
+    struct place place;
+    ph_status status = ph_heap_load(space, &heap);
+    if (status == PH_OK) {
+        status = block_at(&heap, offset, &place);
+    }
+    if (status == PH_OK) {
+        *length = place.length;
+    }
+    return status == PH_DOUBLE_FREE ? PH_BAD_OFFSET : status;
+}
+
 enum ph_alloc_kind ph_alloc_kind(struct ph_space space, uint64_t offset)
 {
     struct ph_heap heap;

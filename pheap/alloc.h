@@ -55,6 +55,9 @@ PH_MUST_CHECK ph_status ph_alloc_set_root(struct ph_edits *edits, uint64_t offse
  * outside); CORRUPT. */
 PH_MUST_CHECK ph_status ph_alloc_find(struct ph_space space, uint64_t offset, uint64_t *start, uint64_t *length);
 
+/* Usable length of the live block that starts at `offset`.  BAD_OFFSET, CORRUPT. */
+PH_MUST_CHECK ph_status ph_alloc_usable(struct ph_space space, uint64_t offset, uint64_t *length);
+
 /* What lies at `offset`; used by the verify mode. */
 enum ph_alloc_kind { PH_KIND_METADATA, PH_KIND_LIVE, PH_KIND_FREE, PH_KIND_INVALID };
 enum ph_alloc_kind ph_alloc_kind(struct ph_space space, uint64_t offset);
