@@ -178,7 +178,7 @@ static ph_status apply_record(struct ph_replay *replay, const struct ph_record_h
     replay->record_bytes += header->length;
     uint32_t cursor = sizeof *header;
     struct ph_operation operation;
-    while (apply != NULL && ph_record_next(record, &cursor, &operation)) {
+    while (ph_record_next(record, &cursor, &operation)) {
         ph_status status = hand_on(replay, &operation, apply, context, header->lsn);
         if (status != PH_OK)
             return status;
