@@ -47,7 +47,7 @@ static ph_status pin_newest(struct ph_core *core, struct ph_read_view *on, bool 
         if (intent <= *lsn)
             return PH_OK;
         if (intent > atomic_load(&core->coord->committed)) /* nobody folds what was not committed */
-            return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+            return ph_coord_damaged(core->path);
     }
 }
 

@@ -33,7 +33,7 @@ static ph_status find_base(struct ph_core *core, struct ph_commit_mark *base)
     if (atomic_load_explicit(&core->coord->appended, memory_order_acquire) <= base->lsn)
         return PH_OK;
     if (!ph_coord_read_fragment(core->coord, &fragment))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+        return ph_coord_damaged(core->path);
     base->lsn = fragment.lsn;
     base->chain = fragment.chain;
     base->reserve = fragment.reserve;
@@ -223,7 +223,7 @@ static ph_status start(struct ph_core *core)
     if (status != PH_OK)
         return status;
     if (!ph_coord_read_commit(core->coord, &core->begin_mark))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+        return ph_coord_damaged(core->path);
     /* Once there are newer commits the pages that are not private may show them, and a comparison would mean nothing. */
     if (core->verify && core->write_view.current && core->shadow_view.current &&
         core->write_view.at.lsn == core->begin_mark.lsn && core->shadow_view.at.lsn == core->begin_mark.lsn)

@@ -114,7 +114,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
     struct ph_store *store = view->store;
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(store->wal.coord, &mark))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
+        return ph_coord_damaged(store->heap.path);
     view->current = false;
     if (mark.heap_bytes > view->reserve_bytes)
         return ph_fail(PH_RESERVE, "%s: the heap has %llu bytes, more than the %llu reserved when it was opened here",

@@ -13,11 +13,6 @@
 
 #define PARTS_MAX 65536u
 
-static ph_status damaged(struct ph_store *store)
-{
-    return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
-}
-
 static ph_status poison(struct ph_store *store, ph_status status)
 {
     atomic_store(&store->wal.coord->poisoned, 1);
@@ -38,7 +33,7 @@ static ph_status fold_again(struct ph_store *store)
     if (status != PH_OK)
         return status;
     if (!ph_coord_read_fold(coord, &now))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     struct ph_boundary from = {newest.checkpoint_lsn, newest.checkpoint_chain, newest.checkpoint_version,
                                newest.heap_bytes};
     struct ph_boundary reached;
@@ -123,7 +118,7 @@ static ph_status checkpoint_locked(struct ph_store *store)
         return status;
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(coord, &mark))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     if (mark.lsn == coord->checkpoint.lsn && atomic_load(&coord->sync_in_progress) == 0) /* a backup may have ended */
         return free_segments(store) ? ph_flush_update_limit(&store->wal) : PH_OK;
     struct ph_superblock next = next_superblock(store, &mark);
@@ -182,7 +177,7 @@ static ph_status open_epoch_locked(struct ph_store *store)
     struct ph_coord *coord = store->wal.coord;
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(coord, &mark))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     uint64_t start_segment = coord->checkpoint.segment + 1;
     struct ph_log_header header = {
         .epoch = coord->checkpoint.epoch + 1,
@@ -250,7 +245,7 @@ ph_status ph_store_close_epoch(struct ph_store *store)
     struct ph_fold_mark mark;
     struct ph_flush_mark flushed;
     if (!ph_coord_read_fold(coord, &mark) || !ph_coord_read_flush(coord, &flushed))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     if (mark.lsn != atomic_load(&coord->committed))
         return PH_OK; /* a pin; only one who is not alone can meet it */
     struct ph_superblock next = next_superblock(store, &mark);

@@ -131,7 +131,7 @@ static void flush_mark__fits_no_longer(void **state)
     require_equal(ph_sim_peek(machine.sim, LOG, log, (size_t)size, 0), size);
     pheap_txn *txn = begin(heap);
     put_word(txn, 0, 2);
-    expect_detail(PHEAP_POISONED, "coordination file is damaged", pheap_commit(txn, PHEAP_DURABLE, NULL));
+    expect_detail(PHEAP_POISONED, "marks in the coordination file", pheap_commit(txn, PHEAP_DURABLE, NULL));
     require_equal(ph_sim_peek(machine.sim, LOG, after, (size_t)size, 0), size);
     require(memcmp(log, after, (size_t)size) == 0);
     free(log);

@@ -181,6 +181,9 @@ bool ph_coord_read_fold(struct ph_coord *coord, struct ph_fold_mark *mark);
 /* Where the log of a new epoch begins: the position of the flush and fold marks.  Nobody uses the log yet. */
 void ph_coord_set_position(struct ph_coord *coord, uint64_t segment);
 
+/* CORRUPT, for who read a mark that nobody can have published; the text names `path`. */
+ph_status ph_coord_damaged(const char *path);
+
 /* Whether the heap has been poisoned; the status text names `path`. */
 PH_MUST_CHECK ph_status ph_coord_check_poison(struct ph_coord *coord, const char *path);
 

@@ -175,7 +175,7 @@ static ph_status flush_locked(struct ph_wal *wal)
     const uint64_t began = wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE);
     struct ph_flush_mark mark;
     if (!ph_coord_read_flush(wal->coord, &mark)) {
-        (void)ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path);
+        (void)ph_coord_damaged(wal->path);
         return poison(wal);
     }
     uint64_t end = ph_coord_stream_end(wal->coord);
