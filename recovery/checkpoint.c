@@ -91,26 +91,22 @@ static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *n
     return PH_OK;
 }
 
-/* Free the segments before the checkpoint that no backup holds; whether there were any. */
-static bool free_segments(struct ph_store *store)
+/* Free the segments before the checkpoint that no backup holds. */
+static void free_segments(struct ph_store *store)
 {
     struct ph_coord *coord = store->wal.coord;
     uint64_t keep = coord->checkpoint.segment, held;
     if (ph_store_oldest_hold(store, &held) >= 0 && held < keep)
         keep = held;
-    bool freed = false;
     uint32_t count = atomic_load(&coord->slot_count);
     for (uint32_t slot = 0; slot < count && slot < PH_SEGMENTS_MAX; slot++) {
         uint64_t sequence = atomic_load(&coord->slot_sequence[slot]);
-        if (sequence != 0 && sequence < keep) {
+        if (sequence != 0 && sequence < keep)
             atomic_store(&coord->slot_sequence[slot], 0);
-            freed = true;
-        }
     }
-    return freed;
 }
 
-static ph_status checkpoint_locked(struct ph_store *store)
+static ph_status checkpoint_locked(struct ph_store *store, uint64_t timeout_ns)
 {
     struct ph_coord *coord = store->wal.coord;
     ph_status status = ph_fold_locked(store);
@@ -119,14 +115,14 @@ static ph_status checkpoint_locked(struct ph_store *store)
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(coord, &mark))
         return ph_coord_damaged(store->heap.path);
-    if (mark.lsn == coord->checkpoint.lsn && atomic_load(&coord->sync_in_progress) == 0) /* a backup may have ended */
-        return free_segments(store) ? ph_flush_update_limit(&store->wal) : PH_OK;
-    struct ph_superblock next = next_superblock(store, &mark);
-    status = sync_and_record(store, &next);
-    if (status != PH_OK)
-        return status;
-    (void)free_segments(store);
-    return ph_flush_update_limit(&store->wal);
+    if (mark.lsn != coord->checkpoint.lsn || atomic_load(&coord->sync_in_progress) != 0) {
+        struct ph_superblock next = next_superblock(store, &mark);
+        status = sync_and_record(store, &next);
+        if (status != PH_OK)
+            return status;
+    }
+    free_segments(store); /* even if nothing is new: a backup may have ended */
+    return ph_flush_update_limit(&store->wal, timeout_ns);
 }
 
 ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns)
@@ -141,7 +137,7 @@ ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns)
         return status;
     status = ph_coord_check_poison(coord, store->heap.path);
     if (status == PH_OK)
-        status = checkpoint_locked(store);
+        status = checkpoint_locked(store, timeout_ns);
     ph_fold_unlock(store);
     return status;
 }
@@ -153,7 +149,7 @@ ph_status ph_store_extend_log(struct ph_store *store, uint64_t timeout_ns)
         return status;
     status = ph_log_add_slot(&store->wal);
     if (status == PH_OK)
-        status = ph_flush_update_limit(&store->wal);
+        status = ph_flush_update_limit(&store->wal, timeout_ns);
     ph_fold_unlock(store);
     return status;
 }

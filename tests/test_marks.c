@@ -384,6 +384,29 @@ static void flush_lock__of_a_stopped_process_holds_no_reader_up(void **state)
     machine_end(&machine);
 }
 
+/* Catches: who gives the log another segment, with the fold lock, kept by a stopped flusher for longer than the time given,
+ * or a segment that is lost by that. */
+static void flush_lock__of_a_stopped_process_holds_no_segment_up(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct holder holder;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    const uint64_t limit = atomic_load(&coord->reserve_limit);
+    commit_word(heap, 0, 1, PHEAP_LAZY);
+    pthread_t thread = start_holder(&holder, &coord->flush_lock);
+    require_equal(ph_store_extend_log(&heap->core->store, 0), PH_TIMEOUT);
+    require_equal(ph_mutex_trylock(&coord->fold_lock), PH_MUTEX_ACQUIRED);
+    ph_mutex_unlock(&coord->fold_lock);
+    end_holder(&holder, thread);
+    ok(pheap_sync(heap));
+    require(atomic_load(&coord->reserve_limit) > limit);
+    demand_use(&machine, heap, NULL, 1);
+    machine_end(&machine);
+}
+
 /* Catches: a LAZY commit that nobody ever flushes, because the one who published it died before it noted the time (R5,
  * R6). */
 static void flush__of_a_commit_whose_time_nobody_noted(void **state)
@@ -543,6 +566,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(locks__of_the_dead_are_taken_over),
         cmocka_unit_test(writer_seat__is_garbage),
         cmocka_unit_test(flush_lock__of_a_stopped_process_holds_no_reader_up),
+        cmocka_unit_test(flush_lock__of_a_stopped_process_holds_no_segment_up),
         cmocka_unit_test(flush__of_a_commit_whose_time_nobody_noted),
         cmocka_unit_test(buffer__record_of_impossible_length),
         cmocka_unit_test(slots__none_for_a_batch),

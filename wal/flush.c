@@ -214,6 +214,14 @@ static void wait_for_flusher(struct ph_wal *wal, uint32_t word, uint64_t lsn, ui
     atomic_fetch_sub(&wal->coord->flush_waiters, 1);
 }
 
+static ph_status refuse_lock(const struct ph_wal *wal, enum ph_mutex_result result)
+{
+    if (result == PH_MUTEX_TIMEOUT)
+        return ph_fail(PH_TIMEOUT, "%s: another process is flushing the log, or was stopped in the midst of it",
+                       wal->path);
+    return ph_fail(PH_CORRUPT, "%s: the flush lock in the coordination file is damaged", wal->path);
+}
+
 ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t timeout_ns)
 {
     struct ph_coord *coord = wal->coord;
@@ -226,13 +234,12 @@ ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t timeout_ns)
         enum ph_mutex_result result = ph_mutex_trylock(&coord->flush_lock);
         if (result == PH_MUTEX_TIMEOUT) {
             if (timeout_ns != UINT64_MAX && wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC) - start >= timeout_ns)
-                return ph_fail(PH_TIMEOUT, "%s: another process is flushing the log, or was stopped in the midst of it",
-                               wal->path);
+                return refuse_lock(wal, result);
             wait_for_flusher(wal, word, lsn, timeout_ns);
             continue;
         }
         if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
-            return ph_fail(PH_CORRUPT, "%s: the flush lock in the coordination file is damaged", wal->path);
+            return refuse_lock(wal, result);
         if (atomic_load(&coord->durable) < lsn)
             status = ph_coord_check_poison(coord, wal->path);
         if (status == PH_OK && atomic_load(&coord->durable) < lsn)
@@ -250,11 +257,11 @@ ph_status ph_flush_all(struct ph_wal *wal)
     return ph_flush_to(wal, ph_coord_stream_end(wal->coord), UINT64_MAX);
 }
 
-ph_status ph_flush_update_limit(struct ph_wal *wal)
+ph_status ph_flush_update_limit(struct ph_wal *wal, uint64_t timeout_ns)
 {
-    enum ph_mutex_result result = ph_mutex_lock(&wal->coord->flush_lock);
+    enum ph_mutex_result result = ph_mutex_timedlock(&wal->coord->flush_lock, timeout_ns);
     if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
-        return ph_fail(PH_CORRUPT, "%s: the flush lock in the coordination file is damaged", wal->path);
+        return refuse_lock(wal, result);
     ph_flush_set_limit(wal);
     ph_mutex_unlock(&wal->coord->flush_lock);
     return PH_OK;
