@@ -819,6 +819,43 @@ static void zeros__of_another_process_after_an_abort(void **state)
     }
 }
 
+static uint64_t paced_to;
+
+static int watch_pace(void *ctx, int file, uint64_t offset, uint64_t length)
+{
+    (void)ctx;
+    (void)file;
+    require(length > 0 && length <= UINT64_MAX - offset);
+    paced_to = offset + length;
+    return 0;
+}
+
+/* Catches: write-back that is not started, because the set was written in two goes and the second began further to the
+ * front than the first ended. */
+static void fold__paces_a_set_that_goes_back(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct ph_file file;
+    struct ph_fold_set *set;
+    machine_begin(&machine, NULL);
+    machine.second.start_writeback = watch_pace;
+    require_equal(ph_file_open(&file, &machine.second, HEAP, PH_OPEN_WRITE | PH_OPEN_CREATE, 0600), PH_OK);
+    require_equal(ph_fold_set_init(&set, &file, UINT64_MAX, 0, 0), PH_OK);
+    paced_to = 0;
+    struct ph_operation fill = {.kind = PH_OPERATION_FILL, .length = 65536, .value = 5};
+    for (fill.offset = 32u << 20; fill.offset < 33u << 20; fill.offset += fill.length)
+        require_equal(ph_fold_set_apply(set, &fill), PH_OK);
+    require_equal(ph_fold_set_write(set), PH_OK);
+    for (fill.offset = 1u << 20; fill.offset < 6u << 20; fill.offset += fill.length)
+        require_equal(ph_fold_set_apply(set, &fill), PH_OK);
+    require_equal(ph_fold_set_write(set), PH_OK);
+    require(paced_to > 5u << 20 && paced_to <= 6u << 20);
+    ph_fold_set_deinit(set);
+    ph_file_close(&file);
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -844,6 +881,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reserve__of_verify_mode_is_outgrown),
         cmocka_unit_test(verify__not_confused_by_a_neighbour),
         cmocka_unit_test(zeros__of_another_process_after_an_abort),
+        cmocka_unit_test(fold__paces_a_set_that_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
