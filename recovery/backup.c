@@ -258,8 +258,11 @@ static ph_status run_held(struct backup *backup, ph_archive_put put, void *conte
     struct ph_store *store = backup->store;
     const ph_io *io = store->io;
     if (store->heap.writable) {
-        ph_status folded = ph_store_fold(store, FOLD_WAIT_NS); /* so that little of the log is held at first */
-        (void)folded;                                          /* a backup can do without, of a full disk above all */
+        /* So that little of the log is held at first.  It can do without, of a full disk above all, but not without a log
+         * that it can bring to the disk in the end. */
+        ph_status folded = ph_store_fold(store, FOLD_WAIT_NS);
+        if (folded == PH_POISONED)
+            return folded;
     }
     ph_status status = take_hold(backup);
     if (status != PH_OK)
