@@ -330,6 +330,8 @@ static void undo(struct ph_core *core)
 {
     ph_track_abort(core);
     ph_alloc_undo(&core->edits);
+    if (core->verify)
+        ph_verify_undone(core);
     leave(core, false);
 }
 

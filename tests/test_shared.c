@@ -819,6 +819,45 @@ static void zeros__of_another_process_after_an_abort(void **state)
     }
 }
 
+/* Catches: verify mode that takes for a stray store what an aborted transaction, or one that freed its block again, stored
+ * in free space, when another process has made a large block of it and stored nothing there. */
+static void verify__not_confused_by_what_free_space_held(void **state)
+{
+    (void)state;
+    for (unsigned aborted = 0; aborted < 2; aborted++) {
+        struct machine machine;
+        machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
+        pheap *giver = machine_create(&machine, 0, WORDS), *spoiler = machine_open(&machine.second, PHEAP_VERIFY);
+        uint64_t block, guard, again;
+        pheap_txn *txn = begin(giver);
+        ok(pheap_alloc(txn, CLEAR_BYTES, &block));
+        ok(pheap_alloc(txn, CLEAR_BYTES, &guard));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        txn = begin(giver);
+        ok(pheap_free(txn, block));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        txn = begin(spoiler);
+        ok(pheap_alloc(txn, CLEAR_BYTES, &again));
+        require_equal(again, block);
+        ok(pheap_fill(txn, again, 0xaa, CLEAR_BYTES));
+        if (aborted != 0) {
+            ok(pheap_abort(txn));
+        } else {
+            put_word(txn, 0, 5);
+            ok(pheap_free(txn, again));
+            ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        }
+        txn = begin(giver);
+        ok(pheap_alloc(txn, CLEAR_BYTES, &again));
+        require_equal(again, block);
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        commit_word(spoiler, 0, 7, PHEAP_LAZY);
+        ok(pheap_close(giver));
+        ok(pheap_close(spoiler));
+        machine_end(&machine);
+    }
+}
+
 static uint64_t paced_to;
 
 static int watch_pace(void *ctx, int file, uint64_t offset, uint64_t length)
@@ -881,6 +920,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reserve__of_verify_mode_is_outgrown),
         cmocka_unit_test(verify__not_confused_by_a_neighbour),
         cmocka_unit_test(zeros__of_another_process_after_an_abort),
+        cmocka_unit_test(verify__not_confused_by_what_free_space_held),
         cmocka_unit_test(fold__paces_a_set_that_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
