@@ -7,8 +7,9 @@
  * marked DOOMED, and is given back when the transaction commits, so that its content need not be saved; likewise what
  * is cut off it when it shrinks.
  *
- * Zeros.  Pages at or after the header's zero_page were never allocated and are zero in the file; a view may hold
- * private leftovers of an aborted transaction there, which are dropped before a zeroed block is handed out.
+ * Zeros.  Pages at or after the header's zero_page were never allocated and are zero in every view, so that nothing need
+ * be stored, nor logged, when a zeroed block is made of them.  Whoever undoes edits sees to that: what was stored there
+ * is in one process's write view alone, and no record would tell it that another has given zeros out.
  */
 #include "pheap/alloc.h"
 
@@ -189,6 +190,20 @@ ph_status ph_alloc_find(struct ph_space space, uint64_t offset, uint64_t *start,
         *length = place.length;
     }
     return status;
+}
+
+ph_status ph_alloc_usable(struct ph_space space, uint64_t offset, uint64_t *length)
+{
+    struct ph_heap heap;
+    struct place place;
+    ph_status status = ph_heap_load(space, &heap);
+    if (status == PH_OK) {
+        status = block_at(&heap, offset, &place);
+    }
+    if (status == PH_OK) {
+        *length = place.length;
+    }
+    return status == PH_DOUBLE_FREE ? PH_BAD_OFFSET : status;
 }
 
 enum ph_alloc_kind ph_alloc_kind(struct ph_space space, uint64_t offset)
@@ -374,12 +389,7 @@ static ph_status large_alloc(struct ph_edits *edits, struct ph_heap *heap, uint6
     if (zero) {
         uint64_t clean = ph_edits_get(edits, PH_HEADER_AT(zero_page));
         clean = clean < cut.page ? cut.page : clean > end ? end : clean;
-        if (clean < end) {
-            status = ph_edits_drop(edits, clean << PH_PAGE_SHIFT, (end - clean) << PH_PAGE_SHIFT);
-        }
-        if (status == PH_OK) {
-            status = ph_edits_zero(edits, start, (clean - cut.page) << PH_PAGE_SHIFT);
-        }
+        status = ph_edits_zero(edits, start, (clean - cut.page) << PH_PAGE_SHIFT);
         if (status != PH_OK) {
             ph_edits_change_fresh(edits, start, 0);
             return status;
@@ -678,6 +688,39 @@ ph_status ph_alloc_apply_deferred(struct ph_edits *edits)
         status = ph_extent_trim_tables(edits, &heap);
     }
     return status;
+}
+
+/* The end of the pages that were ever allocated, as the header has it, but within the heap. */
+static uint64_t used_end(const struct ph_edits *edits)
+{
+    uint64_t zero = ph_edits_get(edits, PH_HEADER_AT(zero_page)), tail = ph_edits_get(edits, PH_HEADER_AT(tail_page));
+    uint64_t end = edits->heap_size >> PH_PAGE_SHIFT;
+    zero = zero < tail ? tail : zero;
+    return zero < end ? zero : end;
+}
+
+/* Edits were undone that had allocated pages up to `before`: see Zeros in the head. */
+static void clear_undone(struct ph_edits *edits, uint64_t before)
+{
+    uint64_t now = used_end(edits);
+    if (before > now) {
+        ph_edits_clear(edits, now << PH_PAGE_SHIFT, (before - now) << PH_PAGE_SHIFT);
+    }
+}
+
+void ph_alloc_undo(struct ph_edits *edits)
+{
+    uint64_t before = used_end(edits);
+    ph_edits_undo(edits);
+    clear_undone(edits, before);
+}
+
+bool ph_alloc_rollback(struct ph_edits *edits, uint32_t savepoint)
+{
+    uint64_t before = used_end(edits);
+    bool known = ph_edits_rollback(edits, savepoint);
+    clear_undone(edits, before);
+    return known;
 }
 
 uint64_t ph_alloc_root(struct ph_space space)

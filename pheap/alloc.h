@@ -43,6 +43,10 @@ PH_MUST_CHECK ph_status ph_realloc(struct ph_edits *edits, uint64_t *offset, uin
  */
 PH_MUST_CHECK ph_status ph_alloc_apply_deferred(struct ph_edits *edits);
 
+/* ph_edits_undo and ph_edits_rollback, and nothing is left of what was stored in pages that were never allocated before. */
+void ph_alloc_undo(struct ph_edits *edits);
+bool ph_alloc_rollback(struct ph_edits *edits, uint32_t savepoint);
+
 /* The root block's offset or 0, unchecked; and setting it: BAD_OFFSET if it is neither 0 nor a live block. */
 uint64_t ph_alloc_root(struct ph_space space);
 PH_MUST_CHECK ph_status ph_alloc_set_root(struct ph_edits *edits, uint64_t offset);
@@ -50,6 +54,9 @@ PH_MUST_CHECK ph_status ph_alloc_set_root(struct ph_edits *edits, uint64_t offse
 /* The live block that contains `offset`: its start and usable length.  BAD_OFFSET if none (metadata, free space,
  * outside); CORRUPT. */
 PH_MUST_CHECK ph_status ph_alloc_find(struct ph_space space, uint64_t offset, uint64_t *start, uint64_t *length);
+
+/* Usable length of the live block that starts at `offset`.  BAD_OFFSET, CORRUPT. */
+PH_MUST_CHECK ph_status ph_alloc_usable(struct ph_space space, uint64_t offset, uint64_t *length);
 
 /* What lies at `offset`; used by the verify mode. */
 enum ph_alloc_kind { PH_KIND_METADATA, PH_KIND_LIVE, PH_KIND_FREE, PH_KIND_INVALID };

@@ -128,6 +128,8 @@ PH_MUST_CHECK ph_status ph_create_check_log(const ph_io *io, const char *path);
 /* See that heap and log are still where they were, if that was not seen to in the last clock tick (a few milliseconds).
  * REPLACED. */
 PH_MUST_CHECK ph_status ph_upkeep_check_place(struct ph_core *core);
+/* There is a commit that is not durable: it ages from now on, unless an older one does. */
+void ph_upkeep_note_lazy(struct ph_core *core);
 /* Flush LAZY commits older than a second; if somebody else is at it, wait for at most timeout_ns. */
 PH_MUST_CHECK ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns);
 /* Before the writer lock: see that buffer and log have room for an ordinary transaction.  TIMEOUT if somebody else has
@@ -154,8 +156,8 @@ void ph_notify_commit(struct ph_core *core);
 
 /* shadow.c: map the shadow view if it is not; with less than reserve_bytes if need be, but not than least_bytes. */
 PH_MUST_CHECK ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t least_bytes);
-/* Apply the records of the transaction to it.  They are finished. */
-void ph_shadow_apply(struct ph_core *core);
+/* Apply the records of the transaction to it.  They are finished.  RESERVE: it has less address space than they need. */
+PH_MUST_CHECK ph_status ph_shadow_apply(struct ph_core *core);
 
 /* verify.c: compare the write view with the shadow view, outside a transaction.  STRAY_STORE. */
 PH_MUST_CHECK ph_status ph_verify(struct ph_core *core, const char *when);

@@ -399,11 +399,11 @@ ph_status ph_edits_defer(struct ph_edits *edits, uint64_t offset)
 
 /* ----------------------------------------------------------------------------------------------- space, savepoints */
 
-ph_status ph_edits_drop(struct ph_edits *edits, uint64_t offset, uint64_t length)
+void ph_edits_clear(struct ph_edits *edits, uint64_t offset, uint64_t length)
 {
-    uint64_t first = (offset + PH_PAGE_BYTES - 1) & ~(uint64_t)(PH_PAGE_BYTES - 1);
-    uint64_t end = (offset + length) & ~(uint64_t)(PH_PAGE_BYTES - 1);
-    return end <= first ? PH_OK : ph_view_drop(edits->view, first, end - first);
+    assert(offset % PH_PAGE_BYTES == 0 && length % PH_PAGE_BYTES == 0);
+    if (ph_view_drop(edits->view, offset, length) != PH_OK) /* the file has zeros there */
+        memset(edits->base + offset, 0, length);
 }
 
 /*
@@ -442,11 +442,8 @@ ph_status ph_edits_grow(struct ph_edits *edits, uint64_t size)
         if (status != PH_OK)
             return status;
     }
-    /* An aborted transaction may have stored there. */
-    ph_status status = ph_edits_drop(edits, edits->heap_size, size - edits->heap_size);
-    if (status == PH_OK)
-        edits->heap_size = size;
-    return status;
+    edits->heap_size = size;
+    return PH_OK;
 }
 
 void ph_edits_undo(struct ph_edits *edits)

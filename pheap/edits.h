@@ -133,11 +133,8 @@ PH_MUST_CHECK ph_status ph_edits_defer(struct ph_edits *edits, uint64_t offset);
 /* Extend the heap to `size` bytes (a multiple of 4096); the new bytes are zero.  NO_SPACE, RESERVE, FULL, IO. */
 PH_MUST_CHECK ph_status ph_edits_grow(struct ph_edits *edits, uint64_t size);
 
-/*
- * Throw away private copies of the whole pages in a range whose content no commit ever changed, so that they read as
- * zeros.
- */
-PH_MUST_CHECK ph_status ph_edits_drop(struct ph_edits *edits, uint64_t offset, uint64_t length);
+/* Make whole pages [offset, offset + length) zero again, which no commit has ever changed, but what was undone has. */
+void ph_edits_clear(struct ph_edits *edits, uint64_t offset, uint64_t length);
 
 /* ------------------------------------------------------------------------------------------- for the transaction */
 
@@ -150,7 +147,7 @@ PH_MUST_CHECK ph_status ph_edits_begin(struct ph_edits *edits, struct ph_view *v
 void ph_edits_end(struct ph_edits *edits);
 void ph_edits_deinit(struct ph_edits *edits); /* zeroed state is fine */
 
-/* Put every saved byte back. */
+/* Put every saved byte back.  For ph_alloc_undo, as rollback is for ph_alloc_rollback. */
 void ph_edits_undo(struct ph_edits *edits);
 
 /* Savepoints are numbered from 0.  NO_MEMORY. */

@@ -94,7 +94,7 @@ enum pheap_status pheap_get_info(pheap *heap, struct pheap_info *info)
     if (status == PH_OK)
         status = fill_files(core, &full);
     if (status == PH_OK && !ph_coord_read_commit(core->coord, &mark))
-        status = ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+        status = ph_coord_damaged(core->path);
     if (status != PH_OK)
         return (enum pheap_status)status;
     struct ph_coord *coord = core->coord;

@@ -166,26 +166,13 @@ enum pheap_status pheap_realloc(pheap_txn *txn, uint64_t *offset, uint64_t lengt
     return (enum pheap_status)ph_realloc(&core->edits, offset, length);
 }
 
-/* Start and usable length of the live block that begins at `offset`. */
-static ph_status block_at(struct ph_space space, uint64_t offset, uint64_t *length)
-{
-    uint64_t start, size;
-    ph_status status = ph_alloc_find(space, offset, &start, &size);
-    if (status == PH_OK && start != offset)
-        status = ph_fail(PH_BAD_OFFSET, "offset %llu is inside the %llu-byte block at %llu", (unsigned long long)offset,
-                         (unsigned long long)size, (unsigned long long)start);
-    if (status == PH_OK)
-        *length = size;
-    return status;
-}
-
 enum pheap_status pheap_usable_size(pheap_txn *txn, uint64_t offset, uint64_t *length)
 {
     struct ph_core *core;
     ph_status status = ph_txn_use(txn, &core);
     if (status == PH_OK && length == NULL)
         status = ph_fail(PH_INVALID, "pheap_usable_size: length is NULL");
-    return (enum pheap_status)(status == PH_OK ? block_at(space_of(core), offset, length) : status);
+    return (enum pheap_status)(status == PH_OK ? ph_alloc_usable(space_of(core), offset, length) : status);
 }
 
 uint64_t pheap_root(pheap_txn *txn)
@@ -197,9 +184,6 @@ uint64_t pheap_root(pheap_txn *txn)
 enum pheap_status pheap_set_root(pheap_txn *txn, uint64_t offset)
 {
     struct ph_core *core;
-    uint64_t length;
     ph_status status = ph_txn_use(txn, &core);
-    if (status == PH_OK && offset != 0)
-        status = block_at(space_of(core), offset, &length);
     return (enum pheap_status)(status == PH_OK ? ph_alloc_set_root(&core->edits, offset) : status);
 }

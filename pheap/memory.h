@@ -11,4 +11,7 @@ PH_MUST_CHECK ph_status ph_txn_use(pheap_txn *txn, struct ph_core **core);
 /* verify.c: apply the builder's unsealed records to the shadow view and compare it with the write view. */
 PH_MUST_CHECK ph_status ph_verify_commit(struct ph_core *core);
 
+/* verify.c: after the edits were undone.  See its head. */
+void ph_verify_undone(struct ph_core *core);
+
 #endif

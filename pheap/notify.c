@@ -35,7 +35,7 @@ static ph_status newest_version(struct ph_core *core, uint64_t *version)
 {
     struct ph_commit_mark mark;
     if (!ph_coord_read_commit(core->coord, &mark))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+        return ph_coord_damaged(core->path);
     *version = mark.version;
     return PH_OK;
 }

@@ -78,17 +78,11 @@ enum pheap_status pheap_read_range(const pheap_read *reader, uint64_t offset, ui
 
 enum pheap_status pheap_read_usable_size(const pheap_read *reader, uint64_t offset, uint64_t *length)
 {
-    uint64_t start, size;
     ph_status status = check_reader(reader, "pheap_read_usable_size");
     if (status == PH_OK && length == NULL)
         status = ph_fail(PH_INVALID, "pheap_read_usable_size: length is NULL");
     if (status == PH_OK)
-        status = ph_alloc_find(space_of(reader), offset, &start, &size);
-    if (status == PH_OK && start != offset)
-        status = ph_fail(PH_BAD_OFFSET, "offset %llu is inside the %llu-byte block at %llu", (unsigned long long)offset,
-                         (unsigned long long)size, (unsigned long long)start);
-    if (status == PH_OK)
-        *length = size;
+        status = ph_alloc_usable(space_of(reader), offset, length);
     return (enum pheap_status)judge(reader, status);
 }
 

@@ -35,16 +35,19 @@ static struct ph_pin *pin_of(const struct ph_core *core, const struct ph_read_vi
     return &core->coord->seats[core->store.seat].pins[on->index];
 }
 
-/* Pin the newest commit; its LSN. */
-static uint64_t pin_newest(struct ph_core *core, struct ph_read_view *on, bool evictable)
+/* Pin the newest commit: its LSN.  CORRUPT. */
+static ph_status pin_newest(struct ph_core *core, struct ph_read_view *on, bool evictable, uint64_t *lsn)
 {
     struct ph_pin *pin = pin_of(core, on);
     for (;;) {
-        uint64_t lsn = atomic_load(&core->coord->committed);
-        on->pinned = lsn | (evictable ? PH_PIN_EVICTABLE : 0);
+        *lsn = atomic_load(&core->coord->committed);
+        on->pinned = *lsn | (evictable ? PH_PIN_EVICTABLE : 0);
         atomic_store(&pin->lsn, on->pinned);
-        if (atomic_load(&core->coord->fold_intent) <= lsn)
-            return lsn;
+        uint64_t intent = atomic_load(&core->coord->fold_intent);
+        if (intent <= *lsn)
+            return PH_OK;
+        if (intent > atomic_load(&core->coord->committed)) /* nobody folds what was not committed */
+            return ph_coord_damaged(core->path);
     }
 }
 
@@ -127,12 +130,14 @@ static void shrink(struct ph_core *core, struct ph_view *view)
 static ph_status enter_once(struct ph_core *core, struct ph_read_view *on, bool evictable)
 {
     struct ph_view *view = &on->view;
-    uint64_t lsn = pin_newest(core, on, evictable);
-    if (view->current && view->at.lsn == lsn) {
+    uint64_t lsn;
+    ph_status status = pin_newest(core, on, evictable, &lsn);
+    if (status == PH_OK && view->current && view->at.lsn == lsn) {
         note_pin(core, on);
         return PH_OK;
     }
-    ph_status status = protect_view(core, view, true);
+    if (status == PH_OK)
+        status = protect_view(core, view, true);
     if (status == PH_OK)
         status = ph_view_move(view, lsn);
     if (status == PH_OK)

@@ -5,8 +5,6 @@
  */
 #include "pheap/core.h"
 
-#include <string.h>
-
 ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t least_bytes)
 {
     if (atomic_load_explicit(&core->shadow_mapped, memory_order_relaxed))
@@ -18,26 +16,15 @@ ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t l
     return status;
 }
 
-static void apply(struct ph_view *shadow, const struct ph_operation *operation)
-{
-    if (operation->kind != PH_OPERATION_WRITE && operation->kind != PH_OPERATION_FILL)
-        return;
-    uint8_t *target = shadow->base + operation->offset;
-    ph_view_touch(shadow, operation->offset, operation->length);
-    if (operation->kind == PH_OPERATION_WRITE)
-        memcpy(target, operation->bytes, operation->length);
-    else
-        for (uint64_t at = 0; at < operation->length; at += 8)
-            memcpy(target + at, &operation->value, 8);
-}
-
-void ph_shadow_apply(struct ph_core *core)
+ph_status ph_shadow_apply(struct ph_core *core)
 {
     const struct ph_record_builder *builder = &core->builder;
+    ph_status status = PH_OK;
     for (size_t at = 0; at < builder->length; at += ph_record_length(builder->bytes + at)) {
         uint32_t cursor = sizeof(struct ph_record_header);
         struct ph_operation operation;
-        while (ph_record_next(builder->bytes + at, &cursor, &operation))
-            apply(&core->shadow_view, &operation);
+        while (status == PH_OK && ph_record_next(builder->bytes + at, &cursor, &operation))
+            status = ph_view_apply(&core->shadow_view, &operation);
     }
+    return status;
 }

@@ -437,7 +437,7 @@ ph_status ph_track_rollback(struct ph_core *core, uint32_t savepoint)
     ph_status status = known && track->active ? harvest_all(core, 0) : PH_OK;
     if (status != PH_OK)
         return status;
-    if (!ph_edits_rollback(&core->edits, savepoint))
+    if (!ph_alloc_rollback(&core->edits, savepoint))
         return ph_fail(PH_INVALID, "%s: there is no savepoint %u in this transaction", core->path, savepoint);
     if (!track->active)
         return PH_OK;
@@ -456,7 +456,7 @@ void ph_track_end(struct ph_core *core, bool committed)
     if (!track->active)
         return;
     if (committed && !core->verify && core->shadow_view.at.lsn == core->begin_mark.lsn) {
-        ph_shadow_apply(core);
+        core->shadow_view.current = ph_shadow_apply(core) == PH_OK;
         core->shadow_view.at = core->write_view.at;
     }
     ph_images_deinit(&track->images, core->io);

@@ -74,7 +74,7 @@ PH_MUST_CHECK ph_status ph_track_commit(struct ph_core *core);
 void ph_track_abort(struct ph_core *core);
 /* In place of ph_edits_savepoint.  NO_MEMORY, TOO_BIG. */
 PH_MUST_CHECK ph_status ph_track_savepoint(struct ph_core *core, uint32_t *savepoint);
-/* In place of ph_edits_rollback.  INVALID (no such savepoint), NO_MEMORY, TOO_BIG. */
+/* In place of ph_alloc_rollback.  INVALID (no such savepoint), NO_MEMORY, TOO_BIG. */
 PH_MUST_CHECK ph_status ph_track_rollback(struct ph_core *core, uint32_t savepoint);
 /* The transaction is over. */
 void ph_track_end(struct ph_core *core, bool committed);

@@ -33,7 +33,7 @@ static ph_status find_base(struct ph_core *core, struct ph_commit_mark *base)
     if (atomic_load_explicit(&core->coord->appended, memory_order_acquire) <= base->lsn)
         return PH_OK;
     if (!ph_coord_read_fragment(core->coord, &fragment))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+        return ph_coord_damaged(core->path);
     base->lsn = fragment.lsn;
     base->chain = fragment.chain;
     base->reserve = fragment.reserve;
@@ -223,7 +223,7 @@ static ph_status start(struct ph_core *core)
     if (status != PH_OK)
         return status;
     if (!ph_coord_read_commit(core->coord, &core->begin_mark))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", core->path);
+        return ph_coord_damaged(core->path);
     /* Once there are newer commits the pages that are not private may show them, and a comparison would mean nothing. */
     if (core->verify && core->write_view.current && core->shadow_view.current &&
         core->write_view.at.lsn == core->begin_mark.lsn && core->shadow_view.at.lsn == core->begin_mark.lsn)
@@ -329,7 +329,9 @@ static void leave(struct ph_core *core, bool committed)
 static void undo(struct ph_core *core)
 {
     ph_track_abort(core);
-    ph_edits_undo(&core->edits);
+    ph_alloc_undo(&core->edits);
+    if (core->verify)
+        ph_verify_undone(core);
     leave(core, false);
 }
 
@@ -402,13 +404,6 @@ static ph_status wait_durable(struct ph_core *core, uint64_t lsn)
                                         "reopened");
 }
 
-static void note_lazy(struct ph_core *core)
-{
-    if (atomic_load(&core->coord->lazy_since_ns) == 0)
-        atomic_store_explicit(&core->coord->lazy_since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE),
-                              memory_order_relaxed);
-}
-
 enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64_t *version)
 {
     struct ph_core *core;
@@ -432,7 +427,7 @@ enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64
     if (end != 0)
         ph_notify_commit(core);
     if (end != 0 && how == PHEAP_LAZY)
-        note_lazy(core);
+        ph_upkeep_note_lazy(core);
     if (end != 0 && how == PHEAP_DURABLE)
         status = wait_durable(core, end);
     if (end != 0 && status == PH_OK)

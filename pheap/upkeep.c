@@ -60,11 +60,25 @@ ph_status ph_upkeep_check_place(struct ph_core *core)
     return status;
 }
 
+void ph_upkeep_note_lazy(struct ph_core *core)
+{
+    if (atomic_load(&core->coord->lazy_since_ns) == 0)
+        atomic_store_explicit(&core->coord->lazy_since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE),
+                              memory_order_relaxed);
+}
+
 ph_status ph_upkeep_flush_old(struct ph_core *core, uint64_t timeout_ns)
 {
-    uint64_t since = atomic_load_explicit(&core->coord->lazy_since_ns, memory_order_relaxed);
-    if (since == 0)
+    struct ph_coord *coord = core->coord;
+    uint64_t since = atomic_load_explicit(&coord->lazy_since_ns, memory_order_relaxed);
+    bool all_durable = atomic_load_explicit(&coord->committed, memory_order_relaxed) <=
+                       atomic_load_explicit(&coord->durable, memory_order_relaxed);
+    if (all_durable)
         return PH_OK;
+    if (since == 0) {
+        ph_upkeep_note_lazy(core); /* who committed may have died before */
+        return PH_OK;
+    }
     uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE);
     if (now - since < LAZY_AGE_NS)
         return PH_OK;

@@ -71,7 +71,7 @@ void ph_view_unmap(struct ph_view *view)
     memset(view, 0, sizeof *view);
 }
 
-static ph_status apply(void *context, const struct ph_operation *operation)
+ph_status ph_view_apply(void *context, const struct ph_operation *operation)
 {
     struct ph_view *view = context;
     if (operation->kind == PH_OPERATION_GROW) {
@@ -97,7 +97,7 @@ static ph_status apply(void *context, const struct ph_operation *operation)
 static ph_status run(struct ph_view *view, struct ph_replay *replay, uint64_t lsn)
 {
     view->current = false;
-    ph_status status = ph_replay_run(replay, apply, view);
+    ph_status status = ph_replay_run(replay, ph_view_apply, view);
     if (status == PH_OK && replay->boundary.lsn != lsn)
         status = ph_fail(PH_CORRUPT, "%s: replay ended at LSN %llu, not at the commit %llu", view->store->heap.path,
                          (unsigned long long)replay->boundary.lsn, (unsigned long long)lsn);
@@ -114,7 +114,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
     struct ph_store *store = view->store;
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(store->wal.coord, &mark))
-        return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
+        return ph_coord_damaged(store->heap.path);
     view->current = false;
     if (mark.heap_bytes > view->reserve_bytes)
         return ph_fail(PH_RESERVE, "%s: the heap has %llu bytes, more than the %llu reserved when it was opened here",

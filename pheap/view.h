@@ -52,6 +52,9 @@ PH_MUST_CHECK ph_status ph_view_move(struct ph_view *view, uint64_t lsn);
 /* Drop every private page and come to `lsn` from the heap file. */
 PH_MUST_CHECK ph_status ph_view_reset(struct ph_view *view, uint64_t lsn);
 
+/* Do one operation of a record (a ph_replay_apply).  RESERVE. */
+PH_MUST_CHECK ph_status ph_view_apply(void *view, const struct ph_operation *operation);
+
 /* Count `length` bytes at `offset` as stored to. */
 static inline void ph_view_touch(struct ph_view *view, uint64_t offset, uint64_t length)
 {

@@ -64,11 +64,6 @@ int ph_store_oldest_hold(struct ph_store *store, uint64_t *segment)
     return oldest;
 }
 
-static ph_status damaged(const struct ph_store *store)
-{
-    return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
-}
-
 static void set_cursor(struct backup *backup, const struct ph_fold_mark *mark)
 {
     backup->cursor = (struct ph_boundary){mark->lsn, mark->chain, mark->version, mark->heap_bytes};
@@ -86,7 +81,7 @@ static ph_status take_hold(struct backup *backup)
     struct ph_seat *seat = own_seat(backup->store);
     struct ph_fold_mark mark, before;
     if (!ph_coord_read_fold(coord, &mark))
-        return damaged(backup->store);
+        return ph_coord_damaged(backup->store->heap.path);
     atomic_store(&seat->hold_since_ns, backup->store->io->clock_ns(backup->store->io->ctx, PH_CLOCK_REALTIME));
     do {
         before = mark;
@@ -94,7 +89,7 @@ static ph_status take_hold(struct backup *backup)
         if (atomic_load(&coord->checkpoint.segment) <= mark.segment)
             break;
         if (!ph_coord_read_fold(coord, &mark))
-            return damaged(backup->store);
+            return ph_coord_damaged(backup->store->heap.path);
     } while (mark.lsn != before.lsn || mark.segment != before.segment);
     set_cursor(backup, &mark);
     backup->grown_to = mark.heap_bytes;
@@ -163,7 +158,7 @@ static ph_status follow(struct backup *backup)
     struct ph_fold_mark mark;
     struct ph_boundary reached;
     if (!ph_coord_read_fold(backup->store->wal.coord, &mark))
-        return damaged(backup->store);
+        return ph_coord_damaged(backup->store->heap.path);
     if (mark.lsn == backup->cursor.lsn ||
         (mark.segment == backup->segment && mark.lsn - backup->cursor.lsn < backup->store->wal.buffer_bytes / 2))
         return PH_OK;

@@ -13,11 +13,6 @@
 
 #define PARTS_MAX 65536u
 
-static ph_status damaged(struct ph_store *store)
-{
-    return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
-}
-
 static ph_status poison(struct ph_store *store, ph_status status)
 {
     atomic_store(&store->wal.coord->poisoned, 1);
@@ -38,7 +33,7 @@ static ph_status fold_again(struct ph_store *store)
     if (status != PH_OK)
         return status;
     if (!ph_coord_read_fold(coord, &now))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     struct ph_boundary from = {newest.checkpoint_lsn, newest.checkpoint_chain, newest.checkpoint_version,
                                newest.heap_bytes};
     struct ph_boundary reached;
@@ -96,26 +91,22 @@ static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *n
     return PH_OK;
 }
 
-/* Free the segments before the checkpoint that no backup holds; whether there were any. */
-static bool free_segments(struct ph_store *store)
+/* Free the segments before the checkpoint that no backup holds. */
+static void free_segments(struct ph_store *store)
 {
     struct ph_coord *coord = store->wal.coord;
     uint64_t keep = coord->checkpoint.segment, held;
     if (ph_store_oldest_hold(store, &held) >= 0 && held < keep)
         keep = held;
-    bool freed = false;
     uint32_t count = atomic_load(&coord->slot_count);
     for (uint32_t slot = 0; slot < count && slot < PH_SEGMENTS_MAX; slot++) {
         uint64_t sequence = atomic_load(&coord->slot_sequence[slot]);
-        if (sequence != 0 && sequence < keep) {
+        if (sequence != 0 && sequence < keep)
             atomic_store(&coord->slot_sequence[slot], 0);
-            freed = true;
-        }
     }
-    return freed;
 }
 
-static ph_status checkpoint_locked(struct ph_store *store)
+static ph_status checkpoint_locked(struct ph_store *store, uint64_t timeout_ns)
 {
     struct ph_coord *coord = store->wal.coord;
     ph_status status = ph_fold_locked(store);
@@ -123,15 +114,15 @@ static ph_status checkpoint_locked(struct ph_store *store)
         return status;
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(coord, &mark))
-        return damaged(store);
-    if (mark.lsn == coord->checkpoint.lsn && atomic_load(&coord->sync_in_progress) == 0) /* a backup may have ended */
-        return free_segments(store) ? ph_flush_update_limit(&store->wal) : PH_OK;
-    struct ph_superblock next = next_superblock(store, &mark);
-    status = sync_and_record(store, &next);
-    if (status != PH_OK)
-        return status;
-    (void)free_segments(store);
-    return ph_flush_update_limit(&store->wal);
+        return ph_coord_damaged(store->heap.path);
+    if (mark.lsn != coord->checkpoint.lsn || atomic_load(&coord->sync_in_progress) != 0) {
+        struct ph_superblock next = next_superblock(store, &mark);
+        status = sync_and_record(store, &next);
+        if (status != PH_OK)
+            return status;
+    }
+    free_segments(store); /* even if nothing is new: a backup may have ended */
+    return ph_flush_update_limit(&store->wal, timeout_ns);
 }
 
 ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns)
@@ -146,7 +137,7 @@ ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns)
         return status;
     status = ph_coord_check_poison(coord, store->heap.path);
     if (status == PH_OK)
-        status = checkpoint_locked(store);
+        status = checkpoint_locked(store, timeout_ns);
     ph_fold_unlock(store);
     return status;
 }
@@ -158,7 +149,7 @@ ph_status ph_store_extend_log(struct ph_store *store, uint64_t timeout_ns)
         return status;
     status = ph_log_add_slot(&store->wal);
     if (status == PH_OK)
-        status = ph_flush_update_limit(&store->wal);
+        status = ph_flush_update_limit(&store->wal, timeout_ns);
     ph_fold_unlock(store);
     return status;
 }
@@ -182,7 +173,7 @@ static ph_status open_epoch_locked(struct ph_store *store)
     struct ph_coord *coord = store->wal.coord;
     struct ph_fold_mark mark;
     if (!ph_coord_read_fold(coord, &mark))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     uint64_t start_segment = coord->checkpoint.segment + 1;
     struct ph_log_header header = {
         .epoch = coord->checkpoint.epoch + 1,
@@ -250,7 +241,7 @@ ph_status ph_store_close_epoch(struct ph_store *store)
     struct ph_fold_mark mark;
     struct ph_flush_mark flushed;
     if (!ph_coord_read_fold(coord, &mark) || !ph_coord_read_flush(coord, &flushed))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     if (mark.lsn != atomic_load(&coord->committed))
         return PH_OK; /* a pin; only one who is not alone can meet it */
     struct ph_superblock next = next_superblock(store, &mark);

@@ -18,11 +18,6 @@
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
 #define GATHER_MEMORY_BYTES (UINT64_C(32) << 20) /* of images; then they are folded */
 
-static ph_status damaged(struct ph_store *store)
-{
-    return ph_fail(PH_CORRUPT, "%s: the marks in the coordination file are damaged", store->heap.path);
-}
-
 ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns)
 {
     enum ph_mutex_result result = ph_mutex_timedlock(&store->wal.coord->fold_lock, timeout_ns);
@@ -235,7 +230,7 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
     struct ph_gathered *gathered = &store->gathered;
     struct ph_fold_mark now;
     if (!ph_coord_read_fold(coord, &now))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     if (target <= now.lsn)
         return PH_OK;
     const struct ph_boundary from = fold_boundary(&now);
@@ -270,7 +265,7 @@ ph_status ph_fold_locked(struct ph_store *store)
     struct ph_coord *coord = store->wal.coord;
     struct ph_flush_mark flushed;
     if (!ph_coord_read_flush(coord, &flushed))
-        return damaged(store);
+        return ph_coord_damaged(store->heap.path);
     uint64_t committed = atomic_load(&coord->committed);
     uint64_t target = flushed.lsn < committed ? flushed.lsn : committed;
     uint64_t intent = atomic_load(&coord->fold_intent);

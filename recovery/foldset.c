@@ -315,6 +315,7 @@ static int by_number(const void *a, const void *b)
 ph_status ph_fold_set_write(struct ph_fold_set *set)
 {
     ph_status status = PH_OK;
+    set->unpaced = 0; /* this time it may begin before what was written last */
     if (set->page_count > 0)
         qsort(set->pages, set->page_count, sizeof *set->pages, by_number);
     for (uint32_t i = 0; i < set->page_count && status == PH_OK; i++)

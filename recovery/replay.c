@@ -133,9 +133,15 @@ static ph_status next_record(struct ph_replay *replay, const uint8_t **record)
     return next_from_ring(replay, record);
 }
 
-static struct position save(const struct ph_replay *replay)
+/* The same, and where it stands, for restore. */
+static ph_status next_and_save(struct ph_replay *replay, struct position *before,
+                               const struct ph_record_header **header)
 {
-    return (struct position){.scan = replay->scan.position, .place = replay->place, .in_ring = replay->in_ring};
+    const uint8_t *record;
+    *before = (struct position){.scan = replay->scan.position, .place = replay->place, .in_ring = replay->in_ring};
+    ph_status status = next_record(replay, &record);
+    *header = (const struct ph_record_header *)(const void *)record;
+    return status;
 }
 
 static void restore(struct ph_replay *replay, const struct position *position)
@@ -164,14 +170,15 @@ static ph_status hand_on(struct ph_replay *replay, const struct ph_operation *op
     return apply(context, operation);
 }
 
-static ph_status apply_record(struct ph_replay *replay, const uint8_t *record, ph_replay_apply apply, void *context)
+static ph_status apply_record(struct ph_replay *replay, const struct ph_record_header *header, ph_replay_apply apply,
+                              void *context)
 {
-    const struct ph_record_header *header = (const struct ph_record_header *)(const void *)record;
+    const uint8_t *record = (const uint8_t *)header;
     replay->record_count++;
     replay->record_bytes += header->length;
     uint32_t cursor = sizeof *header;
     struct ph_operation operation;
-    while (apply != NULL && ph_record_next(record, &cursor, &operation)) {
+    while (ph_record_next(record, &cursor, &operation)) {
         ph_status status = hand_on(replay, &operation, apply, context, header->lsn);
         if (status != PH_OK)
             return status;
@@ -192,12 +199,11 @@ static ph_status look_ahead(struct ph_replay *replay, bool *complete)
 {
     *complete = false;
     for (;;) {
-        struct position here = save(replay);
-        const uint8_t *record;
-        ph_status status = next_record(replay, &record);
+        struct position here;
+        const struct ph_record_header *header;
+        ph_status status = next_and_save(replay, &here, &header);
         if (status != PH_OK)
             return status == PH_END ? PH_OK : status;
-        const struct ph_record_header *header = (const struct ph_record_header *)(const void *)record;
         if ((header->flags & PH_RECORD_FIRST) != 0) {
             restore(replay, &here);
             return PH_OK;
@@ -213,12 +219,11 @@ ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *c
 {
     bool inside = false; /* in a transaction known to be complete */
     for (;;) {
-        struct position here = save(replay);
-        const uint8_t *record;
-        ph_status status = next_record(replay, &record);
+        struct position here;
+        const struct ph_record_header *header;
+        ph_status status = next_and_save(replay, &here, &header);
         if (status != PH_OK)
             return status == PH_END ? PH_OK : status;
-        const struct ph_record_header *header = (const struct ph_record_header *)(const void *)record;
         bool first = (header->flags & PH_RECORD_FIRST) != 0, last = (header->flags & PH_RECORD_LAST) != 0;
         if (!first && !inside)
             return ph_fail(PH_CORRUPT, "%s: the record at LSN %llu continues a transaction that never began",
@@ -230,13 +235,13 @@ ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *c
             if (!inside)
                 continue;
             restore(replay, &here);
-            status = next_record(replay, &record);
+            status = next_and_save(replay, &here, &header);
             if (status != PH_OK)
                 return status != PH_END
                            ? status
                            : ph_fail(PH_IO, "%s: the log read differently the second time", replay->wal->path);
         }
-        status = apply_record(replay, record, apply, context);
+        status = apply_record(replay, header, apply, context);
         if (status != PH_OK)
             return status;
         if (last)

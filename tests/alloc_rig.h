@@ -182,7 +182,7 @@ static inline void rig_abort(struct rig *rig)
         const struct ph_fresh *fresh = &rig->edits.fresh[i];
         memset(rig->edits.base + fresh->offset, 0x5A, fresh->length < 64 * KIB ? fresh->length : 64 * KIB);
     }
-    ph_edits_undo(&rig->edits);
+    ph_alloc_undo(&rig->edits);
     ph_edits_end(&rig->edits);
     rig_begin(rig);
 }

@@ -229,7 +229,7 @@ static inline void recycle(struct rig *rig)
             rig->coord->slot_sequence[slot] = 0;
             memset(rig->written + ph_log_slot_offset(&rig->wal, slot) / 512, 0, per_segment);
         }
-    assert_int_equal(ph_flush_update_limit(&rig->wal), PH_OK);
+    assert_int_equal(ph_flush_update_limit(&rig->wal, UINT64_MAX), PH_OK);
 }
 
 /* R10: look at what was written to the log file since the last time; nothing acknowledged may be written again. */
@@ -365,7 +365,7 @@ static inline bool find_room(struct rig *rig, uint64_t reserve)
         if (reserve_so_far(rig) + reserve <= rig->coord->reserve_limit)
             break;
         if (roll() % 2 == 0 && ph_log_add_slot(&rig->wal) == PH_OK)
-            assert_int_equal(ph_flush_update_limit(&rig->wal), PH_OK);
+            assert_int_equal(ph_flush_update_limit(&rig->wal, UINT64_MAX), PH_OK);
         else
             recycle(rig);
     }

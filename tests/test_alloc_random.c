@@ -154,7 +154,7 @@ static void model_transaction(struct rig *rig, struct model *model, uint64_t moo
             saved[depth++] = *model;
         } else if (dice == 1 && depth > 0) {
             uint32_t to = (uint32_t)draw(depth);
-            assert_true(ph_edits_rollback(&rig->edits, to));
+            assert_true(ph_alloc_rollback(&rig->edits, to));
             *model = saved[to];
             depth = to + 1;
             compare_model(rig, model);

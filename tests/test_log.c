@@ -223,7 +223,7 @@ static void flush__batches_and_segments_as_documented(void **state)
                 if (reserve_so_far(&rig) + reserve <= rig.coord->reserve_limit)
                     break;
                 if (ph_log_add_slot(&rig.wal) == PH_OK) {
-                    assert_int_equal(ph_flush_update_limit(&rig.wal), PH_OK);
+                    assert_int_equal(ph_flush_update_limit(&rig.wal, UINT64_MAX), PH_OK);
                 } else {
                     check_all(&rig);
                     recycle(&rig);
@@ -347,7 +347,7 @@ static void flush__group_commit_of_threads(void **state)
     begin(&rig, &roomy);
     while (ph_log_add_slot(&rig.wal) == PH_OK)
         continue;
-    assert_int_equal(ph_flush_update_limit(&rig.wal), PH_OK);
+    assert_int_equal(ph_flush_update_limit(&rig.wal, UINT64_MAX), PH_OK);
     start_committers(&rig, committers, threads, COMMITS_EACH);
     join_committers(threads);
     for (unsigned i = 0; i < THREADS; i++)

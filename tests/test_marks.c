@@ -131,7 +131,7 @@ static void flush_mark__fits_no_longer(void **state)
     require_equal(ph_sim_peek(machine.sim, LOG, log, (size_t)size, 0), size);
     pheap_txn *txn = begin(heap);
     put_word(txn, 0, 2);
-    expect_detail(PHEAP_POISONED, "coordination file is damaged", pheap_commit(txn, PHEAP_DURABLE, NULL));
+    expect_detail(PHEAP_POISONED, "marks in the coordination file", pheap_commit(txn, PHEAP_DURABLE, NULL));
     require_equal(ph_sim_peek(machine.sim, LOG, after, (size_t)size, 0), size);
     require(memcmp(log, after, (size_t)size) == 0);
     free(log);
@@ -384,6 +384,53 @@ static void flush_lock__of_a_stopped_process_holds_no_reader_up(void **state)
     machine_end(&machine);
 }
 
+/* Catches: who gives the log another segment, with the fold lock, kept by a stopped flusher for longer than the time given,
+ * or a segment that is lost by that. */
+static void flush_lock__of_a_stopped_process_holds_no_segment_up(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct holder holder;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    const uint64_t limit = atomic_load(&coord->reserve_limit);
+    commit_word(heap, 0, 1, PHEAP_LAZY);
+    pthread_t thread = start_holder(&holder, &coord->flush_lock);
+    require_equal(ph_store_extend_log(&heap->core->store, 0), PH_TIMEOUT);
+    require_equal(ph_mutex_trylock(&coord->fold_lock), PH_MUTEX_ACQUIRED);
+    ph_mutex_unlock(&coord->fold_lock);
+    end_holder(&holder, thread);
+    ok(pheap_sync(heap));
+    require(atomic_load(&coord->reserve_limit) > limit);
+    demand_use(&machine, heap, NULL, 1);
+    machine_end(&machine);
+}
+
+/* Catches: a LAZY commit that nobody ever flushes, because the one who published it died before it noted the time (R5,
+ * R6). */
+static void flush__of_a_commit_whose_time_nobody_noted(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = heap->core->coord;
+    ok(pheap_sync(heap));
+    commit_word(heap, 0, 1, PHEAP_LAZY);
+    atomic_store(&coord->lazy_since_ns, 0);
+    for (uint64_t second_hand = 100; second_hand <= 102; second_hand += 2) {
+        require(atomic_load(&coord->durable) < atomic_load(&coord->committed));
+        ph_sim_set_clock(machine.sim, second_hand * UINT64_C(1000000000));
+        require_equal(fresh_word(second, 0), 1);
+    }
+    require_equal(atomic_load(&coord->durable), atomic_load(&coord->committed));
+    require_equal(atomic_load(&coord->lazy_since_ns), 0);
+    ok(pheap_close(second));
+    demand_use(&machine, heap, NULL, 1);
+    machine_end(&machine);
+}
+
 /* ------------------------------------------------------------------------------------------------ buffer, slots, log */
 
 /* Catches: a length from the shared buffer believed, and so a batch of garbage written, or read past the buffer. */
@@ -519,6 +566,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(locks__of_the_dead_are_taken_over),
         cmocka_unit_test(writer_seat__is_garbage),
         cmocka_unit_test(flush_lock__of_a_stopped_process_holds_no_reader_up),
+        cmocka_unit_test(flush_lock__of_a_stopped_process_holds_no_segment_up),
+        cmocka_unit_test(flush__of_a_commit_whose_time_nobody_noted),
         cmocka_unit_test(buffer__record_of_impossible_length),
         cmocka_unit_test(slots__none_for_a_batch),
         cmocka_unit_test(log__damaged_while_in_use),

@@ -538,42 +538,26 @@ static void view__is_lapped_while_it_moves(void **state)
     machine_end(&machine);
 }
 
-struct beginner {
-    pthread_t thread;
-    pheap *heap;
-    uint64_t version;
-    _Atomic bool done;
-};
-
-static void *begin_reader(void *argument)
-{
-    struct beginner *beginner = argument;
-    pheap_read *reader = read_begin(beginner->heap, 0);
-    beginner->version = pheap_read_version(reader);
-    ok(pheap_read_end(reader));
-    atomic_store(&beginner->done, true);
-    return NULL;
-}
-
-/* Catches: a reader that stays at a version which a fold, that has not seen its pin, is about to leave behind (R3). */
-static void pin__is_overtaken_by_a_fold(void **state)
+/* Catches: a reader that stays at a version which a fold, that has not seen its pin, is about to leave behind (R3); and one
+ * that waits for ever, with a lock that its whole process needs, for a commit that only a rotten word speaks of (R8). */
+static void pin__is_behind_a_fold(void **state)
 {
     (void)state;
+    static const unsigned flags[] = {0, PHEAP_EVICTABLE};
     struct machine machine;
     machine_begin(&machine, NULL);
     pheap *heap = machine_create(&machine, 0, WORDS);
     struct ph_coord *coord = heap->core->coord;
-    const uint64_t version = heap_info(heap).version, before = atomic_load(&coord->fold_intent);
-    atomic_store(&coord->fold_intent, atomic_load(&coord->committed) + 8);
-    struct beginner beginner = {.heap = heap};
-    require_equal(pthread_create(&beginner.thread, NULL, begin_reader, &beginner), 0);
-    const struct timespec pause = {.tv_nsec = 20000000};
-    (void)nanosleep(&pause, NULL);
-    require(!atomic_load(&beginner.done));
-    commit_word(heap, 0, 1, PHEAP_LAZY);
-    require_equal(pthread_join(beginner.thread, NULL), 0);
-    require_equal(beginner.version, version + 1);
-    atomic_store(&coord->fold_intent, before);
+    const uint64_t before = atomic_load(&coord->fold_intent);
+    const uint64_t beyond[] = {atomic_load(&coord->committed) + 8, UINT64_MAX};
+    for (size_t i = 0; i < 4; i++) {
+        pheap_read *reader;
+        atomic_store(&coord->fold_intent, beyond[i / 2]);
+        expect_detail(PHEAP_CORRUPT, "coordination file", pheap_read_begin(heap, flags[i % 2], &reader));
+        require_equal(atomic_load(&coord->seats[heap->core->store.seat].pins[0].lsn), 0);
+        atomic_store(&coord->fold_intent, before);
+        pheap_read_end(read_begin(heap, flags[i % 2]));
+    }
     ok(pheap_close(heap));
     machine_end(&machine);
 }
@@ -710,6 +694,44 @@ static void log__cannot_grow_but_be_recycled(void **state)
     machine_end(&machine);
 }
 
+static const ph_io *roomy;
+static unsigned private_maps;
+
+static int no_room_for_the_fourth(void *ctx, int file, size_t length, unsigned flags, void **address)
+{
+    if ((flags & PH_MAP_PRIVATE) != 0 && ++private_maps == 4)
+        return -ENOMEM;
+    return roomy->map(ctx, file, length, flags, address);
+}
+
+/* Catches: verify mode that writes beyond the address space of its second view, which may have found less than the first. */
+static void reserve__of_verify_mode_is_outgrown(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
+    pheap *first = machine_create(&machine, 0, WORDS), *second;
+    roomy = machine.first;
+    private_maps = 0;
+    machine.second.map = no_room_for_the_fourth; /* two read views, the write view, the shadow */
+    struct pheap_options options = small_options();
+    options.reserve_bytes = 4u << 20;
+    ok((enum pheap_status)ph_open_io(&machine.second, HEAP, PHEAP_VERIFY, &options, &second));
+    require(second->core->shadow_view.reserve_bytes < second->core->write_view.reserve_bytes);
+    commit_word(second, 0, 1, PHEAP_LAZY);
+    pheap_txn *txn = begin(second);
+    uint64_t block;
+    ok(pheap_alloc(txn, 2u << 20, &block));
+    ok(pheap_fill(txn, block, 0x77, 2u << 20));
+    expect_detail(PHEAP_RESERVE, "reserved when it was opened here", pheap_commit(txn, PHEAP_LAZY, NULL));
+    commit_word(second, 0, 2, PHEAP_LAZY);
+    require_equal(fresh_word(first, 0), 2);
+    check_sound(first);
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* Catches: verify mode that takes what another process committed for a store of this one.  Word 8192 is on a page that the
  * aborted transaction has made private in the write view alone. */
 static void verify__not_confused_by_a_neighbour(void **state)
@@ -732,6 +754,147 @@ static void verify__not_confused_by_a_neighbour(void **state)
     machine_end(&machine);
 }
 
+/* ------------------------------------------------------------------------------------------------------------- zeros */
+
+#define CLEAR_BYTES (UINT64_C(1) << 18)
+
+static int refuse_to_drop(void *ctx, void *address, size_t length)
+{
+    (void)ctx;
+    (void)address;
+    (void)length;
+    return -ENOMEM;
+}
+
+/* `giver` gets zeros where `spoiler` has stored in a transaction that was aborted, or rolled back; the pages that it does
+ * not store to are in no record. */
+static void require_zeros(pheap *spoiler, pheap *giver, bool roll_back)
+{
+    uint64_t block;
+    uint32_t savepoint;
+    pheap_txn *txn = begin(spoiler);
+    const uint64_t root = pheap_root(txn);
+    ok(pheap_savepoint(txn, &savepoint));
+    ok(pheap_alloc(txn, CLEAR_BYTES, &block));
+    ok(pheap_fill(txn, block, 0xaa, CLEAR_BYTES));
+    if (roll_back) {
+        ok(pheap_rollback(txn, savepoint));
+        put_word(txn, 0, 1);
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    } else {
+        ok(pheap_abort(txn));
+    }
+    txn = begin(giver);
+    ok(pheap_zalloc(txn, CLEAR_BYTES, &block));
+    ok(pheap_set_root(txn, block));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    txn = begin(spoiler);
+    require_equal(pheap_root(txn), block);
+    const unsigned char *bytes = pheap_ptr(txn, block);
+    for (uint64_t i = 0; i < CLEAR_BYTES; i++)
+        require_equal(bytes[i], 0);
+    ok(pheap_free(txn, block));
+    ok(pheap_set_root(txn, root));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+}
+
+/* Catches: what an aborted transaction stored beyond all that was ever allocated, shown by this process's write view when
+ * another process has committed zeros there. */
+static void zeros__of_another_process_after_an_abort(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        struct machine machine;
+        machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
+        pheap *giver = machine_create(&machine, 0, WORDS);
+        pheap *spoiler = machine_open(&machine.second, (i & 1) != 0 ? PHEAP_VERIFY : 0);
+        commit_wide(spoiler, 1000);
+        if ((i & 2) != 0)
+            machine.second.drop = refuse_to_drop;
+        require_zeros(spoiler, giver, (i & 4) != 0);
+        check_sound(giver);
+        ok(pheap_close(giver));
+        ok(pheap_close(spoiler));
+        machine_end(&machine);
+    }
+}
+
+/* Catches: verify mode that takes for a stray store what an aborted transaction, or one that freed its block again, stored
+ * in free space, when another process has made a large block of it and stored nothing there. */
+static void verify__not_confused_by_what_free_space_held(void **state)
+{
+    (void)state;
+    for (unsigned aborted = 0; aborted < 2; aborted++) {
+        struct machine machine;
+        machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
+        pheap *giver = machine_create(&machine, 0, WORDS), *spoiler = machine_open(&machine.second, PHEAP_VERIFY);
+        uint64_t block, guard, again;
+        pheap_txn *txn = begin(giver);
+        ok(pheap_alloc(txn, CLEAR_BYTES, &block));
+        ok(pheap_alloc(txn, CLEAR_BYTES, &guard));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        txn = begin(giver);
+        ok(pheap_free(txn, block));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        txn = begin(spoiler);
+        ok(pheap_alloc(txn, CLEAR_BYTES, &again));
+        require_equal(again, block);
+        ok(pheap_fill(txn, again, 0xaa, CLEAR_BYTES));
+        if (aborted != 0) {
+            ok(pheap_abort(txn));
+        } else {
+            put_word(txn, 0, 5);
+            ok(pheap_free(txn, again));
+            ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        }
+        txn = begin(giver);
+        ok(pheap_alloc(txn, CLEAR_BYTES, &again));
+        require_equal(again, block);
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        commit_word(spoiler, 0, 7, PHEAP_LAZY);
+        ok(pheap_close(giver));
+        ok(pheap_close(spoiler));
+        machine_end(&machine);
+    }
+}
+
+static uint64_t paced_to;
+
+static int watch_pace(void *ctx, int file, uint64_t offset, uint64_t length)
+{
+    (void)ctx;
+    (void)file;
+    require(length > 0 && length <= UINT64_MAX - offset);
+    paced_to = offset + length;
+    return 0;
+}
+
+/* Catches: write-back that is not started, because the set was written in two goes and the second began further to the
+ * front than the first ended. */
+static void fold__paces_a_set_that_goes_back(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct ph_file file;
+    struct ph_fold_set *set;
+    machine_begin(&machine, NULL);
+    machine.second.start_writeback = watch_pace;
+    require_equal(ph_file_open(&file, &machine.second, HEAP, PH_OPEN_WRITE | PH_OPEN_CREATE, 0600), PH_OK);
+    require_equal(ph_fold_set_init(&set, &file, UINT64_MAX, 0, 0), PH_OK);
+    paced_to = 0;
+    struct ph_operation fill = {.kind = PH_OPERATION_FILL, .length = 65536, .value = 5};
+    for (fill.offset = 32u << 20; fill.offset < 33u << 20; fill.offset += fill.length)
+        require_equal(ph_fold_set_apply(set, &fill), PH_OK);
+    require_equal(ph_fold_set_write(set), PH_OK);
+    for (fill.offset = 1u << 20; fill.offset < 6u << 20; fill.offset += fill.length)
+        require_equal(ph_fold_set_apply(set, &fill), PH_OK);
+    require_equal(ph_fold_set_write(set), PH_OK);
+    require(paced_to > 5u << 20 && paced_to <= 6u << 20);
+    ph_fold_set_deinit(set);
+    ph_file_close(&file);
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -750,11 +913,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(reader__ended_twice),
         cmocka_unit_test(view__is_lapped_while_it_moves),
         cmocka_unit_test(view__is_evicted_while_it_moves),
-        cmocka_unit_test(pin__is_overtaken_by_a_fold),
+        cmocka_unit_test(pin__is_behind_a_fold),
         cmocka_unit_test(reserve__outgrown_by_another_process),
         cmocka_unit_test(reserve__short_of_what_was_asked),
         cmocka_unit_test(log__cannot_grow_but_be_recycled),
+        cmocka_unit_test(reserve__of_verify_mode_is_outgrown),
         cmocka_unit_test(verify__not_confused_by_a_neighbour),
+        cmocka_unit_test(zeros__of_another_process_after_an_abort),
+        cmocka_unit_test(verify__not_confused_by_what_free_space_held),
+        cmocka_unit_test(fold__paces_a_set_that_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,6 +92,14 @@ void ph_coord_set_position(struct ph_coord *coord, uint64_t segment)
     }
 }
 
+ph_status ph_coord_damaged(const char *path)
+{
+    return ph_fail(PH_CORRUPT,
+                   "%s: the marks in the coordination file are damaged; close the heap in every process and open it "
+                   "again: recovery makes them anew from the log",
+                   path);
+}
+
 ph_status ph_coord_check_poison(struct ph_coord *coord, const char *path)
 {
     if (atomic_load_explicit(&coord->poisoned, memory_order_acquire) == 0)

@@ -124,7 +124,7 @@ struct ph_coord {
     _Atomic uint32_t flush_waiters;
     _Atomic uint32_t flush_crowd; /* how many committed or waited around the last flush */
     _Atomic uint32_t unused_flush;
-    _Atomic uint64_t lazy_since_ns; /* coarse monotonic time of the oldest commit not durable; 0: none */
+    _Atomic uint64_t lazy_since_ns; /* coarse monotonic: what is not durable is no older; 0: none was noted */
     _Atomic uint64_t reserve_limit; /* commit marks' reserve may not pass this: the log's free space */
     struct ph_flush_mark flush_marks[2];
 
@@ -180,6 +180,9 @@ bool ph_coord_read_fold(struct ph_coord *coord, struct ph_fold_mark *mark);
 
 /* Where the log of a new epoch begins: the position of the flush and fold marks.  Nobody uses the log yet. */
 void ph_coord_set_position(struct ph_coord *coord, uint64_t segment);
+
+/* CORRUPT, for who read a mark that nobody can have published; the text names `path`. */
+ph_status ph_coord_damaged(const char *path);
 
 /* Whether the heap has been poisoned; the status text names `path`. */
 PH_MUST_CHECK ph_status ph_coord_check_poison(struct ph_coord *coord, const char *path);

@@ -172,9 +172,10 @@ static ph_status flush_locked(struct ph_wal *wal)
     if (status != PH_OK)
         return status;
     await_crowd(wal);
+    const uint64_t began = wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE);
     struct ph_flush_mark mark;
     if (!ph_coord_read_flush(wal->coord, &mark)) {
-        (void)ph_fail(PH_CORRUPT, "%s: the coordination file is damaged", wal->path);
+        (void)ph_coord_damaged(wal->path);
         return poison(wal);
     }
     uint64_t end = ph_coord_stream_end(wal->coord);
@@ -186,11 +187,9 @@ static ph_status flush_locked(struct ph_wal *wal)
     }
     atomic_store_explicit(&wal->coord->flush_crowd, atomic_load(&wal->coord->flush_waiters) + 1, memory_order_relaxed);
     ph_flush_set_limit(wal);
-    if (atomic_load(&wal->coord->committed) <= mark.lsn) {
-        atomic_store(&wal->coord->lazy_since_ns, 0);
-        if (atomic_load(&wal->coord->committed) > mark.lsn) /* by one who saw the old time and noted none (R5) */
-            atomic_store(&wal->coord->lazy_since_ns, wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE));
-    }
+    atomic_store(&wal->coord->lazy_since_ns, 0);
+    if (atomic_load(&wal->coord->committed) > mark.lsn) /* also by one who saw the old time and noted none (R5) */
+        atomic_store(&wal->coord->lazy_since_ns, began);
     return PH_OK;
 }
 
@@ -215,6 +214,14 @@ static void wait_for_flusher(struct ph_wal *wal, uint32_t word, uint64_t lsn, ui
     atomic_fetch_sub(&wal->coord->flush_waiters, 1);
 }
 
+static ph_status refuse_lock(const struct ph_wal *wal, enum ph_mutex_result result)
+{
+    if (result == PH_MUTEX_TIMEOUT)
+        return ph_fail(PH_TIMEOUT, "%s: another process is flushing the log, or was stopped in the midst of it",
+                       wal->path);
+    return ph_fail(PH_CORRUPT, "%s: the flush lock in the coordination file is damaged", wal->path);
+}
+
 ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t timeout_ns)
 {
     struct ph_coord *coord = wal->coord;
@@ -227,13 +234,12 @@ ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t timeout_ns)
         enum ph_mutex_result result = ph_mutex_trylock(&coord->flush_lock);
         if (result == PH_MUTEX_TIMEOUT) {
             if (timeout_ns != UINT64_MAX && wal->io->clock_ns(wal->io->ctx, PH_CLOCK_MONOTONIC) - start >= timeout_ns)
-                return ph_fail(PH_TIMEOUT, "%s: another process is flushing the log, or was stopped in the midst of it",
-                               wal->path);
+                return refuse_lock(wal, result);
             wait_for_flusher(wal, word, lsn, timeout_ns);
             continue;
         }
         if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
-            return ph_fail(PH_CORRUPT, "%s: the flush lock in the coordination file is damaged", wal->path);
+            return refuse_lock(wal, result);
         if (atomic_load(&coord->durable) < lsn)
             status = ph_coord_check_poison(coord, wal->path);
         if (status == PH_OK && atomic_load(&coord->durable) < lsn)
@@ -251,11 +257,11 @@ ph_status ph_flush_all(struct ph_wal *wal)
     return ph_flush_to(wal, ph_coord_stream_end(wal->coord), UINT64_MAX);
 }
 
-ph_status ph_flush_update_limit(struct ph_wal *wal)
+ph_status ph_flush_update_limit(struct ph_wal *wal, uint64_t timeout_ns)
 {
-    enum ph_mutex_result result = ph_mutex_lock(&wal->coord->flush_lock);
+    enum ph_mutex_result result = ph_mutex_timedlock(&wal->coord->flush_lock, timeout_ns);
     if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
-        return ph_fail(PH_CORRUPT, "%s: the flush lock in the coordination file is damaged", wal->path);
+        return refuse_lock(wal, result);
     ph_flush_set_limit(wal);
     ph_mutex_unlock(&wal->coord->flush_lock);
     return PH_OK;

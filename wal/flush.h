@@ -23,8 +23,9 @@ PH_MUST_CHECK ph_status ph_flush_to(struct ph_wal *wal, uint64_t lsn, uint64_t t
 /* Everything published when called. */
 PH_MUST_CHECK ph_status ph_flush_all(struct ph_wal *wal);
 
-/* Compute reserve_limit anew after slots were added or freed.  Takes the flush lock. */
-PH_MUST_CHECK ph_status ph_flush_update_limit(struct ph_wal *wal);
+/* Compute reserve_limit anew after slots were added or freed.  Takes the flush lock; TIMEOUT if another has it for longer
+ * than timeout_ns: then the next flush or checkpoint does it.  CORRUPT. */
+PH_MUST_CHECK ph_status ph_flush_update_limit(struct ph_wal *wal, uint64_t timeout_ns);
 
 /* The same for one who is alone, or holds the flush lock. */
 void ph_flush_set_limit(struct ph_wal *wal);

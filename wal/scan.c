@@ -34,7 +34,7 @@ static void take_slots(struct ph_scan *scan)
         scan->slots[slot] = atomic_load_explicit(&scan->wal->coord->slot_sequence[slot], memory_order_acquire);
 }
 
-/* Sequence numbers from the segments' headers; where two claim one, the later epoch has it. */
+/* Sequence numbers from the headers of this epoch's segments. */
 static ph_status read_slots(struct ph_scan *scan)
 {
     for (uint32_t slot = 0; slot < scan->slot_count; slot++) {
