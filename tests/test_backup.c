@@ -12,10 +12,7 @@
 #include "tests/public.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sched.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #define WORDS (256u * 1024) /* of the large block: 2 MiB */
 #define PIECE_WORDS 2048u
@@ -118,13 +115,6 @@ static pheap *create_model(const char *path, uint64_t log_limit_bytes)
         ok(pheap_commit(txn, PHEAP_LAZY, &base_version));
     }
     return heap;
-}
-
-static void raise_to(_Atomic uint64_t *word, uint64_t value)
-{
-    uint64_t present = atomic_load(word);
-    while (present < value && !atomic_compare_exchange_weak(word, &present, value)) {
-    }
 }
 
 /* One transaction; false if the log was full. */
@@ -345,7 +335,7 @@ static void let_others_commit(uint64_t count)
 {
     const uint64_t until = atomic_load(&shared->acknowledged) + count, full = atomic_load(&shared->log_full);
     while (atomic_load(&shared->acknowledged) < until && atomic_load(&shared->log_full) == full) {
-        (void)usleep(100);
+        pause_us(100);
     }
 }
 
@@ -560,7 +550,7 @@ static uint64_t now_us(void)
 /* Sleep at random for up to three times as long as something took here, so that kills fall everywhere in it. */
 static void sleep_within(uint64_t took_us, uint64_t random)
 {
-    (void)usleep((useconds_t)(random % (3 * took_us + 1)));
+    pause_us(random % (3 * took_us + 1));
 }
 
 static void backup_in_child(const struct peer *test, const char *path)
@@ -737,7 +727,7 @@ static void open__of_a_heap_that_is_being_replaced(void **state)
     require(file >= 0 && fcntl(file, F_OFD_SETLK, &lock) == 0);
     peer_tell(&child, 'g');
     while (run_command("ls -l /proc/%d/fd 2>/dev/null | grep -q '/old$'", (int)child.pid) != 0) {
-        (void)usleep(1000);
+        pause_us(1000);
     }
     require(unlink(path_of("old", "-wal")) == 0 && rename(names[1], names[0]) == 0);
     close(file);
@@ -820,15 +810,8 @@ static int forget_the_past(void **state)
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
-    const char *text = getenv("PHEAP_TEST_SEED");
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    seed = text != NULL ? strtoull(text, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED) {
-        return 1;
-    }
-    print_message("seed %llu (PHEAP_TEST_SEED repeats it)\n", (unsigned long long)seed);
+    seed = choose_seed();
+    shared = shared_memory(sizeof *shared);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(backup__of_a_heap_in_any_state, forget_the_past),
         cmocka_unit_test_setup(backup__keeps_holes, forget_the_past),

@@ -13,29 +13,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <time.h>
 
 enum { ROUNDS = 10000, CROWD = 8, CROWD_ROUNDS = 1000, PATIENCE_MS = 60000 };
-
-static void pause_ms(unsigned ms)
-{
-    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-    (void)nanosleep(&time, NULL);
-}
 
 static uint64_t newest(pheap *heap)
 {
     uint64_t version;
     ok(pheap_newest_version(heap, &version));
     return version;
-}
-
-static void *shared_memory(size_t length)
-{
-    void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    require(memory != MAP_FAILED);
-    return memory;
 }
 
 /* ------------------------------------------------------------------------------------------------------ pheap_wait */
@@ -246,7 +231,7 @@ static void wait__goes_on_when_waiters_are_killed(void **state)
         go_in_step(heap, shared_crowd, set, 100);
         const unsigned victim = round % CROWD;
         if (round % 2 == 0) {
-            pause_ms(1); /* asleep by now; else on its way there */
+            pause_us(1000); /* asleep by now; else on its way there */
         }
         peer_kill(&children[victim]);
         commit_word(heap, 1, round, PHEAP_LAZY);

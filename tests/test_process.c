@@ -330,7 +330,6 @@ static void stop__is_not_death(void **state)
     peer_hear(&child, 'r');
     unsigned held = 0;
     for (unsigned round = 0; round < 100; round++) {
-        const struct timespec time = {.tv_nsec = 100000 + round * 7919 % 900000};
         require(kill(child.pid, SIGSTOP) == 0);
         int status;
         require(waitpid(child.pid, &status, WUNTRACED) == child.pid && WIFSTOPPED(status));
@@ -347,7 +346,7 @@ static void stop__is_not_death(void **state)
         if (begun == PHEAP_OK) { /* a commit may have to wait for a flush or fold that was stopped */
             ok(pheap_commit(txn, PHEAP_LAZY, NULL));
         }
-        nanosleep(&time, NULL);
+        pause_us(100 + round * 7919 % 900);
     }
     peer_kill(&child);
     require_equal(fresh_word(heap, 0), 100 - held);

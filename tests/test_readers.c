@@ -10,7 +10,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 enum {
     WORDS = 8192,       /* of the root block: 16 pages */
@@ -63,12 +62,6 @@ static struct pheap_user user_of(pheap *heap, pid_t pid)
         }
     }
     check_failed(__FILE__, __LINE__, "process %d is not attached", (int)pid);
-}
-
-static void pause_ms(unsigned ms)
-{
-    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-    (void)nanosleep(&time, NULL);
 }
 
 /* --------------------------------------------------------------------------------------------- the choice of a view */
@@ -219,9 +212,9 @@ static void fresh__waits_for_a_view(void **state)
         struct visitor visitor;
         visitor_start(&visitor, heap, PHEAP_FRESH, round % 2 == 0 ? -1 : PATIENT_MS);
         while (!atomic_load(&visitor.begins)) {
-            pause_ms(1);
+            pause_us(1000);
         }
-        pause_ms(10);
+        pause_us(10000);
         require(!atomic_load(&visitor.done));
         require_round(readers[0], round);
         require_round(readers[1], round + 1);
@@ -578,7 +571,7 @@ static void *write_rounds(void *argument)
 static void await_standstill(struct writer *writer)
 {
     uint64_t before = UINT64_MAX;
-    for (unsigned still = 0; still < 20; pause_ms(5)) {
+    for (unsigned still = 0; still < 20; pause_us(5000)) {
         const uint64_t now = atomic_load(&writer->round);
         still = now == before ? still + 1 : 0;
         before = now;
@@ -793,7 +786,7 @@ static void *read_at_random(void *argument)
         const uint64_t round = read_word(reader, 0);
         for (unsigned look = 0; look <= (chance >> 40 & 3); look++) {
             if (look > 0) {
-                pause_ms(chance >> 30 & 7);
+                pause_us((chance >> 30 & 7) * 1000);
             }
             for (uint64_t i = 0; i < WORDS; i += STRIDE) {
                 if (read_word(reader, i) != round) {

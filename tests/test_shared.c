@@ -6,7 +6,6 @@
 #include "tests/machine.h"
 
 #include <pthread.h>
-#include <time.h>
 
 #define WORDS 16384u
 
@@ -567,8 +566,7 @@ static void pin__is_overtaken_by_a_fold(void **state)
     atomic_store(&coord->fold_intent, atomic_load(&coord->committed) + 8);
     struct beginner beginner = {.heap = heap};
     require_equal(pthread_create(&beginner.thread, NULL, begin_reader, &beginner), 0);
-    const struct timespec pause = {.tv_nsec = 20000000};
-    (void)nanosleep(&pause, NULL);
+    pause_us(20000);
     require(!atomic_load(&beginner.done));
     commit_word(heap, 0, 1, PHEAP_LAZY);
     require_equal(pthread_join(beginner.thread, NULL), 0);

@@ -415,9 +415,7 @@ static void model_transaction(pheap *heap, struct model *model)
 static void random__script_equals_model(void **state)
 {
     (void)state;
-    const char *text = getenv("PHEAP_TEST_SEED");
-    random_state = text != NULL ? strtoull(text, NULL, 10) : (uint64_t)time(NULL);
-    print_message("seed %llu (PHEAP_TEST_SEED repeats it)\n", (unsigned long long)random_state);
+    random_state = choose_seed();
     const char *path = path_of("random", "");
     struct pheap_options options = small_options();
     options.log_limit_bytes = 2u << 20;
