@@ -22,7 +22,6 @@
  */
 #include "tests/public.h"
 
-
 enum {
     WRITERS = 4,
     READERS = 8,
@@ -645,7 +644,7 @@ static void sharing__twelve_processes(void **state)
     }
     const uint64_t until = now_ns() + run_seconds() * UINT64_C(1000000000);
     uint64_t before = 0, since = now_ns(), deaths_of_all = 0;
-    for (uint64_t round = 1; now_ns() < until; round++) {
+    for (uint64_t round = 1; now_ns() < until || atomic_load(&shared->held) == 0; round++) {
         const uint64_t random = mix(round, seed + 2);
         pause_us(random % 8000);
         look_for_failures();
