@@ -439,7 +439,7 @@ some_changes() {
     "$elementtree" writer h.heap ${2-} >acknowledged &
     child=$!
     tries=0
-    while [ "$(wc -l <acknowledged)" -le "$1" ] && [ $tries -lt 500 ]; do
+    while [ "$(wc -l <acknowledged)" -le "$1" ] && [ $tries -lt 3000 ]; do # a minute
         sleep 0.02
         tries=$((tries + 1))
     done
