@@ -10,6 +10,7 @@
  * PHEAP_TEST_SEED repeats the choices of a run.
  */
 #include "tests/public.h"
+#include "tests/support/dice.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -39,10 +40,7 @@ static uint64_t base_version; /* of the heap after no transaction */
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t z = seed + a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return dice_mix(seed + a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u);
 }
 
 /* ------------------------------------------------------------------------------------------------- the transactions */

@@ -19,7 +19,7 @@
  * number.
  */
 #include "tests/public.h"
-
+#include "tests/support/dice.h"
 
 #define OBJECTS 40u
 #define COUNTERS 256u
@@ -60,10 +60,7 @@ static uint64_t base_version; /* of the commit that made the root */
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t z = seed + a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return dice_mix(seed + a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u);
 }
 
 static uint64_t hash_of(uint64_t k)

@@ -10,6 +10,7 @@
  * noted in memory that outlives the killed.
  */
 #include "tests/public.h"
+#include "tests/support/dice.h"
 
 #include <stdatomic.h>
 
@@ -29,9 +30,7 @@ static void check_log_status(const char *file, int line, const char *call, enum 
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t z = a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    return z ^ (z >> 31);
+    return dice_mix(a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u);
 }
 
 /* ------------------------------------------------------------------------------------------------------- one process */

@@ -21,6 +21,7 @@
  * its length.
  */
 #include "tests/public.h"
+#include "tests/support/dice.h"
 
 enum {
     WRITERS = 4,
@@ -65,10 +66,7 @@ static uint64_t root_offset, words_offset, base_version;
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t z = a * UINT64_C(0x9e3779b97f4a7c15) + b * UINT64_C(0xd1b54a32d192ed03) + UINT64_C(0x632be59bd9b4e019);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
+    return dice_mix(a * UINT64_C(0x9e3779b97f4a7c15) + b * UINT64_C(0xd1b54a32d192ed03) + UINT64_C(0x632be59bd9b4e019));
 }
 
 /* The last commit up to k that is `which` modulo `modulus`; 0: none. */

@@ -5,6 +5,7 @@
  */
 #include "tests/machine.h"
 #include "tests/public.h"
+#include "tests/support/dice.h"
 
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -263,11 +264,7 @@ static uint64_t random_state;
 
 static uint64_t draw(uint64_t limit)
 {
-    random_state += 0x9e3779b97f4a7c15u;
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (z ^ (z >> 31)) % limit;
+    return dice_roll(&random_state) % limit;
 }
 
 static void copy_model(struct model *to, const struct model *from)
