@@ -493,14 +493,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_input_deinit(&input);
     return 0;
 }
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
-{
-    return fuzz_mutate_input(data, size, most, seed);
-}
-
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size,
-                                 uint8_t *out, size_t most, unsigned seed)
-{
-    return fuzz_cross_inputs(one, one_size, other, other_size, out, most, seed);
-}

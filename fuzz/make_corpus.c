@@ -9,6 +9,7 @@
 #include "fuzz/input.h"
 #include "fuzz/machine.h"
 #include "pheap/core.h"
+#include "tests/support/dice.h"
 #include "wal/record.h"
 
 #include <stdio.h>
@@ -29,11 +30,7 @@ static uint64_t dice;
 
 static uint64_t roll(uint64_t limit)
 {
-    dice += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t value = dice;
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (value ^ (value >> 31)) % limit;
+    return dice_roll(&dice) % limit;
 }
 
 static void must(enum pheap_status status)

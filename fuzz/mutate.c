@@ -9,6 +9,7 @@
 #include "io/disk_alloc.h"
 #include "pheap/extent.h"
 #include "pheap/sizeclass.h"
+#include "tests/support/dice.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,22 +20,9 @@
 #define SCRIPT_MAX 600u
 #define RING_MAX 16384u
 
-struct dice {
-    uint64_t state;
-};
-
-static uint64_t roll(struct dice *dice)
+static uint64_t below(uint64_t *dice, uint64_t limit)
 {
-    dice->state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t value = dice->state;
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
-}
-
-static uint64_t below(struct dice *dice, uint64_t limit)
-{
-    return limit == 0 ? 0 : roll(dice) % limit;
+    return limit == 0 ? 0 : dice_roll(dice) % limit;
 }
 
 /* --------------------------------------------------------------------------------------------------- evil values */
@@ -64,7 +52,7 @@ static const uint64_t limits[] = {
 };
 
 /* A value near `old`, near what the heap holds, or at a limit. */
-static uint64_t evil(struct dice *dice, const struct fuzz_image *heap, uint64_t old)
+static uint64_t evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old)
 {
     uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, pages = heap->sectors / 8;
     switch (below(dice, 10)) {
@@ -81,9 +69,9 @@ static uint64_t evil(struct dice *dice, const struct fuzz_image *heap, uint64_t 
     case 5:
         return fuzz_image_get(heap, header + 8 * below(dice, 512)) + below(dice, 3) - 1;
     case 6:
-        return roll(dice);
+        return dice_roll(dice);
     case 7:
-        return roll(dice) >> below(dice, 64);
+        return dice_roll(dice) >> below(dice, 64);
     case 8:
         return below(dice, 20);
     default: {
@@ -94,19 +82,19 @@ static uint64_t evil(struct dice *dice, const struct fuzz_image *heap, uint64_t 
     }
 }
 
-static void change_word(struct dice *dice, struct fuzz_image *image, const struct fuzz_image *heap, uint64_t offset)
+static void change_word(uint64_t *dice, struct fuzz_image *image, const struct fuzz_image *heap, uint64_t offset)
 {
     fuzz_image_put(image, offset, evil(dice, heap, fuzz_image_get(image, offset)));
 }
 
 /* ------------------------------------------------------------------------------------------------------- the heap */
 
-static uint64_t field(struct dice *dice, const size_t *fields, size_t count)
+static uint64_t field(uint64_t *dice, const size_t *fields, size_t count)
 {
     return fields[below(dice, count)];
 }
 
-static void change_superblock(struct dice *dice, struct fuzz_input *input)
+static void change_superblock(uint64_t *dice, struct fuzz_input *input)
 {
     static const size_t fields[] = {8, 16, 24, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128, 136, 144};
     uint64_t copy = PH_SUPERBLOCK_OFFSET(below(dice, 2));
@@ -117,7 +105,7 @@ static void change_superblock(struct dice *dice, struct fuzz_input *input)
         change_word(dice, &input->heap, &input->heap, at);
 }
 
-static void change_heap_header(struct dice *dice, struct fuzz_input *input)
+static void change_heap_header(uint64_t *dice, struct fuzz_input *input)
 {
     uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, at, end;
     switch (below(dice, 7)) {
@@ -169,7 +157,7 @@ static uint64_t descriptor(const struct fuzz_image *heap, uint64_t page)
     return table * PH_PAGE_BYTES + (page - first) * sizeof(struct ph_disk_page);
 }
 
-static void change_descriptor(struct dice *dice, struct fuzz_input *input)
+static void change_descriptor(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
     uint64_t pages = heap->sectors / 8, page = below(dice, pages + 1), at = descriptor(heap, page);
@@ -208,7 +196,7 @@ static void put_descriptor(struct fuzz_image *heap, uint64_t page, uint64_t word
 }
 
 /* A page somewhere, often near the tail or the end of the heap. */
-static uint64_t some_page(struct dice *dice, const struct fuzz_image *heap)
+static uint64_t some_page(uint64_t *dice, const struct fuzz_image *heap)
 {
     uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, near = heap->sectors / 8;
     if (below(dice, 2) == 0)
@@ -219,7 +207,7 @@ static uint64_t some_page(struct dice *dice, const struct fuzz_image *heap)
 }
 
 /* A free extent that every check of its links finds right, wherever it lies and however far it reaches. */
-static void plant_extent(struct dice *dice, struct fuzz_input *input)
+static void plant_extent(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
     uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, page = some_page(dice, heap);
@@ -234,7 +222,7 @@ static void plant_extent(struct dice *dice, struct fuzz_input *input)
 }
 
 /* The same of a slab, with some of its slots free. */
-static void plant_slab(struct dice *dice, struct fuzz_input *input)
+static void plant_slab(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
     uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, page = some_page(dice, heap);
@@ -245,7 +233,7 @@ static void plant_slab(struct dice *dice, struct fuzz_input *input)
     fuzz_image_put(heap, at + offsetof(struct ph_disk_slab, next_page), page);
     for (unsigned word = 0; word < ph_class_words(&ph_classes[class]); word++)
         fuzz_image_put(heap, at + offsetof(struct ph_disk_slab, bitmap) + 8 * (uint64_t)word,
-                       ph_class_mask(&ph_classes[class], word) & (below(dice, 2) == 0 ? UINT64_MAX : roll(dice)));
+                       ph_class_mask(&ph_classes[class], word) & (below(dice, 2) == 0 ? UINT64_MAX : dice_roll(dice)));
     for (unsigned i = 0; i < ph_classes[class].pages; i++)
         put_descriptor(heap, page + i, PH_PAGE_SLAB | (uint64_t)i << 4 | (uint64_t) class << 40, 0);
     fuzz_image_put(heap, header + offsetof(struct ph_disk_heap, partial) + 8 * (uint64_t) class, page);
@@ -253,7 +241,7 @@ static void plant_slab(struct dice *dice, struct fuzz_input *input)
         fuzz_image_put(heap, header + offsetof(struct ph_disk_heap, spare_page), page);
 }
 
-static void change_slab(struct dice *dice, struct fuzz_input *input)
+static void change_slab(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
     uint64_t page = below(dice, heap->sectors / 8 + UINT64_C(1)), at = page * PH_PAGE_BYTES;
@@ -269,7 +257,7 @@ static void change_slab(struct dice *dice, struct fuzz_input *input)
     change_word(dice, heap, heap, at + 8 * below(dice, 3 + PH_SLAB_WORDS));
 }
 
-static void change_heap(struct dice *dice, struct fuzz_input *input)
+static void change_heap(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
     switch (below(dice, 20)) {
@@ -334,7 +322,7 @@ static void put_word(uint8_t *bytes, size_t *at, uint64_t word)
 }
 
 /* One operation, of at most `room` bytes; the bytes it takes, 0 if it does not fit. */
-static size_t make_operation(struct dice *dice, const struct fuzz_image *heap, uint8_t *bytes, size_t room)
+static size_t make_operation(uint64_t *dice, const struct fuzz_image *heap, uint8_t *bytes, size_t room)
 {
     uint64_t size = (uint64_t)heap->sectors * FUZZ_SECTOR_BYTES, header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES;
     uint64_t kind = below(dice, 20) == 0 ? below(dice, 16) : 1 + below(dice, 3), count = 1 + below(dice, 6);
@@ -357,11 +345,11 @@ static size_t make_operation(struct dice *dice, const struct fuzz_image *heap, u
 }
 
 /* A record that wants sealing; its length, 0 if there is no room. */
-static size_t make_record(struct dice *dice, const struct fuzz_image *heap, uint8_t *bytes, size_t room)
+static size_t make_record(uint64_t *dice, const struct fuzz_image *heap, uint8_t *bytes, size_t room)
 {
     struct ph_record_header header = {.flags = (uint16_t)(below(dice, 6) == 0 ? below(dice, 4) : 3),
-                                      .version = below(dice, 5) == 0 ? roll(dice) : 5,
-                                      .durable = below(dice, 8) == 0 ? roll(dice) : 0};
+                                      .version = below(dice, 5) == 0 ? dice_roll(dice) : 5,
+                                      .durable = below(dice, 8) == 0 ? dice_roll(dice) : 0};
     size_t length = sizeof header, taken;
     for (uint64_t left = 1 + below(dice, OPERATIONS_MAX); left > 0; left--) {
         if (length >= room || (taken = make_operation(dice, heap, bytes + length, room - length)) == 0)
@@ -376,7 +364,7 @@ static size_t make_record(struct dice *dice, const struct fuzz_image *heap, uint
 }
 
 /* A batch of new records after the last, whose place relinking finds. */
-static void append_batch(struct dice *dice, struct fuzz_log *log, const struct fuzz_image *heap)
+static void append_batch(uint64_t *dice, struct fuzz_log *log, const struct fuzz_image *heap)
 {
     struct fuzz_batch batches[BATCHES_MAX];
     size_t count = fuzz_log_batches(log, batches, BATCHES_MAX);
@@ -401,7 +389,7 @@ static void append_batch(struct dice *dice, struct fuzz_log *log, const struct f
 }
 
 /* Some record of the log: its place and length. */
-static size_t pick_record(struct dice *dice, const struct fuzz_log *log, size_t *at)
+static size_t pick_record(uint64_t *dice, const struct fuzz_log *log, size_t *at)
 {
     struct fuzz_batch batches[BATCHES_MAX];
     size_t count = fuzz_log_batches(log, batches, BATCHES_MAX), length;
@@ -421,7 +409,7 @@ static size_t pick_record(struct dice *dice, const struct fuzz_log *log, size_t 
     return length;
 }
 
-static void change_word_at(struct dice *dice, struct fuzz_input *input, uint8_t *bytes)
+static void change_word_at(uint64_t *dice, struct fuzz_input *input, uint8_t *bytes)
 {
     uint64_t word;
     memcpy(&word, bytes, sizeof word);
@@ -429,7 +417,7 @@ static void change_word_at(struct dice *dice, struct fuzz_input *input, uint8_t 
     memcpy(bytes, &word, sizeof word);
 }
 
-static void change_record(struct dice *dice, struct fuzz_input *input, uint8_t *bytes, size_t length)
+static void change_record(uint64_t *dice, struct fuzz_input *input, uint8_t *bytes, size_t length)
 {
     static const size_t fields[] = {8, 16, 24, 32, 40, 48, 56};
     size_t head = sizeof(struct ph_record_header), at;
@@ -452,7 +440,7 @@ static void change_record(struct dice *dice, struct fuzz_input *input, uint8_t *
     change_word_at(dice, input, bytes + at);
 }
 
-static void change_log(struct dice *dice, struct fuzz_input *input)
+static void change_log(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_log log;
     struct fuzz_batch batches[BATCHES_MAX];
@@ -487,7 +475,7 @@ static void change_log(struct dice *dice, struct fuzz_input *input)
         input->log.sectors = (uint32_t)below(dice, 400);
 }
 
-static void change_ring(struct dice *dice, struct fuzz_input *input)
+static void change_ring(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_bytes *ring = &input->ring;
     uint8_t bytes[RING_MAX];
@@ -515,7 +503,7 @@ static void change_ring(struct dice *dice, struct fuzz_input *input)
 
 /* ----------------------------------------------------------------------------------------------------- the script */
 
-static void change_script(struct dice *dice, struct fuzz_input *input)
+static void change_script(uint64_t *dice, struct fuzz_input *input)
 {
     uint8_t bytes[SCRIPT_MAX];
     size_t length = input->script.length < SCRIPT_MAX ? input->script.length : SCRIPT_MAX;
@@ -525,7 +513,7 @@ static void change_script(struct dice *dice, struct fuzz_input *input)
         size_t at = (size_t)below(dice, length + 1), more = 1 + (size_t)below(dice, 12);
         memmove(bytes + at + more, bytes + at, length - at);
         for (size_t i = 0; i < more; i++)
-            bytes[at + i] = (uint8_t)roll(dice);
+            bytes[at + i] = (uint8_t)dice_roll(dice);
         length += more;
     } else {
         length = LLVMFuzzerMutate(bytes, length, SCRIPT_MAX);
@@ -537,7 +525,7 @@ static void change_script(struct dice *dice, struct fuzz_input *input)
 
 size_t fuzz_mutate_input(uint8_t *data, size_t size, size_t most, unsigned seed)
 {
-    struct dice dice = {seed};
+    uint64_t dice = seed;
     struct fuzz_input input;
     if (below(&dice, 64) == 0)
         return LLVMFuzzerMutate(data, size, most);
@@ -563,7 +551,7 @@ size_t fuzz_mutate_input(uint8_t *data, size_t size, size_t most, unsigned seed)
 
 size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed)
 {
-    struct dice dice = {seed};
+    uint64_t dice = seed;
     struct fuzz_image heap = {.sectors = 256};
     struct fuzz_input input = {.heap = heap};
     size_t prefix = 1; /* see fuzz_record.c */
@@ -590,7 +578,7 @@ size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed
 size_t fuzz_cross_inputs(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size, uint8_t *out,
                          size_t most, unsigned seed)
 {
-    struct dice dice = {seed};
+    uint64_t dice = seed;
     struct fuzz_input a, b;
     fuzz_input_parse(&a, one, one_size);
     fuzz_input_parse(&b, other, other_size);

@@ -9,6 +9,7 @@
  * ends the program by a signal; the last input is in the file that $PHEAP_FUZZ_LAST names, if it names one.
  */
 #include "fuzz/reseal.h"
+#include "tests/support/dice.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -23,11 +24,7 @@ static unsigned long inputs, runs;
 
 static uint64_t roll(uint64_t limit)
 {
-    dice += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t value = dice;
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (value ^ (value >> 31)) % limit;
+    return dice_roll(&dice) % limit;
 }
 
 /* What libFuzzer would do to plain bytes, in small. */

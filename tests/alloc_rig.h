@@ -18,6 +18,7 @@
 #include "pheap/slab.h"
 #include "pheap/space.h"
 #include "pheap/view.h"
+#include "tests/support/dice.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -272,11 +273,7 @@ static uint64_t seed = 1;
 
 static inline uint64_t draw(uint64_t limit)
 {
-    seed += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t x = seed;
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (x ^ x >> 31) % limit;
+    return dice_roll(&seed) % limit;
 }
 
 #endif

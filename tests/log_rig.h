@@ -29,7 +29,7 @@ static uint64_t dice;
 
 static inline uint64_t roll(void)
 {
-    return sim_roll(&dice);
+    return dice_roll(&dice);
 }
 
 struct rig {

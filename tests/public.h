@@ -20,15 +20,18 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -140,6 +143,18 @@ static inline void choose_cases(int argc, char **argv)
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
     }
+}
+
+/* The seed of a test's choices: PHEAP_TEST_SEED, or another each time; it is told, so that they can be repeated. */
+static inline uint64_t choose_seed(void)
+{
+    const char *text = getenv("PHEAP_TEST_SEED");
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    const uint64_t seed =
+        text != NULL ? strtoull(text, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    print_message("seed %llu (PHEAP_TEST_SEED repeats it)\n", (unsigned long long)seed);
+    return seed;
 }
 
 /* The path of `name` followed by `suffix` in the test's directory.  Static; the last 64 are valid. */
@@ -301,6 +316,30 @@ static inline void check_sound(pheap *heap)
 }
 
 /* ------------------------------------------------------------------------------------------------------- children */
+
+/* Raise a mark that others raise as well. */
+static inline void raise_to(_Atomic uint64_t *mark, uint64_t value)
+{
+    uint64_t now = atomic_load(mark);
+    while (now < value && !atomic_compare_exchange_weak(mark, &now, value)) {
+    }
+}
+
+static inline void pause_us(uint64_t microseconds)
+{
+    const struct timespec time = {.tv_sec = (time_t)(microseconds / 1000000),
+                                  .tv_nsec = (long)(microseconds % 1000000) * 1000};
+    (void)nanosleep(&time, NULL);
+}
+
+/* Memory, all 0, that the children have in common with the test; what is not touched costs address space only. */
+static inline void *shared_memory(size_t length)
+{
+    const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+    require(memory != MAP_FAILED);
+    return memory;
+}
 
 /* The other end of a child (in the test) or of the test (in the child). */
 struct peer {

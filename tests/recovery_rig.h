@@ -120,9 +120,9 @@ static inline void commit(struct rig *rig, uint64_t length, enum pheap_durabilit
     uint8_t *now = book->states[k];
     memcpy(now, book->states[k - 1], BLOCK_BYTES);
     memcpy(now, &k, sizeof k);
-    uint64_t at = 8 + sim_roll(&dice) % ((BLOCK_BYTES - 8 - length) / 8) * 8;
+    uint64_t at = 8 + dice_roll(&dice) % ((BLOCK_BYTES - 8 - length) / 8) * 8;
     for (uint64_t i = 0; i < length; i += 8) {
-        uint64_t word = sim_roll(&dice);
+        uint64_t word = dice_roll(&dice);
         memcpy(now + at + i, &word, 8);
     }
     pheap_txn *txn = begin(rig);

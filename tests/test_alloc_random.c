@@ -374,19 +374,27 @@ static void exercise(struct rig *rig)
     (void)status;
 }
 
+/* A heap of all kinds of blocks, and its image, to put it right again with; the caller frees the image. */
+static uint8_t *build_to_damage(struct rig *rig, struct ph_heap *heap)
+{
+    build_variety(rig);
+    assert_int_equal(ph_heap_load(rig_space(rig), heap), PH_OK);
+    const uint64_t used = heap->tail << PH_PAGE_SHIFT;
+    uint8_t *image = malloc(used);
+    assert_non_null(image);
+    memcpy(image, rig->edits.base, used);
+    return image;
+}
+
 /* Catches a crash, a hang or a wild store on damaged metadata, and damage that the check does not see. */
 static void check__notices_flipped_bits(void **state)
 {
     (void)state;
     struct rig rig;
-    seed = 7;
-    build_variety(&rig);
     struct ph_heap heap = {0};
-    assert_int_equal(ph_heap_load(rig_space(&rig), &heap), PH_OK);
-    uint64_t used = heap.tail << PH_PAGE_SHIFT;
-    uint8_t *image = malloc(used);
-    assert_non_null(image);
-    memcpy(image, rig.edits.base, used);
+    seed = 7;
+    uint8_t *image = build_to_damage(&rig, &heap);
+    const uint64_t used = heap.tail << PH_PAGE_SHIFT;
     unsigned judged_count = 0;
     unsigned missed = 0;
     for (int i = 0; i < 3000; i++) {
@@ -416,14 +424,10 @@ static void check__ends_on_garbage(void **state)
 {
     (void)state;
     struct rig rig;
-    seed = 8;
-    build_variety(&rig);
     struct ph_heap heap = {0};
-    assert_int_equal(ph_heap_load(rig_space(&rig), &heap), PH_OK);
-    uint64_t used = heap.tail << PH_PAGE_SHIFT;
-    uint8_t *image = malloc(used);
-    assert_non_null(image);
-    memcpy(image, rig.edits.base, used);
+    seed = 8;
+    uint8_t *image = build_to_damage(&rig, &heap);
+    const uint64_t used = heap.tail << PH_PAGE_SHIFT;
     for (int i = 0; i < 1500; i++) {
         for (uint64_t count = 1 + draw(60); count > 0; count--) {
             bool judged;

@@ -10,6 +10,7 @@
  * another.  A failure prints the value of PHEAP_CRASH_REPLAY that runs it alone.
  */
 #include "pheap/core.h"
+#include "tests/support/dice.h"
 #include "tests/support/workload.h"
 
 #include <setjmp.h>
@@ -48,13 +49,6 @@ struct tally {
     bool quiet;
     struct place only; /* run just this; seed NONE: everything */
 };
-
-static uint64_t mix(uint64_t value)
-{
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
-}
 
 static void record(struct tally *tally, const struct place *place, struct ph_sim_cut *cut,
                    const struct ph_sim_choice *choice, const char *why)
@@ -178,10 +172,10 @@ static void cut_again(const struct state *first, struct depth2 *second, struct p
             place.choice2 = i;
             if (tally->only.seed != NONE && tally->only.choice2 != i)
                 continue;
-            choose(state.cut, i, SECOND_SAMPLES, mix(place.seed + place.choice), &choice);
+            choose(state.cut, i, SECOND_SAMPLES, dice_mix(place.seed + place.choice), &choice);
             tally->states++;
             tally->deep_states++;
-            if (!test_state(&state, &choice, mix(place.position2 + i), why, sizeof why))
+            if (!test_state(&state, &choice, dice_mix(place.position2 + i), why, sizeof why))
                 record(tally, &place, state.cut, &choice, why);
         }
     } while (ph_sim_cut_next(state.cut) && tally->failures < FAILURES_MAX);
@@ -205,7 +199,7 @@ static void go_deeper(const struct state *first, const struct ph_sim_choice *cho
     ph_workload_branch(&second.work, second.image, first->workload, 0, seed);
     if (second.opened) {
         ph_history_free(second.work.history);
-        second.work.history = ph_history_branch(first->history, second.k, mix(seed));
+        second.work.history = ph_history_branch(first->history, second.k, dice_mix(seed));
         second.work.heap = opener.heap;
         opener.heap = NULL;
         for (uint64_t i = 0; i < seed % 4 && why[0] == '\0'; i++)
@@ -231,7 +225,7 @@ static void test_position(const struct state *state, struct place place, struct 
     uint64_t count = choices(state->cut, SAMPLES);
     tally->positions++;
     for (uint64_t i = 0; i < count && tally->failures < FAILURES_MAX; i++) {
-        uint64_t dice = mix(place.seed ^ mix(place.position * 8191 + i));
+        uint64_t dice = dice_mix(place.seed ^ dice_mix(place.position * 8191 + i));
         place.choice = i;
         bool only = tally->only.seed != NONE;
         if (only && (tally->only.position != place.position || tally->only.choice != i))
@@ -280,8 +274,8 @@ static void count(const struct ph_workload *workload, struct tally *tally)
  */
 static bool run_workload(struct ph_workload *workload, struct tally *tally)
 {
-    uint64_t prelude = workload->seed % 3 == 0 ? 0 : 100 + mix(workload->seed + 1) % 1500;
-    uint64_t actions = 12 + mix(workload->seed) % 16;
+    uint64_t prelude = workload->seed % 3 == 0 ? 0 : 100 + dice_mix(workload->seed + 1) % 1500;
+    uint64_t actions = 12 + dice_mix(workload->seed) % 16;
     if (prelude == 0)
         ph_sim_note(workload->sim, PH_NOTE_CUT, 1);
     bool good = ph_workload_open(workload, PHEAP_CREATE);
@@ -376,7 +370,7 @@ static struct tally spread(unsigned workers, void (*work)(unsigned, struct tally
 
 static uint64_t worker_seed(uint64_t base, unsigned worker, uint64_t round)
 {
-    return mix(base * 1000003 + round * WORKERS + worker) >> 16;
+    return dice_mix(base * 1000003 + round * WORKERS + worker) >> 16;
 }
 
 static void crash_worker(unsigned worker, struct tally *tally, uint64_t states)

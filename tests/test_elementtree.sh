@@ -7,56 +7,18 @@
 #
 # Prints a line for each case; the last line is "N passed, N failed".  Canonical XML is compared where xmllint is
 # installed; the export itself is compared everywhere.
-set -u
-export LC_ALL=C
+. "$(dirname "$0")/support/cases.sh"
 
-elementtree=${1:?usage: test_elementtree.sh ELEMENTTREE PHEAP}
-pheap=${2:?usage: test_elementtree.sh ELEMENTTREE PHEAP}
+usage='usage: test_elementtree.sh ELEMENTTREE PHEAP'
+elementtree=$(absolute "${1:?$usage}") || exit 2
+pheap=$(absolute "${2:?$usage}") || exit 2
 mime=/usr/share/mime/packages/freedesktop.org.xml
-case $elementtree in /*) ;; *) elementtree=$PWD/$elementtree ;; esac
-case $pheap in /*) ;; *) pheap=$PWD/$pheap ;; esac
-case $0 in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-cd "$work" || exit 1
-
-passed=0
-failed=0
-
-# A case is a function that succeeds.  What it prints is shown if it does not.
-run() {
-    if "$1" >case.out 2>&1; then
-        passed=$((passed + 1))
-        echo "ok      $1"
-    else
-        failed=$((failed + 1))
-        echo "FAILED  $1"
-        sed 's/^/        /' case.out | head -n 20
-    fi
-}
-
-say() { echo "$*"; return 1; }
-
-# same WHAT EXPECTED ACTUAL
-same() { [ "$2" = "$3" ] || say "$1: expected '$2', got '$3'"; }
-
-# refuses PATTERN COMMAND...: it must fail with status 1 and a message that matches.
-refuses() {
-    pattern=$1
-    shift
-    "$@" >refused.out 2>refused.err </dev/null
-    status=$?
-    [ $status -eq 1 ] || { cat refused.err; say "exit status $status of: $*"; return 1; }
-    grep -q -e "$pattern" refused.err || { cat refused.err; say "no '$pattern' in the message of: $*"; }
-}
+in_scratch
 
 import() { "$elementtree" import "$1" "${2-h.heap}" >/dev/null; }
 export_to() { "$elementtree" export "${2-h.heap}" "$1"; }
 find_in() { "$elementtree" find h.heap "$1"; }
 sound() { "$pheap" check "${1-h.heap}" >/dev/null && "$elementtree" stats "${1-h.heap}" >/dev/null; }
-live_blocks() { "$pheap" info --json "${1-h.heap}" | tr ',{}' '\n\n\n' | sed -n 's/.*"live_blocks": *//p'; }
 canonical() { xmllint --nonet --huge --c14n "$1"; }
 
 # What is exported means the same as what was imported, and is a fixed point.
@@ -297,9 +259,7 @@ files__heap_without_a_tree() {
 files__usage() {
     for command in "" "nonsense" "import" "import a" "import a b c" "find a" "set a b" "generate a" "verify a" \
         "find a b --c"; do
-        # shellcheck disable=SC2086
-        "$elementtree" $command >/dev/null 2>usage.err
-        [ $? -eq 2 ] && grep -q '^usage: ' usage.err || say "no usage for: $command" || return 1
+        misuses "$elementtree" "$command" || return 1
     done
     "$elementtree" --help | grep -q '^usage: '
 }
@@ -491,7 +451,7 @@ some_changes() {
     "$elementtree" writer h.heap ${2-} >acknowledged &
     child=$!
     tries=0
-    while [ "$(wc -l <acknowledged)" -le "$1" ] && [ $tries -lt 500 ]; do
+    while [ "$(wc -l <acknowledged)" -le "$1" ] && [ $tries -lt 3000 ]; do # a minute
         sleep 0.02
         tries=$((tries + 1))
     done
@@ -518,12 +478,4 @@ verify__sees_what_is_wrong() {
         refuses 'should have the text of change' "$elementtree" verify h.heap 1 "$((last + 1))"
 }
 
-for name in $(sed -n 's/^\([a-z_]*__[a-z0-9_]*\)() .*/\1/p' "$self"); do
-    run "$name"
-done
-
-# The first line is for scripts/test, which counts the cases of all programs by it.
-[ $passed -eq 0 ] || echo "[  PASSED  ] $passed tests"
-[ $failed -eq 0 ] || echo "[  FAILED  ] $failed tests"
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+run_cases

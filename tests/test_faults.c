@@ -11,6 +11,7 @@
  * PHEAP_FAULTS_SEED chooses other workloads, PHEAP_FAULTS_REPLAY=seed,row,call runs one fault alone.
  */
 #include "pheap/core.h"
+#include "tests/support/dice.h"
 #include "tests/support/workload.h"
 
 #include <linux/futex.h>
@@ -98,13 +99,6 @@ struct run {
     bool failed, poisoned, killed, died;
     sigjmp_buf grave;
 };
-
-static uint64_t mix(uint64_t value)
-{
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
-}
 
 static void wrong(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -281,7 +275,7 @@ static void cut_power(struct run *run)
         for (uint64_t i = 0; i < (end ? 8U : 2U) && !run->failed; i++) {
             struct ph_workload after;
             char why[500] = "", state[800];
-            uint64_t dice = mix(ph_sim_cut_position(cut) + run->call);
+            uint64_t dice = dice_mix(ph_sim_cut_position(cut) + run->call);
             ph_sim_cut_sample(cut, end ? i : (dice + i) % 16, dice, &choice);
             ph_sim_cut_image(cut, &choice, dice + i, image);
             ph_workload_branch(&after, image, &run->workload, 0, dice);
@@ -315,7 +309,7 @@ static bool test_fault(struct tally *tally, uint64_t seed, size_t row, uint64_t 
                                      .touched = call % 3 != 0,
                                      .watch = call % 3 == 1};
     struct run run = {.tally = tally, .seed = seed, .row = row, .call = call, .sim = ph_sim_new(&options)};
-    run.killed = mix(call + row) % 3 == 0;
+    run.killed = dice_mix(call + row) % 3 == 0;
     ph_workload_init(&run.workload, run.sim, seed);
     ph_sim_fail_at(run.sim, rows[row].ops, call, rows[row].error, rows[row].mode);
     if (rows[row].mode == PH_SIM_DIE)
@@ -325,7 +319,7 @@ static bool test_fault(struct tally *tally, uint64_t seed, size_t row, uint64_t 
     bool struck = ph_sim_struck(run.sim) > 0;
     if (!run.failed && struck)
         demand_use(&run);
-    if (!run.failed && struck && mix(call + row) % 4 != 0)
+    if (!run.failed && struck && dice_mix(call + row) % 4 != 0)
         open_again(&run);
     ph_workload_end_readers(&run.workload);
     if (!run.failed && struck)
@@ -355,7 +349,7 @@ static void worker(unsigned number, struct tally *tally)
     for (uint64_t i = 0; i < workloads; i++)
         for (size_t row = from_environment("PHEAP_FAULTS_ROW", 0); row < ROWS; row++)
             for (uint64_t call = 1 + (number + row) % WORKERS; tally->failures < FAILURES_MAX; call += WORKERS)
-                if (!test_fault(tally, mix(base * 7919 + i) >> 16, row, call))
+                if (!test_fault(tally, dice_mix(base * 7919 + i) >> 16, row, call))
                     break;
 }
 

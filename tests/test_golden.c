@@ -43,7 +43,7 @@ static void pattern(uint64_t seed, uint8_t *bytes, uint64_t length)
     uint64_t dice = seed;
     for (uint64_t i = 0; i < length; i++) {
         uint64_t rest = seed % 3 == 0 ? 0 : seed % 3 == 1 ? seed : seed + i % 32;
-        bytes[i] = (uint8_t)(i < 56 ? sim_roll(&dice) : rest);
+        bytes[i] = (uint8_t)(i < 56 ? dice_roll(&dice) : rest);
     }
 }
 
@@ -498,7 +498,7 @@ static void make_new_heap(uint8_t *image)
     uint64_t dice = SIM_SEED;
     uint8_t identity[16];
     for (unsigned i = 0; i < sizeof identity; i++)
-        identity[i] = (uint8_t)sim_roll(&dice);
+        identity[i] = (uint8_t)dice_roll(&dice);
     memset(image, 0, NEW_HEAP_BYTES);
     for (uint32_t generation = 1; generation <= 2; generation++) {
         uint8_t *s = image + (generation % 2 == 0 ? 0 : 4096);

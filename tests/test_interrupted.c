@@ -292,12 +292,12 @@ static void order__of_writes(void **state)
     uint64_t dice = 17, refused = 0;
     struct pheap_info info = {.size = sizeof info};
     for (unsigned i = 1; i <= COMMITS_MAX; i++) {
-        commit(&rig, 40 + sim_roll(&dice) % 300 * 8, sim_roll(&dice) % 2 == 0 ? PHEAP_DURABLE : PHEAP_LAZY);
+        commit(&rig, 40 + dice_roll(&dice) % 300 * 8, dice_roll(&dice) % 2 == 0 ? PHEAP_DURABLE : PHEAP_LAZY);
         assert_int_equal(pheap_get_info(rig.heap, &info), PHEAP_OK);
         lsn_of[i] = info.committed_lsn;
-        if (sim_roll(&dice) % 12 == 0)
+        if (dice_roll(&dice) % 12 == 0)
             assert_int_equal(pheap_fold(rig.heap), PHEAP_OK);
-        uint64_t kind = sim_roll(&dice) % 30;
+        uint64_t kind = dice_roll(&dice) % 30;
         if (kind == 1) { /* the superblock cannot be written: the log must stay */
             assert_int_equal(pheap_sync(rig.heap), PHEAP_OK);
             ph_sim_fail_at(rig.sim, PH_SIM_SYNC, 2, ENOSPC, PH_SIM_ONCE);
@@ -306,8 +306,8 @@ static void order__of_writes(void **state)
         } else if (kind <= 2) {
             assert_int_equal(pheap_checkpoint(rig.heap), PHEAP_OK);
         }
-        if (sim_roll(&dice) % 40 == 0) {
-            if (sim_roll(&dice) % 2 == 0)
+        if (dice_roll(&dice) % 40 == 0) {
+            if (dice_roll(&dice) % 2 == 0)
                 close_heap(&rig);
             else
                 kill_process(&rig);

@@ -19,10 +19,7 @@
  * number.
  */
 #include "tests/public.h"
-
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <time.h>
+#include "tests/support/dice.h"
 
 #define OBJECTS 40u
 #define COUNTERS 256u
@@ -63,10 +60,7 @@ static uint64_t base_version; /* of the commit that made the root */
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t z = seed + a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return dice_mix(seed + a * 0x9e3779b97f4a7c15u + b * 0xd1342543de82ef95u);
 }
 
 static uint64_t hash_of(uint64_t k)
@@ -182,13 +176,6 @@ static void must(enum pheap_status status, const char *what)
 {
     if (status != PHEAP_OK) {
         give_up("%s: %s: %s", what, pheap_status_name(status), pheap_error_detail());
-    }
-}
-
-static void raise_to(_Atomic uint64_t *word, uint64_t value)
-{
-    uint64_t present = atomic_load(word);
-    while (present < value && !atomic_compare_exchange_weak(word, &present, value)) {
     }
 }
 
@@ -460,13 +447,6 @@ static pid_t start_process(const char *path, enum role role, unsigned writer, ui
     _exit(0);
 }
 
-static void sleep_microseconds(uint64_t microseconds)
-{
-    const struct timespec time = {.tv_sec = (time_t)(microseconds / 1000000),
-                                  .tv_nsec = (long)(microseconds % 1000000) * 1000};
-    nanosleep(&time, NULL);
-}
-
 /* Kill if it is still there; a process that ended by itself must have ended well. */
 static void kill_process(pid_t pid)
 {
@@ -491,7 +471,7 @@ static void wait_for_process(pid_t pid, const char *what)
             }
             return;
         }
-        sleep_microseconds(i < 200 ? 100 : 1000);
+        pause_us(i < 200 ? 100 : 1000);
     }
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
@@ -513,7 +493,7 @@ static void expect_progress(const pid_t *writers)
                 check_failed(__FILE__, __LINE__, "writer %u hangs (transaction %llu)", i,
                              (unsigned long long)atomic_load(&shared->started));
             }
-            sleep_microseconds(1000);
+            pause_us(1000);
         }
     }
 }
@@ -555,7 +535,7 @@ static unsigned kill_at_random(const char *path, unsigned kills, struct model *m
     for (uint64_t round = 0; killed < kills; round++) {
         const uint64_t random = mix(round, 9);
         /* A third dies young: while opening, taking over, or catching up. */
-        sleep_microseconds(random % 3 == 0 ? random / 3 % 1500 : random / 3 % 20000);
+        pause_us(random % 3 == 0 ? random / 3 % 1500 : random / 3 % 20000);
         const unsigned victims = random / 7 % 6 == 0 ? 3 : random / 42 % 2 == 0 ? 1 : 2;
         for (unsigned i = 0; i < WRITERS; i++) {
             if ((victims >> i & 1) != 0) {
@@ -566,7 +546,7 @@ static unsigned kill_at_random(const char *path, unsigned kills, struct model *m
         /* With nobody left, kill some of those that recover as well. */
         for (unsigned i = 0; victims == 3 && i < random / 84 % 4; i++) {
             const pid_t opener = start_process(path, ROLE_OPENER, 0, 0, NULL);
-            sleep_microseconds(mix(round, 40 + i) % 2500);
+            pause_us(mix(round, 40 + i) % 2500);
             kill_process(opener);
             killed++;
         }
@@ -643,15 +623,8 @@ static void kill__two_writers_larger_log(void **state)
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
-    const char *text = getenv("PHEAP_TEST_SEED");
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    seed = text != NULL ? strtoull(text, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED) {
-        return 1;
-    }
-    print_message("seed %llu (PHEAP_TEST_SEED repeats it)\n", (unsigned long long)seed);
+    seed = choose_seed();
+    shared = shared_memory(sizeof *shared);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kill__two_writers_smallest_log),
         cmocka_unit_test(kill__two_writers_larger_log),

@@ -199,7 +199,7 @@ static void hold_transaction(const struct peer *test, const char *path)
     ok(pheap_close(heap));
 }
 
-/* Catches: a time limit that is not kept, and a message that leaves a user to guess who holds the heap. */
+/* Catches: a time limit that is not kept or not waited for, and a message that leaves a user to guess who holds the heap. */
 static void begin_timeout__names_the_holder(void **state)
 {
     (void)state;
@@ -213,13 +213,10 @@ static void begin_timeout__names_the_holder(void **state)
     peer_hear(&child, 'b');
 
     pheap_txn *txn = NULL;
-    uint64_t start = now_ms();
-    expect_detail(PHEAP_TIMEOUT, pid, pheap_begin_timeout(heap, 0, &txn));
-    require(now_ms() - start < 1000);
-    start = now_ms();
+    expect_detail(PHEAP_TIMEOUT, pid, pheap_begin_timeout(heap, 0, &txn)); /* one that waits for ever would hang */
+    const uint64_t start = now_ms();
     expect_detail(PHEAP_TIMEOUT, pid, pheap_begin_timeout(heap, 100, &txn));
-    const uint64_t waited = now_ms() - start;
-    require(waited >= 99 && waited < 5000);
+    require(now_ms() - start >= 99);
     require(txn == NULL);
 
     struct pheap_user user = {.size = sizeof user};
@@ -333,7 +330,6 @@ static void stop__is_not_death(void **state)
     peer_hear(&child, 'r');
     unsigned held = 0;
     for (unsigned round = 0; round < 100; round++) {
-        const struct timespec time = {.tv_nsec = 100000 + round * 7919 % 900000};
         require(kill(child.pid, SIGSTOP) == 0);
         int status;
         require(waitpid(child.pid, &status, WUNTRACED) == child.pid && WIFSTOPPED(status));
@@ -350,7 +346,7 @@ static void stop__is_not_death(void **state)
         if (begun == PHEAP_OK) { /* a commit may have to wait for a flush or fold that was stopped */
             ok(pheap_commit(txn, PHEAP_LAZY, NULL));
         }
-        nanosleep(&time, NULL);
+        pause_us(100 + round * 7919 % 900);
     }
     peer_kill(&child);
     require_equal(fresh_word(heap, 0), 100 - held);
@@ -586,9 +582,8 @@ static void readers__of_one_process_share_a_version(void **state)
     require_equal(pheap_read_version(second), pheap_read_version(first));
     require_equal(read_word(second, 0), 1);
     pheap_read *third = NULL;
-    const uint64_t start = now_ms();
-    expect(PHEAP_TIMEOUT, pheap_read_begin(heap, PHEAP_FRESH, &third));
-    require(now_ms() - start < 2000 && third == NULL);
+    expect_detail(PHEAP_TIMEOUT, "this thread's own", pheap_read_begin(heap, PHEAP_FRESH, &third));
+    require(third == NULL);
     pheap_read_end(first);
     require_equal(read_word(second, 0), 1);
     pheap_read_end(second);

@@ -10,7 +10,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 enum {
     WORDS = 8192,       /* of the root block: 16 pages */
@@ -63,12 +62,6 @@ static struct pheap_user user_of(pheap *heap, pid_t pid)
         }
     }
     check_failed(__FILE__, __LINE__, "process %d is not attached", (int)pid);
-}
-
-static void pause_ms(unsigned ms)
-{
-    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-    (void)nanosleep(&time, NULL);
 }
 
 /* --------------------------------------------------------------------------------------------- the choice of a view */
@@ -219,9 +212,9 @@ static void fresh__waits_for_a_view(void **state)
         struct visitor visitor;
         visitor_start(&visitor, heap, PHEAP_FRESH, round % 2 == 0 ? -1 : PATIENT_MS);
         while (!atomic_load(&visitor.begins)) {
-            pause_ms(1);
+            pause_us(1000);
         }
-        pause_ms(10);
+        pause_us(10000);
         require(!atomic_load(&visitor.done));
         require_round(readers[0], round);
         require_round(readers[1], round + 1);
@@ -578,7 +571,7 @@ static void *write_rounds(void *argument)
 static void await_standstill(struct writer *writer)
 {
     uint64_t before = UINT64_MAX;
-    for (unsigned still = 0; still < 20; pause_ms(5)) {
+    for (unsigned still = 0; still < 20; pause_us(5000)) {
         const uint64_t now = atomic_load(&writer->round);
         still = now == before ? still + 1 : 0;
         before = now;
@@ -793,7 +786,7 @@ static void *read_at_random(void *argument)
         const uint64_t round = read_word(reader, 0);
         for (unsigned look = 0; look <= (chance >> 40 & 3); look++) {
             if (look > 0) {
-                pause_ms(chance >> 30 & 7);
+                pause_us((chance >> 30 & 7) * 1000);
             }
             for (uint64_t i = 0; i < WORDS; i += STRIDE) {
                 if (read_word(reader, i) != round) {
@@ -813,6 +806,12 @@ static void *read_at_random(void *argument)
     return NULL;
 }
 
+/* Too few have come to an end to prove anything: where threads are hardly scheduled it takes more rounds. */
+static bool lacks_readers(struct throng *throng)
+{
+    return atomic_load(&throng->read) <= 100 || atomic_load(&throng->evicted) <= 10;
+}
+
 /* Catches: races between eviction, joining, leaving and moving; a snapshot that is torn although its end says OK. */
 static void evictable__many_threads(void **state)
 {
@@ -827,8 +826,11 @@ static void evictable__many_threads(void **state)
         require(pthread_create(&members[i].thread, NULL, read_at_random, &members[i]) == 0);
     }
     enum pheap_status status = PHEAP_OK;
-    for (uint64_t round = 2; round < 4000 && status == PHEAP_OK && !atomic_load(&throng.stop); round++) {
+    for (uint64_t round = 2; round < 4000 || (lacks_readers(&throng) && round < 4000000); round++) {
         status = try_commit_all(throng.heap, round);
+        if (status != PHEAP_OK || atomic_load(&throng.stop)) {
+            break;
+        }
     }
     char detail[1024];
     (void)snprintf(detail, sizeof detail, "%s", pheap_error_detail());
@@ -842,7 +844,7 @@ static void evictable__many_threads(void **state)
     if (status != PHEAP_OK) {
         check_failed(__FILE__, __LINE__, "the writer got %s: %s", pheap_status_name(status), detail);
     }
-    require(atomic_load(&throng.read) > 100 && atomic_load(&throng.evicted) > 10);
+    require(!lacks_readers(&throng));
     print_message("%llu snapshots, %llu evicted\n", (unsigned long long)atomic_load(&throng.read),
                   (unsigned long long)atomic_load(&throng.evicted));
     check_sound(throng.heap);

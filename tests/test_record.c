@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Redo records: that they say what was put in, in little space, and that nothing else passes for one. */
 #include "io/checksum.h"
+#include "tests/support/dice.h"
 #include "wal/record.h"
 
 #include <setjmp.h>
@@ -21,10 +22,7 @@ static uint64_t dice;
 
 static uint64_t roll(void)
 {
-    dice += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t value = (dice ^ (dice >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
+    return dice_roll(&dice);
 }
 
 /* Memory that fails once, at the `fail_at`th request. */

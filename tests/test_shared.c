@@ -6,7 +6,6 @@
 #include "tests/machine.h"
 
 #include <pthread.h>
-#include <time.h>
 
 #define WORDS 16384u
 

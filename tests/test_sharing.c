@@ -21,10 +21,7 @@
  * its length.
  */
 #include "tests/public.h"
-
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <time.h>
+#include "tests/support/dice.h"
 
 enum {
     WRITERS = 4,
@@ -69,10 +66,7 @@ static uint64_t root_offset, words_offset, base_version;
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t z = a * UINT64_C(0x9e3779b97f4a7c15) + b * UINT64_C(0xd1b54a32d192ed03) + UINT64_C(0x632be59bd9b4e019);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
+    return dice_mix(a * UINT64_C(0x9e3779b97f4a7c15) + b * UINT64_C(0xd1b54a32d192ed03) + UINT64_C(0x632be59bd9b4e019));
 }
 
 /* The last commit up to k that is `which` modulo `modulus`; 0: none. */
@@ -128,25 +122,11 @@ static void must(enum pheap_status status, const char *what)
     }
 }
 
-static void raise_to(_Atomic uint64_t *mark, uint64_t value)
-{
-    uint64_t now = atomic_load(mark);
-    while (now < value && !atomic_compare_exchange_weak(mark, &now, value)) {
-    }
-}
-
 static uint64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
-static void sleep_us(uint64_t microseconds)
-{
-    const struct timespec time = {.tv_sec = (time_t)(microseconds / 1000000),
-                                  .tv_nsec = (long)(microseconds % 1000000) * 1000};
-    nanosleep(&time, NULL);
 }
 
 static pheap *open_shared(const char *path, unsigned flags, uint32_t views)
@@ -434,7 +414,7 @@ static void hold(struct reader_process *self)
         }
         look(self, held);
         if (draw(self) % 4 == 0) {
-            sleep_us(draw(self) % 3000);
+            pause_us(draw(self) % 3000);
         }
     } while (now_ns() < until && !atomic_load(&shared->stop));
     (void)(difference.found || compare(held, &difference) || inspect(held, &difference));
@@ -560,7 +540,7 @@ static void end_all(void)
             if (now_ns() > until) {
                 fail_run("hangs", i, 0);
             }
-            sleep_us(1000);
+            pause_us(1000);
         }
         if (processes[i].pid != 0 && status != 0) {
             processes[i].pid = 0;
@@ -626,7 +606,7 @@ static void strike(const char *path, uint64_t random)
     case 2:
         kill_process(index);
         if (random >> 16 & 1) {
-            sleep_us((random >> 20) % 2000);
+            pause_us((random >> 20) % 2000);
         }
         start_process(path, index);
         break;
@@ -662,9 +642,9 @@ static void sharing__twelve_processes(void **state)
     }
     const uint64_t until = now_ns() + run_seconds() * UINT64_C(1000000000);
     uint64_t before = 0, since = now_ns(), deaths_of_all = 0;
-    for (uint64_t round = 1; now_ns() < until; round++) {
+    for (uint64_t round = 1; now_ns() < until || atomic_load(&shared->held) == 0; round++) {
         const uint64_t random = mix(round, seed + 2);
-        sleep_us(random % 8000);
+        pause_us(random % 8000);
         look_for_failures();
         strike(path, random >> 16);
         if (round % 512 == 0) {
@@ -701,15 +681,8 @@ static void sharing__twelve_processes(void **state)
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
-    const char *text = getenv("PHEAP_TEST_SEED");
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    seed = text != NULL ? strtoull(text, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (shared == MAP_FAILED) {
-        return 1;
-    }
-    print_message("seed %llu (PHEAP_TEST_SEED repeats it)\n", (unsigned long long)seed);
+    seed = choose_seed();
+    shared = shared_memory(sizeof *shared);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sharing__twelve_processes),
     };

@@ -452,6 +452,14 @@ fi
 
 # ------------------------------------------------------------------------------------------------- heaps with content
 
+# until_written COUNT: the writer has said of so many changes that they are durable, or a minute is over.
+until_written() {
+    for ((i = 0; i < 600; i++)); do
+        [ "$(wc -l <written)" -lt "$1" ] || break
+        sleep 0.1
+    done
+}
+
 # A heap in use, a heap that was left by a crash, and what can be missing or wrong beside it.
 content_cases() {
     local writer acknowledged records
@@ -468,13 +476,10 @@ print("</notes>")' >notes.xml
     good_json "log: nothing is needed after a clean close" 'a["clean"] and not any(r["needed"] for r in a["records"])' \
         log --json full.heap
 
-    : >written # the loop below may look before the writer's shell has made it
+    : >written # until_written may look before the writer's shell has made it
     "$elementtree" writer full.heap >written 2>writer.err &
     writer=$!
-    for ((i = 0; i < 600; i++)); do
-        [ "$(wc -l <written)" -lt 20 ] || break
-        sleep 0.1
-    done
+    until_written 20
     good_json "info: the users of a heap in use" \
         'sorted((u["pid"] == '$writer', u["self"], u["alive"]) for u in a["users"]) == [(False, True, True), (True, False, True)]' \
         info --json full.heap
@@ -483,6 +488,7 @@ print("</notes>")' >notes.xml
     good_json "check: in use" 'a["sound"]' check --json full.heap
     good_json "log: in use" 'not a["clean"]' log --json full.heap
     good_json "checkpoint: in use" 'a["checkpoint_lsn"] > a["checkpoint_lsn_before"]' checkpoint --json full.heap
+    until_written $(($(wc -l <written) + 5)) # which the log has, and the heap file has not
     kill -9 $writer
     wait $writer 2>/dev/null
     acknowledged=$(tail -n 1 written)

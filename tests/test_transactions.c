@@ -3,9 +3,11 @@
  * Transactions through the public interface: atomicity, savepoints, versions, durability, size, the verify mode; and a
  * long random script beside a plain model in memory.
  */
+#include "tests/machine.h"
 #include "tests/public.h"
+#include "tests/support/dice.h"
 
-#include <time.h>
+#define SECOND_NS UINT64_C(1000000000)
 
 static void *fill_new(pheap_txn *txn, uint64_t length, unsigned char byte, uint64_t *block)
 {
@@ -262,11 +264,7 @@ static uint64_t random_state;
 
 static uint64_t draw(uint64_t limit)
 {
-    random_state += 0x9e3779b97f4a7c15u;
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (z ^ (z >> 31)) % limit;
+    return dice_roll(&random_state) % limit;
 }
 
 static void copy_model(struct model *to, const struct model *from)
@@ -415,9 +413,7 @@ static void model_transaction(pheap *heap, struct model *model)
 static void random__script_equals_model(void **state)
 {
     (void)state;
-    const char *text = getenv("PHEAP_TEST_SEED");
-    random_state = text != NULL ? strtoull(text, NULL, 10) : (uint64_t)time(NULL);
-    print_message("seed %llu (PHEAP_TEST_SEED repeats it)\n", (unsigned long long)random_state);
+    random_state = choose_seed();
     const char *path = path_of("random", "");
     struct pheap_options options = small_options();
     options.log_limit_bytes = 2u << 20;
@@ -455,8 +451,9 @@ static void random__script_equals_model(void **state)
 static void durability__marks_move_as_promised(void **state)
 {
     (void)state;
-    pheap *heap = create_heap(path_of("durability", ""));
-    (void)make_root(heap, 8);
+    struct machine machine; /* whose clock hardly moves, so that nothing becomes old here */
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, 8);
     commit_word(heap, 0, 1, PHEAP_DURABLE);
     struct pheap_info info = heap_info(heap);
     require_equal(info.durable_lsn, info.committed_lsn);
@@ -482,28 +479,35 @@ static void durability__marks_move_as_promised(void **state)
     require_equal(info.checkpoint_lsn, info.committed_lsn);
     require(info.log_used_bytes <= 16384); /* the segment in use */
     ok(pheap_close(heap));
+    machine_end(&machine);
 }
 
-/* Catches: LAZY commits that nobody ever flushes while the library is in use. */
+/* Catches: LAZY commits that nobody ever flushes while the library is in use, or that are flushed too early. */
 static void durability__lazy_is_flushed_after_a_second(void **state)
 {
     (void)state;
-    pheap *heap = create_heap(path_of("lazy", ""));
-    (void)make_root(heap, 8);
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    uint64_t now = UINT64_C(100) * SECOND_NS;
+    ph_sim_set_clock(machine.sim, now);
+    pheap *heap = machine_create(&machine, 0, 8);
     commit_word(heap, 0, 1, PHEAP_LAZY);
     struct pheap_info info = heap_info(heap);
     require(info.durable_lsn < info.committed_lsn);
-    const struct timespec time = {.tv_sec = 1, .tv_nsec = 200000000};
-    nanosleep(&time, NULL);
+    ph_sim_set_clock(machine.sim, now += SECOND_NS * 12 / 10);
     ok(pheap_maintain(heap));
     info = heap_info(heap);
     require_equal(info.durable_lsn, info.committed_lsn);
     commit_word(heap, 0, 2, PHEAP_LAZY);
     const uint64_t first = heap_info(heap).committed_lsn;
-    nanosleep(&time, NULL);
+    ph_sim_set_clock(machine.sim, now += SECOND_NS * 8 / 10);
     commit_word(heap, 0, 3, PHEAP_LAZY);
+    require(heap_info(heap).durable_lsn < first);
+    ph_sim_set_clock(machine.sim, now += SECOND_NS * 4 / 10);
+    commit_word(heap, 0, 4, PHEAP_LAZY);
     require(heap_info(heap).durable_lsn >= first);
     ok(pheap_close(heap));
+    machine_end(&machine);
 }
 
 /* Catches: a log that grows for ever, and a recycled segment that loses what was in it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Random transactions, the model beside them, and the comparison. */
 #include "tests/support/history.h"
+#include "tests/support/dice.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -45,11 +46,7 @@ static void *must(void *memory)
 
 static uint64_t roll(struct ph_history *history)
 {
-    history->dice += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t value = history->dice;
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
+    return dice_roll(&history->dice);
 }
 
 static uint64_t between(struct ph_history *history, uint64_t least, uint64_t most)

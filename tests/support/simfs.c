@@ -143,7 +143,7 @@ static void fail_write(struct ph_sim *sim, const struct sim_handle *handle, cons
                        uint64_t offset, unsigned flags)
 {
     uint64_t sectors = length / PH_SIM_SECTOR_BYTES + 1;
-    uint64_t part = sim_roll(&sim->dice) % (sectors + 1) * PH_SIM_SECTOR_BYTES;
+    uint64_t part = dice_roll(&sim->dice) % (sectors + 1) * PH_SIM_SECTOR_BYTES;
     do_write(sim, handle->file, buffer, part < length ? (size_t)part : length, offset);
     if ((flags & PH_WRITE_DSYNC) != 0 && !sim->options.keep_dirty)
         sim_journal_range(sim, SIM_EVENT_SYNC_FAILED, handle->file, 0, 0, NULL);
@@ -620,14 +620,14 @@ static int sim_random(void *ctx, void *buffer, size_t length)
     struct ph_sim *sim = enter(ctx);
     int struck = sim_strike(sim, PH_SIM_RANDOM, "random", "", length, 0);
     for (size_t i = 0; struck >= 0 && i < length; i++)
-        ((uint8_t *)buffer)[i] = (uint8_t)sim_roll(&sim->dice);
+        ((uint8_t *)buffer)[i] = (uint8_t)dice_roll(&sim->dice);
     return (int)leave(sim, struck < 0 ? struck : 0);
 }
 
 static int sim_boot_id(void *ctx, uint8_t id[16])
 {
     const struct ph_sim *sim = ctx;
-    uint64_t words[2] = {sim_mix(sim->boot + 1), sim_mix(~sim->boot)};
+    uint64_t words[2] = {dice_mix(sim->boot + 1), dice_mix(~sim->boot)};
     memcpy(id, words, sizeof words);
     return 0;
 }
@@ -773,7 +773,7 @@ struct ph_sim *ph_sim_new(const struct ph_sim_options *options)
     SIM_REQUIRE(pthread_mutex_init(&sim->mutex, NULL) == 0 && pthread_cond_init(&sim->changed, NULL) == 0);
     sim->dice = sim->options.seed;
     sim->clock_ns = UINT64_C(1000000000);
-    sim->boot = sim_mix(sim->options.seed);
+    sim->boot = dice_mix(sim->options.seed);
     sim->namespace = 1;
     if (!sim->options.no_journal)
         ph_sim_journal_restart(sim);

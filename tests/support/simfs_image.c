@@ -128,7 +128,7 @@ static uint64_t oldest_pending(const struct ph_sim_cut *cut)
 static void fill_dense(const struct ph_sim_cut *cut, uint64_t *dice, uint64_t of_16, struct ph_sim_choice *choice)
 {
     for (uint32_t i = 0; i < cut->digit_count; i++) {
-        uint64_t roll = sim_roll(dice);
+        uint64_t roll = dice_roll(dice);
         bool changed = roll % 16 < of_16;
         choice->digits[i] = (uint16_t)(changed ? 1 + (roll >> 8) % (cut->radixes[i] - 1U) : 0);
     }
@@ -144,14 +144,14 @@ void ph_sim_cut_sample(struct ph_sim_cut *cut, uint64_t index, uint64_t seed, st
 {
     lay_out(cut);
     resize_choice(cut, choice);
-    uint64_t dice = sim_mix(seed ^ sim_mix(index + cut->position * 1000003));
+    uint64_t dice = dice_mix(seed ^ dice_mix(index + cut->position * 1000003));
     if (index < 2 || cut->digit_count == 0) {
         fill_all(cut, index == 1, choice);
         return;
     }
-    uint32_t one = (uint32_t)(sim_roll(&dice) % cut->digit_count);
+    uint32_t one = (uint32_t)(dice_roll(&dice) % cut->digit_count);
     uint64_t oldest = oldest_pending(cut);
-    uint64_t age = oldest + sim_roll(&dice) % (cut->position - oldest + 1);
+    uint64_t age = oldest + dice_roll(&dice) % (cut->position - oldest + 1);
     switch (index % 7) {
     case 0:
         fill_all(cut, true, choice);
@@ -247,14 +247,14 @@ static void build_file(const struct cut_file *file, const struct ph_sim_choice *
 /* Pages of what the coordination file held lately, or before, or zeros; cut off somewhere. */
 static void build_coordination(const struct cut_file *file, uint64_t dice, struct sim_file *into)
 {
-    bool whole = sim_roll(&dice) % 2 == 0;
+    bool whole = dice_roll(&dice) % 2 == 0;
     uint64_t size = file->copy_bytes[0];
-    if (!whole && size > 0 && sim_roll(&dice) % 4 == 0)
-        size = sim_roll(&dice) % size;
+    if (!whole && size > 0 && dice_roll(&dice) % 4 == 0)
+        size = dice_roll(&dice) % size;
     sim_file_set_size(into, 0);
     sim_file_set_size(into, size);
     for (uint64_t offset = 0; offset < size; offset += SIM_PAGE_BYTES) {
-        uint64_t from = whole ? 0 : sim_roll(&dice) % 4;
+        uint64_t from = whole ? 0 : dice_roll(&dice) % 4;
         size_t which = from == 1 ? 1 : 0;
         uint64_t end = file->copy_bytes[which] < size ? file->copy_bytes[which] : size;
         if (from == 2 || file->copies[which] == NULL || offset >= end)
@@ -280,7 +280,7 @@ static void reset_machine(struct ph_sim *image, uint64_t seed)
     image->power_off = false;
     image->fault_countdown = 0;
     image->dice = seed;
-    image->boot = sim_mix(image->boot + seed);
+    image->boot = dice_mix(image->boot + seed);
 }
 
 static void choose_names(const struct ph_sim_cut *cut, const struct ph_sim_choice *choice, struct sim_names *names)
@@ -301,13 +301,13 @@ void ph_sim_cut_image(struct ph_sim_cut *cut, const struct ph_sim_choice *choice
 {
     lay_out(cut);
     SIM_REQUIRE(choice->count == cut->digit_count);
-    uint64_t dice = sim_mix(seed ^ sim_mix(cut->position));
-    reset_machine(image, sim_roll(&dice));
+    uint64_t dice = dice_mix(seed ^ dice_mix(cut->position));
+    reset_machine(image, dice_roll(&dice));
     choose_names(cut, choice, &image->names);
     for (size_t i = image->names.count; i-- > 0;) {
         uint32_t number = image->names.list[i].file;
         const struct cut_file *file = &cut->files[number];
-        uint64_t roll = sim_roll(&dice);
+        uint64_t roll = dice_roll(&dice);
         if (file->coordination && roll % 2 == 0) {
             (void)sim_names_remove(&image->names, image->names.list[i].path);
             continue;

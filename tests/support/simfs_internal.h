@@ -3,6 +3,7 @@
 #ifndef TESTS_SUPPORT_SIMFS_INTERNAL_H
 #define TESTS_SUPPORT_SIMFS_INTERNAL_H
 
+#include "tests/support/dice.h"
 #include "tests/support/simfs.h"
 
 #include <pthread.h>
@@ -146,20 +147,6 @@ struct ph_sim {
 
     _Atomic int64_t live_allocations, live_handles;
 };
-
-/* Dice: splitmix64. */
-static inline uint64_t sim_mix(uint64_t value)
-{
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
-}
-
-static inline uint64_t sim_roll(uint64_t *dice)
-{
-    *dice += UINT64_C(0x9e3779b97f4a7c15);
-    return sim_mix(*dice);
-}
 
 /* Memory that is always there. */
 static inline void *sim_resize(void *memory, size_t length)

@@ -3,6 +3,7 @@
 #include "tests/support/workload.h"
 
 #include "pheap/core.h"
+#include "tests/support/dice.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,11 +15,7 @@
 
 static uint64_t roll(struct ph_workload *workload)
 {
-    workload->dice += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t value = workload->dice;
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
+    return dice_roll(&workload->dice);
 }
 
 void ph_workload_init(struct ph_workload *workload, struct ph_sim *sim, uint64_t seed)
