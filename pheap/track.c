@@ -48,8 +48,10 @@ static bool add_range(struct ph_track *track, const ph_io *io, uint64_t from, ui
 {
     if (track->range_count == track->range_capacity) {
         uint32_t capacity = track->range_capacity == 0 ? RANGES_FIRST : track->range_capacity * 2;
+        if (capacity > UINT32_MAX / 2)
+            return false;
         void *grown = io->resize(io->ctx, track->ranges, (size_t)capacity * sizeof *track->ranges);
-        if (grown == NULL || capacity > UINT32_MAX / 2)
+        if (grown == NULL)
             return false;
         track->ranges = grown;
         track->range_capacity = capacity;

@@ -159,8 +159,21 @@ static bool ready_to_write(struct ph_core *core, bool folded_before, bool *fold)
     return !*fold && used <= wal->buffer_bytes / 2 && ph_upkeep_room_for_one(core);
 }
 
+/* The limit of a begin, in which several things may have to be waited for. */
+struct limit {
+    uint64_t start_ns, timeout_ns;
+};
+
+static uint64_t time_left(const struct ph_core *core, const struct limit *limit)
+{
+    if (limit->timeout_ns == 0 || limit->timeout_ns == UINT64_MAX)
+        return limit->timeout_ns;
+    uint64_t passed = core->io->clock_ns(core->io->ctx, PH_CLOCK_MONOTONIC) - limit->start_ns;
+    return passed < limit->timeout_ns ? limit->timeout_ns - passed : 0;
+}
+
 /* Prepare and take the writer lock. */
-static ph_status enter(struct ph_core *core, uint64_t timeout_ns)
+static ph_status enter(struct ph_core *core, const struct limit *limit)
 {
     bool folded = false;
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
@@ -168,13 +181,13 @@ static ph_status enter(struct ph_core *core, uint64_t timeout_ns)
         if (status == PH_OK)
             status = ph_upkeep_check_place(core);
         if (status == PH_OK)
-            status = ph_store_open_epoch(&core->store, timeout_ns);
+            status = ph_store_open_epoch(&core->store, time_left(core, limit));
         if (status == PH_OK)
             status = ph_log_ensure_open(&core->store.wal);
         if (status == PH_OK)
-            status = ph_upkeep_make_room(core, timeout_ns);
+            status = ph_upkeep_make_room(core, time_left(core, limit));
         if (status == PH_OK)
-            status = lock_writer(core, timeout_ns);
+            status = lock_writer(core, time_left(core, limit));
         if (status != PH_OK)
             return status;
         bool fold;
@@ -182,7 +195,7 @@ static ph_status enter(struct ph_core *core, uint64_t timeout_ns)
             return PH_OK;
         unlock_writer(core);
         if (fold) {
-            status = ph_store_fold(&core->store, timeout_ns);
+            status = ph_store_fold(&core->store, time_left(core, limit));
             if (status != PH_OK && status != PH_NO_SPACE)
                 return status;
             folded = true;
@@ -252,11 +265,13 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
     if (core->read_only)
         return ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
     const uint64_t thread = ph_thread_id();
-    const uint64_t timeout_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000;
+    struct limit limit = {.timeout_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000};
+    if (timeout_ms > 0)
+        limit.start_ns = core->io->clock_ns(core->io->ctx, PH_CLOCK_MONOTONIC);
     if (atomic_load(&core->txn_serial) != 0 && atomic_load(&core->txn_thread) == thread)
         return ph_fail(PH_INVALID, "%s: this thread has a write transaction open already", core->path);
     for (;;) {
-        status = enter(core, timeout_ns);
+        status = enter(core, &limit);
         if (status != PH_OK)
             return status;
         atomic_store_explicit(&core->coord->writer_seat, core->store.seat + 1, memory_order_relaxed);
@@ -271,7 +286,7 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
             core->write_view.incompressible = core->write_view.touched_bytes;
         unlock_writer(core);
         if (status == PH_BUDGET)
-            status = reset ? PH_OK : ph_upkeep_make_budget_room(core, timeout_ns);
+            status = reset ? PH_OK : ph_upkeep_make_budget_room(core, time_left(core, &limit));
         if (status != PH_OK)
             return status;
     }

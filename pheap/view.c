@@ -58,6 +58,7 @@ ph_status ph_view_drop(struct ph_view *view, uint64_t offset, uint64_t length)
 {
     const ph_io *io = view->store->io;
     uint8_t *address = view->base + offset;
+    view->last_page = 0; /* it counts again */
     int result =
         view->watched ? io->drop_watched(io->ctx, view->watch, address, length) : io->drop(io->ctx, address, length);
     return result < 0 ? ph_file_fail(view->store->heap.path, "drop private pages", -result) : PH_OK;
@@ -123,7 +124,6 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
     if (status != PH_OK)
         return status;
     view->touched_bytes = 0;
-    view->last_page = 0;
     view->reset_lsn = mark.lsn;
     view->incompressible = 0;
     view->at = (struct ph_boundary){mark.lsn, mark.chain, mark.version, mark.heap_bytes};

@@ -599,7 +599,7 @@ static void reserve__promised_room_never_runs_out(void **state)
 static void slot__failure_to_extend(void **state)
 {
     (void)state;
-    static const unsigned kinds[] = {PH_SIM_WRITE, PH_SIM_SYNC, PH_SIM_STAT, PH_SIM_MEMORY};
+    static const unsigned kinds[] = {PH_SIM_WRITE, PH_SIM_SYNC, PH_SIM_MEMORY};
     struct rig rig;
     begin(&rig, &small);
     dice = 70;

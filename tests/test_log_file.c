@@ -106,7 +106,7 @@ static void header__block_size_is_found_by_trying(void **state)
         }
 }
 
-/* Catches: a segment counted as part of the log though not all of it was written. */
+/* Catches: a segment counted as part of the log though not all of it was written, or not synced. */
 static void slot__filled_in_part(void **state)
 {
     (void)state;
@@ -125,6 +125,8 @@ static void slot__filled_in_part(void **state)
         require_equal(ph_store_extend_log(store, UINT64_MAX), PH_NO_SPACE);
         require_equal(atomic_load(&heap->core->coord->slot_count), slots);
     }
+    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, EIO, PH_SIM_ONCE);
+    require_equal(ph_store_extend_log(store, UINT64_MAX), PH_IO);
     require_equal(ph_store_extend_log(store, UINT64_MAX), PH_OK);
     require_equal(atomic_load(&heap->core->coord->slot_count), slots + 1);
     commit_word(heap, 0, 1, PHEAP_DURABLE);

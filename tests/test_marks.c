@@ -144,6 +144,43 @@ static void flush_mark__fits_no_longer(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a batch written over acknowledged ones, or across the end of its segment, because a mark of the right LSN has
+ * another place. */
+static void flush_mark__leads_elsewhere(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct machine machine;
+        machine_begin(&machine, NULL);
+        pheap *heap = machine_create(&machine, 0, WORDS);
+        struct ph_coord *coord = heap->core->coord;
+        commit_word(heap, 0, 1, PHEAP_DURABLE);
+        for (unsigned j = 0; j < 2; j++) {
+            struct ph_flush_mark *mark = &coord->flush_marks[j];
+            mark->offset = i == 0   ? mark->offset - 8
+                           : i == 1 ? heap->core->store.wal.segment_bytes + 512
+                                    : mark->offset;
+            mark->segment -= i == 2;
+        }
+        const int64_t size = ph_sim_size(machine.sim, LOG);
+        uint8_t *log = malloc((size_t)size), *after = malloc((size_t)size);
+        require(log != NULL && after != NULL);
+        require_equal(ph_sim_peek(machine.sim, LOG, log, (size_t)size, 0), size);
+        pheap_txn *txn = begin(heap);
+        put_word(txn, 0, 2);
+        expect_detail(PHEAP_POISONED, "marks in the coordination file", pheap_commit(txn, PHEAP_DURABLE, NULL));
+        require_equal(ph_sim_peek(machine.sim, LOG, after, (size_t)size, 0), size);
+        require(memcmp(log, after, (size_t)size) == 0);
+        free(log);
+        free(after);
+        expect(PHEAP_POISONED, pheap_close(heap));
+        heap = machine_open(machine.first, 0);
+        require_equal(fresh_word(heap, 0), 2);
+        demand_use(&machine, heap, NULL, 2);
+        machine_end(&machine);
+    }
+}
+
 /* Catches: a record put behind fragments of a dead writer that are not there. */
 static void fragment_mark__fits_no_longer(void **state)
 {
@@ -559,6 +596,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(commit_mark__fits_no_longer),
         cmocka_unit_test(fold_mark__fits_no_longer),
         cmocka_unit_test(flush_mark__fits_no_longer),
+        cmocka_unit_test(flush_mark__leads_elsewhere),
         cmocka_unit_test(fragment_mark__fits_no_longer),
         cmocka_unit_test(marks__rot_during_a_checkpoint),
         cmocka_unit_test(locks__cannot_be_taken),

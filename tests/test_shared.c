@@ -894,6 +894,79 @@ static void fold__paces_a_set_that_goes_back(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a page that is private again after it was dropped, and not counted towards the budget. */
+static void view__counts_a_dropped_page_again(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    struct ph_view *view = &heap->core->write_view;
+    const uint64_t page = UINT64_C(5) * PH_PAGE_BYTES, before = view->touched_bytes;
+    ph_view_touch(view, page, 8);
+    ph_view_touch(view, page + 8, 8);
+    require_equal(view->touched_bytes, before + PH_PAGE_BYTES);
+    require_equal(ph_view_drop(view, page, PH_PAGE_BYTES), PH_OK);
+    ph_view_touch(view, page, 8);
+    require_equal(view->touched_bytes, before + 2 * PH_PAGE_BYTES);
+    view->current = false; /* its pages are not what they should be */
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* A clock that goes on by an hour whenever it is read. */
+static _Atomic uint64_t hours;
+
+static uint64_t hourly_clock(void *context, enum ph_clock clock)
+{
+    (void)context;
+    (void)clock;
+    return atomic_fetch_add(&hours, 1) * UINT64_C(3600000000000);
+}
+
+struct holder {
+    pheap *heap;
+    _Atomic int step; /* 1: holds the writer lock; 2: may give it up */
+};
+
+static void *hold_writer(void *arguments)
+{
+    struct holder *holder = arguments;
+    pheap_txn *txn = begin(holder->heap);
+    atomic_store(&holder->step, 1);
+    while (atomic_load(&holder->step) == 1)
+        pause_us(100);
+    ok(pheap_abort(txn));
+    return NULL;
+}
+
+/* Catches: a begin with a time limit that gives as much to each thing that it waits for; it would hang here. */
+static void begin_timeout__is_one_for_all(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct holder holder = {.heap = first};
+    pthread_t thread;
+    require_equal(pthread_create(&thread, NULL, hold_writer, &holder), 0);
+    while (atomic_load(&holder.step) == 0)
+        pause_us(100);
+    machine.second.clock_ns = hourly_clock;
+    pheap_txn *txn;
+    (void)alarm(60);
+    expect(PHEAP_TIMEOUT, pheap_begin_timeout(second, 2 * 3600 * 1000, &txn));
+    (void)alarm(0);
+    machine.second.clock_ns = machine.first->clock_ns;
+    atomic_store(&holder.step, 2);
+    require_equal(pthread_join(thread, NULL), 0);
+    ok(pheap_begin_timeout(second, 1000, &txn));
+    ok(pheap_abort(txn));
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -921,6 +994,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(zeros__of_another_process_after_an_abort),
         cmocka_unit_test(verify__not_confused_by_what_free_space_held),
         cmocka_unit_test(fold__paces_a_set_that_goes_back),
+        cmocka_unit_test(view__counts_a_dropped_page_again),
+        cmocka_unit_test(begin_timeout__is_one_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,6 +166,13 @@ static void await_crowd(struct ph_wal *wal)
             break;
 }
 
+/* A mark that rotted must not lead to blocks that hold something. */
+static bool possible(const struct ph_wal *wal, const struct ph_flush_mark *mark)
+{
+    return mark->segment >= wal->coord->checkpoint.segment && mark->offset <= wal->segment_bytes &&
+           mark->offset % wal->block_bytes == 0;
+}
+
 static ph_status flush_locked(struct ph_wal *wal)
 {
     ph_status status = ph_log_ensure_open(wal);
@@ -174,7 +181,7 @@ static ph_status flush_locked(struct ph_wal *wal)
     await_crowd(wal);
     const uint64_t began = wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE);
     struct ph_flush_mark mark;
-    if (!ph_coord_read_flush(wal->coord, &mark)) {
+    if (!ph_coord_read_flush(wal->coord, &mark) || !possible(wal, &mark)) {
         (void)ph_coord_damaged(wal->path);
         return poison(wal);
     }

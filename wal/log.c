@@ -147,7 +147,7 @@ ph_status ph_log_count_slots(struct ph_wal *wal, uint32_t *count)
     return PH_OK;
 }
 
-/* Zero-fill and sync one slot.  The file grows only by whole synced slots that are counted by its size. */
+/* Zero-fill and sync one slot.  Only then it counts. */
 static ph_status fill_slot(struct ph_wal *wal, uint32_t slot)
 {
     uint8_t *zeros = wal->io->alloc(wal->io->ctx, ZERO_BYTES, PH_PAGE_BYTES);
@@ -263,11 +263,10 @@ ph_status ph_log_ensure_open(struct ph_wal *wal)
 ph_status ph_log_add_slot(struct ph_wal *wal)
 {
     ph_status status = ph_log_ensure_open(wal);
-    uint32_t slots = 0;
-    if (status == PH_OK)
-        status = ph_log_count_slots(wal, &slots);
     if (status != PH_OK)
         return status;
+    /* Not by the file's size: what is beyond may be of one whose sync failed, or who died before it. */
+    uint32_t slots = atomic_load(&wal->coord->slot_count);
     if (slots >= PH_SEGMENTS_MAX || ph_log_slot_offset(wal, slots + UINT64_C(1)) > wal->log_limit_bytes)
         return ph_fail(PH_LOG_FULL, "%s: the log is at its limit of %llu bytes", wal->path,
                        (unsigned long long)wal->log_limit_bytes);
