@@ -7,6 +7,7 @@
 #include <time.h>
 
 #define SECOND_NS UINT64_C(1000000000)
+#define SLICE_NS UINT64_C(10000000)
 
 uint32_t ph_mutex_abi(void)
 {
@@ -63,6 +64,11 @@ static struct timespec deadline(uint64_t timeout_ns)
     return at;
 }
 
+static bool earlier(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
+}
+
 /*
  * GCC's thread sanitizer does not know pthread_mutex_clocklock, and takes every unlock after it for an error: under it
  * the lock is tried again and again.
@@ -77,7 +83,7 @@ static int lock_until(pthread_mutex_t *mutex, const struct timespec *at)
         (void)clock_gettime(CLOCK_MONOTONIC, &now);
         if (error != EBUSY)
             return error;
-        if (now.tv_sec > at->tv_sec || (now.tv_sec == at->tv_sec && now.tv_nsec >= at->tv_nsec))
+        if (!earlier(&now, at))
             return ETIMEDOUT;
         (void)nanosleep(&pause, NULL);
     }
@@ -88,15 +94,28 @@ static int lock_until(pthread_mutex_t *mutex, const struct timespec *at)
 
 enum ph_mutex_result ph_mutex_lock(struct ph_mutex *mutex)
 {
-    return taken(mutex, pthread_mutex_lock(&mutex->u.mutex));
+    return ph_mutex_timedlock(mutex, UINT64_MAX);
 }
 
+/*
+ * Nobody sleeps on a robust lock for longer than a slice, because a wake-up can get lost: an unlock wakes the first of two
+ * sleepers, a third takes the lock before that one has come to it, and then that one is killed.  The third does not know
+ * that anybody sleeps, so its unlock wakes nobody; and the kernel, which passes a wake-up on for the dead, does so only if
+ * the lock has no owner at that moment.
+ */
 enum ph_mutex_result ph_mutex_timedlock(struct ph_mutex *mutex, uint64_t timeout_ns)
 {
-    if (timeout_ns == UINT64_MAX)
-        return ph_mutex_lock(mutex);
-    struct timespec at = deadline(timeout_ns);
-    return taken(mutex, lock_until(&mutex->u.mutex, &at));
+    int error = pthread_mutex_trylock(&mutex->u.mutex);
+    if (error != EBUSY)
+        return taken(mutex, error);
+    const struct timespec end = deadline(timeout_ns);
+    bool last;
+    do {
+        struct timespec at = deadline(SLICE_NS);
+        last = !earlier(&at, &end);
+        error = lock_until(&mutex->u.mutex, last ? &end : &at);
+    } while (error == ETIMEDOUT && !last);
+    return taken(mutex, error);
 }
 
 enum ph_mutex_result ph_mutex_trylock(struct ph_mutex *mutex)

@@ -3,14 +3,17 @@
 #include "io/io.h"
 #include "io/mutex.h"
 
+#include <linux/futex.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +29,56 @@ static struct ph_mutex *shared_mutex(void)
     assert_true(mutex != MAP_FAILED);
     assert_true(ph_mutex_init(mutex));
     return mutex;
+}
+
+static void wait_until_asleep(pid_t process)
+{
+    char path[64], line[512];
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)process);
+    for (;;) {
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        assert_non_null(fgets(line, sizeof line, file));
+        (void)fclose(file);
+        const char *state = strrchr(line, ')');
+        if (state != NULL && state[2] == 'S')
+            return;
+        (void)usleep(1000);
+    }
+}
+
+/*
+ * Of two who sleep on a lock the first is woken, and killed before it has taken it; a third has come in between, so the
+ * kernel does not pass the wake-up on.  Catches: the second sleeping for ever on a lock that is free.
+ */
+static void mutex__wake_up_is_lost(void **state)
+{
+    (void)state;
+    struct ph_mutex *mutex = shared_mutex();
+    _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)mutex->u.bytes; /* of the GNU library */
+    assert_int_equal(ph_mutex_lock(mutex), PH_MUTEX_ACQUIRED);
+    const uint32_t held = atomic_fetch_or(word, FUTEX_WAITERS) | FUTEX_WAITERS;
+    pid_t first = fork();
+    if (first == 0) { /* is woken, and does nothing with it */
+        (void)syscall(SYS_futex, word, FUTEX_WAIT, held, NULL, NULL, 0);
+        _exit(0);
+    }
+    wait_until_asleep(first);
+    pid_t second = fork();
+    if (second == 0) {
+        (void)alarm(20);
+        _exit(ph_mutex_lock(mutex) == PH_MUTEX_ACQUIRED ? 0 : 1);
+    }
+    wait_until_asleep(second);
+    ph_mutex_unlock(mutex);
+    int ended = -1;
+    assert_int_equal(waitpid(second, &ended, 0), second);
+    assert_int_equal(ended, 0);
+    assert_int_equal(kill(first, SIGKILL), 0);
+    assert_int_equal(waitpid(first, NULL, 0), first);
+    assert_int_equal(ph_mutex_trylock(mutex), PH_MUTEX_OWNER_DIED);
+    ph_mutex_unlock(mutex);
+    assert_int_equal(munmap(mutex, PAGE), 0);
 }
 
 /* The next to take the lock of a killed process is told once, and the lock goes on working. */
@@ -119,6 +172,7 @@ static void local_lock__wait_without_limit_is_woken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mutex__wake_up_is_lost),
         cmocka_unit_test(mutex__owner_killed_is_told_once),
         cmocka_unit_test(mutex__garbage_is_an_error_or_a_timeout),
         cmocka_unit_test(local_lock__wait_times_out),
