@@ -91,6 +91,12 @@ static void judge_state(struct chain *chain, uint64_t number)
     history_add(&chain->history, number);
 }
 
+static uint64_t larger(uint64_t one, uint64_t other)
+{
+    return one > other ? one : other;
+}
+
+/* Of a team, each may be late in saying something. */
 static void judge_line(struct chain *chain, const char *line)
 {
     uint64_t number = strtoull(line + 1, NULL, 10);
@@ -100,15 +106,15 @@ static void judge_line(struct chain *chain, const char *line)
         judge_state(chain, number);
         break;
     case 'S':
-        chain->begun = number;
+        chain->begun = larger(chain->begun, number);
         break;
     case 'A':
-        chain->durable = number;
-        chain->committed = number;
+        chain->durable = larger(chain->durable, number);
+        chain->committed = larger(chain->committed, number);
         chain->sums->acknowledged++;
         break;
     case 'L':
-        chain->committed = number;
+        chain->committed = larger(chain->committed, number);
         break;
     case 'E':
         if (!faulty)
@@ -154,21 +160,25 @@ static void start_worker(struct chain *chain, bool check)
     (void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)chain->history.seed);
     if (!history_format(&chain->history, attempts, sizeof attempts) || pipe2(ends, O_CLOEXEC) != 0)
         abort();
-    const char *words[8] = {options->worker, options->engine, options->mount, seed, attempts};
+    const char *words[9] = {options->worker, options->engine, options->mount, seed, attempts};
     size_t count = 5;
     if (options->bare)
         words[count++] = "bare";
+    if (options->team)
+        words[count++] = "team";
     if (check)
         words[count++] = "check";
     chain->opened = false;
     chain->worker = fork();
     if (chain->worker == 0) {
+        (void)setpgid(0, 0);
         (void)dup2(ends[1], STDOUT_FILENO);
         (void)execv(options->worker, (char *const *)(uintptr_t)words);
         _exit(127);
     }
     if (chain->worker < 0)
         abort();
+    (void)setpgid(chain->worker, chain->worker); /* whoever of the two is first */
     (void)close(ends[1]);
     chain->pipe = ends[0];
     chain->line_length = 0;
@@ -193,7 +203,7 @@ static bool wait_for_stop(struct chain *chain)
     }
 }
 
-/* The worker is dead or dying: hear what it said last, and bury it. */
+/* The worker is dead or dying: hear what it, and whoever it has started, said last, and bury it. */
 static int bury_worker(struct chain *chain)
 {
     int status = 0;
@@ -208,7 +218,7 @@ static int bury_worker(struct chain *chain)
 static void judge_end(struct chain *chain)
 {
     mount_stop_at(chain->mount, 0);
-    (void)kill(chain->worker, SIGKILL);
+    (void)kill(-chain->worker, SIGKILL);
     mount_resume(chain->mount, MOUNT_ON);
     int status = bury_worker(chain);
     if (mount_failed_syncs(chain->mount) > 0 && WIFEXITED(status))
@@ -236,7 +246,7 @@ static bool run_worker(struct chain *chain, unsigned number, enum mount_power po
         judge_end(chain);
         return false;
     }
-    (void)kill(chain->worker, SIGKILL);
+    (void)kill(-chain->worker, SIGKILL);
     (void)snprintf(chain->stopped_in, sizeof chain->stopped_in, "%s", mount_stopped_in(chain->mount));
     mount_resume(chain->mount, power);
     (void)bury_worker(chain);

@@ -56,6 +56,7 @@ struct chain_options {
     bool fail_syncs;
     enum disk_failure failure;
     bool bare;
+    bool team; /* three processes share the store */
     bool verbose;
     const char *dump; /* a directory for the files before and after each cut; NULL: none */
 };

@@ -21,7 +21,7 @@ struct engine {
     bool (*open)(const char *directory, uint64_t variety);
     /* The store's own whole check, where it has one. */
     bool (*check)(void);
-    /* The object's bytes into `bytes`; *length 0: there is none.  Outside transactions. */
+    /* The object's bytes into `bytes`; *length 0: there is none.  In a transaction or outside. */
     bool (*get)(uint32_t object, uint8_t *bytes, size_t *length);
     bool (*begin)(void);
     /* Length 0: remove it. */

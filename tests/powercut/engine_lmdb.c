@@ -8,7 +8,7 @@
 #include <string.h>
 
 static MDB_env *environment;
-static MDB_txn *txn;
+static MDB_txn *txn; /* that writes; NULL: none */
 static MDB_dbi objects;
 
 static bool good(int result, const char *what)
@@ -18,9 +18,19 @@ static bool good(int result, const char *what)
 
 static bool good_or_abort(int result, const char *what)
 {
-    if (result != 0)
+    if (result != 0) {
         mdb_txn_abort(txn);
+        txn = NULL;
+    }
     return good(result, what);
+}
+
+/* Committed or failed, it has ended. */
+static bool end(void)
+{
+    MDB_txn *ending = txn;
+    txn = NULL;
+    return good(mdb_txn_commit(ending), "commit");
 }
 
 static bool open_environment(const char *directory, uint64_t variety)
@@ -32,8 +42,7 @@ static bool open_environment(const char *directory, uint64_t variety)
            good(mdb_env_set_mapsize(environment, (size_t)64 << 20), "map size") &&
            good(mdb_env_open(environment, path, MDB_NOSUBDIR, 0666), "open") &&
            good(mdb_txn_begin(environment, NULL, 0, &txn), "begin") &&
-           good_or_abort(mdb_dbi_open(txn, NULL, MDB_INTEGERKEY, &objects), "open the database") &&
-           good(mdb_txn_commit(txn), "commit");
+           good_or_abort(mdb_dbi_open(txn, NULL, MDB_INTEGERKEY, &objects), "open the database") && end();
 }
 
 /* It has none that a program could call. */
@@ -45,16 +54,18 @@ static bool check_nothing(void)
 static bool get_object(uint32_t object, uint8_t *bytes, size_t *length)
 {
     MDB_val key = {.mv_size = sizeof object, .mv_data = &object}, data;
-    if (!good(mdb_txn_begin(environment, NULL, MDB_RDONLY, &txn), "begin"))
+    MDB_txn *reader = txn;
+    if (txn == NULL && !good(mdb_txn_begin(environment, NULL, MDB_RDONLY, &reader), "begin"))
         return false;
-    int result = mdb_get(txn, objects, &key, &data);
+    int result = mdb_get(reader, objects, &key, &data);
     *length = result == 0 ? data.mv_size : 0;
     bool done = result == MDB_NOTFOUND || good(result, "get");
     if (done && *length > ENGINE_OBJECT_BYTES_MAX)
         done = engine_fail("object %u: a length of %zu", object, *length);
     if (done && *length > 0)
         memcpy(bytes, data.mv_data, *length);
-    mdb_txn_abort(txn);
+    if (txn == NULL)
+        mdb_txn_abort(reader);
     return done;
 }
 
@@ -81,7 +92,7 @@ static bool put_object(uint32_t object, const uint8_t *bytes, size_t length)
 static bool commit(bool *durable)
 {
     *durable = true;
-    return good(mdb_txn_commit(txn), "commit");
+    return end();
 }
 
 static bool close_environment(void)

@@ -12,7 +12,7 @@ struct slot {
 };
 
 static pheap *heap;
-static pheap_txn *txn;
+static pheap_txn *txn; /* NULL: none */
 static unsigned commits;
 
 static bool good(enum pheap_status status, const char *what)
@@ -25,10 +25,20 @@ static bool good(enum pheap_status status, const char *what)
 /* A failed call of a transaction ends it. */
 static bool good_or_abort(enum pheap_status status, const char *what)
 {
-    bool result = good(status, what);
-    if (!result)
-        (void)pheap_abort(txn);
-    return result;
+    if (status == PHEAP_OK)
+        return true;
+    (void)good(status, what); /* the text is of this call, not of the abort */
+    (void)pheap_abort(txn);
+    txn = NULL;
+    return false;
+}
+
+/* Committed or failed, it has ended. */
+static bool commit_as(enum pheap_durability how)
+{
+    pheap_txn *ending = txn;
+    txn = NULL;
+    return good(pheap_commit(ending, how, NULL), "commit");
 }
 
 static bool make_table(void)
@@ -38,11 +48,11 @@ static bool make_table(void)
         return false;
     if (pheap_root(txn) != 0) {
         (void)pheap_abort(txn);
+        txn = NULL;
         return true;
     }
     return good_or_abort(pheap_zalloc(txn, ENGINE_OBJECTS * sizeof(struct slot), &table), "alloc") &&
-           good_or_abort(pheap_set_root(txn, table), "set root") &&
-           good(pheap_commit(txn, PHEAP_DURABLE, NULL), "commit");
+           good_or_abort(pheap_set_root(txn, table), "set root") && commit_as(PHEAP_DURABLE);
 }
 
 static bool open_heap(const char *directory, uint64_t variety)
@@ -71,18 +81,26 @@ static bool check_heap(void)
     return result;
 }
 
+/* What a place of the heap holds: in the transaction, if there is one, else for a reader. */
+static const void *at(const pheap_read *reader, uint64_t offset)
+{
+    return txn != NULL ? pheap_ptr(txn, offset) : pheap_read_ptr(reader, offset);
+}
+
 static bool get_object(uint32_t object, uint8_t *bytes, size_t *length)
 {
-    pheap_read *reader;
-    if (!good(pheap_read_begin(heap, 0, &reader), "read"))
+    pheap_read *reader = NULL;
+    if (txn == NULL && !good(pheap_read_begin(heap, 0, &reader), "read"))
         return false;
-    const struct slot *slot = (const struct slot *)pheap_read_ptr(reader, pheap_read_root(reader)) + object;
+    uint64_t table = txn != NULL ? pheap_root(txn) : pheap_read_root(reader);
+    const struct slot *slot = (const struct slot *)at(reader, table) + object;
     bool fits = slot->length <= ENGINE_OBJECT_BYTES_MAX;
     *length = fits ? (size_t)slot->length : 0;
     if (*length > 0)
-        memcpy(bytes, pheap_read_ptr(reader, slot->offset), *length);
-    bool ended = good(pheap_read_end(reader), "end");
-    return fits ? ended : engine_fail("object %u: a length of %llu", object, (unsigned long long)slot->length);
+        memcpy(bytes, at(reader, slot->offset), *length);
+    if (reader != NULL && !good(pheap_read_end(reader), "end"))
+        return false;
+    return fits || engine_fail("object %u: a length of %llu", object, (unsigned long long)slot->length);
 }
 
 static bool begin(void)
@@ -117,13 +135,13 @@ static bool put_object(uint32_t object, const uint8_t *bytes, size_t length)
 static bool commit(bool *durable)
 {
     *durable = true;
-    return good(pheap_commit(txn, PHEAP_DURABLE, NULL), "commit");
+    return commit_as(PHEAP_DURABLE);
 }
 
 static bool commit_lazily(bool *durable)
 {
     *durable = ++commits % 16 == 0;
-    return good(pheap_commit(txn, *durable ? PHEAP_DURABLE : PHEAP_LAZY, NULL), "commit");
+    return commit_as(*durable ? PHEAP_DURABLE : PHEAP_LAZY);
 }
 
 static bool close_heap(void)

@@ -49,8 +49,8 @@ static bool open_database(const char *directory, uint64_t variety)
     (void)snprintf(path, sizeof path, "%s/database", directory);
     (void)snprintf(checkpoint, sizeof checkpoint, "PRAGMA wal_autocheckpoint=%d",
                    checkpoints[variety % (sizeof checkpoints / sizeof checkpoints[0])]);
-    return good(sqlite3_open(path, &database), "open") && answers("PRAGMA journal_mode=WAL", "wal") &&
-           run("PRAGMA synchronous=FULL") && run(checkpoint) &&
+    return good(sqlite3_open(path, &database), "open") && good(sqlite3_busy_timeout(database, 20000), "timeout") &&
+           answers("PRAGMA journal_mode=WAL", "wal") && run("PRAGMA synchronous=FULL") && run(checkpoint) &&
            run("CREATE TABLE IF NOT EXISTS objects(id INTEGER PRIMARY KEY, bytes BLOB NOT NULL)") &&
            prepare("SELECT bytes FROM objects WHERE id=?", &select_one) &&
            prepare("INSERT OR REPLACE INTO objects VALUES(?, ?)", &replace) &&

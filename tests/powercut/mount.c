@@ -17,6 +17,8 @@
 
 /* Nobody but the kernel changes anything, so it may remember for ever. */
 #define REMEMBER_SECONDS 1e6
+/* More than the largest write with its header. */
+#define REQUEST_BYTES_MAX ((size_t)2 << 20)
 
 enum state { STATE_RUNNING, STATE_STOPPED, STATE_OFF };
 
@@ -292,6 +294,9 @@ static void on_write(fuse_req_t request, fuse_ino_t inode, const char *bytes, si
     bool on = !is_off(request);
     int result = !on && !mapped ? -EIO : disk_write(disk, inode, bytes, size, (uint64_t)offset);
     /* The kernel writes pages of mappings back when it likes: counted, they would keep a seed from telling the cut. */
+    if (mapped && mount_of(request)->trace)
+        fprintf(stderr, "    mapped: write %llu %zu@%llu%s\n", (unsigned long long)inode, size,
+                (unsigned long long)offset, on ? "" : " after the cut");
     if (!mapped)
         on = on && pass(request, "write", inode, "", size, (uint64_t)offset);
     if (result < 0 || (!on && !mapped))
@@ -417,10 +422,23 @@ static const struct fuse_lowlevel_ops operations = {
     .fallocate = on_fallocate,
 };
 
+/* Until the file system is gone, which fuse_session_loop() would call an error now and then. */
 static void *serve(void *argument)
 {
     struct mount *mount = argument;
-    (void)fuse_session_loop(mount->session);
+    struct fuse_buf buffer = {.mem = malloc(REQUEST_BYTES_MAX)};
+    if (buffer.mem == NULL)
+        abort();
+    for (;;) {
+        ssize_t got = read(fuse_session_fd(mount->session), buffer.mem, REQUEST_BYTES_MAX);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT))
+            continue;
+        if (got <= 0)
+            break;
+        buffer.size = (size_t)got;
+        fuse_session_process_buf(mount->session, &buffer);
+    }
+    free(buffer.mem);
     return NULL;
 }
 

@@ -42,6 +42,7 @@ static const char usage[] =
     "  --names RULE      strict (default: until the directory is synced) or journal (in order, by any sync)\n"
     "  --fail-syncs HOW  let a sync fail in half of the boots: clean (ext4, XFS), revert (btrfs) or dirty\n"
     "  --bare            do not sync the directory after creating a store\n"
+    "  --team            three processes share the store\n"
     "  --lie WHAT        file or directory: its syncs do nothing, which must be noticed\n"
     "  --dump DIR        write the files before and after each cut below this directory\n"
     "  --verbose         say what happens, each operation too\n";
@@ -141,13 +142,13 @@ static bool run_lanes(struct campaign *campaign)
 static bool report(const struct campaign *campaign, double seconds)
 {
     uint64_t failed = 0;
-    printf("%-12s", "");
+    printf("%-13s", "");
     for (unsigned i = 0; i < campaign->engine_count; i++)
         printf(" %11s", campaign->engines[i]);
     printf("\n");
 #define ROW(title, value)                                                           \
     do {                                                                            \
-        printf("%-12s", title);                                                     \
+        printf("%-13s", title);                                                     \
         for (unsigned i = 0; i < campaign->engine_count; i++)                       \
             printf(" %11llu", (unsigned long long)campaign->shared->sums[i].value); \
         printf("\n");                                                               \
@@ -156,7 +157,7 @@ static bool report(const struct campaign *campaign, double seconds)
     ROW("in recovery", recovery_cuts);
     ROW("kills", kills);
     ROW("failed syncs", failed_syncs);
-    ROW("commits", acknowledged);
+    ROW("acknowledged", acknowledged);
     for (enum chain_verdict verdict = CHAIN_LOSS; verdict < CHAIN_VERDICTS; verdict++) {
         ROW(chain_verdict_name(verdict), verdicts[verdict]);
         for (unsigned i = 0; verdict != CHAIN_UNBORN && i < campaign->engine_count; i++)
@@ -230,6 +231,7 @@ static void take_option(struct campaign *campaign, const char *name, const char 
         else if (strcmp(name, "fail-syncs") == 0)
             options->failure = (enum disk_failure)choose(name, value, failures);
         options->fail_syncs = options->fail_syncs || strcmp(name, "fail-syncs") == 0;
+        options->team = options->team || strcmp(name, "team") == 0;
         options->bare = options->bare || strcmp(name, "bare") == 0;
         add_argument(campaign, name, value);
     }
@@ -250,6 +252,7 @@ static void take_options(struct campaign *campaign, int count, char **words)
         {"lie", required_argument, NULL, 1},
         {"fail-syncs", required_argument, NULL, 1},
         {"bare", no_argument, NULL, 1},
+        {"team", no_argument, NULL, 1},
         {"verbose", no_argument, NULL, 1},
         {"help", no_argument, NULL, 2},
         {NULL, 0, NULL, 0},

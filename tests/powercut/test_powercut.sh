@@ -33,6 +33,7 @@ check 0 "a hundred cuts" --engine pheap --cuts 100 --seed 1
 check 0 "commits that are not durable at once" --engine pheap-lazy --cuts 50 --seed 2
 check 0 "cut while it is created" --engine pheap --cuts 40 --length 2 --bare --seed 3
 check 0 "names in a journal" --engine pheap --cuts 50 --names journal --seed 4
+check 0 "three processes at once" --engine pheap --cuts 50 --team --seed 8
 check 0 "syncs that fail" --engine pheap --cuts 50 --fail-syncs clean --seed 5
 check 1 "a disk that lies about files is noticed" --engine pheap --cuts 50 --lie file --seed 6
 check 1 "a disk that lies about directories is noticed" --engine pheap --cuts 50 --lie directory --seed 7

@@ -2,10 +2,11 @@
 /*
  * The program whose power is cut: it opens a store, finds out which transaction it is at, and commits more, for ever.
  *
- *   worker ENGINE DIRECTORY SEED ATTEMPTS [bare] [check]
+ *   worker ENGINE DIRECTORY SEED ATTEMPTS [bare] [check] [team]
  *
  * ATTEMPTS is what history_format() gives, "" at first.  bare: the directory is not synced after creation, which is then
- * the store's own business.  check: end once it is known where the store is.  Now and then it closes the store and opens
+ * the store's own business.  check: end once it is known where the store is.  team: three processes share the store; the first finds
+ * out where it is, and the attempt is that of all.  Now and then it closes the store and opens
  * it again.  After a commit that failed it does so at once, as a program would that was started anew.
  *
  * Each line that it writes is one of these, and says what has already happened:
@@ -29,6 +30,7 @@
 #include <unistd.h>
 
 #define REOPENS_MAX 20 /* after failures */
+#define TEAM 3
 
 static const struct engine *const engines[] = {
     &engine_pheap,
@@ -101,15 +103,22 @@ static bool verify(uint64_t number)
     return true;
 }
 
+/* Open the store; if that fails, it has been told and the store is closed. */
+static bool open_store(void)
+{
+    if (engine->open(directory, history.seed))
+        return true;
+    tell('R', "%s", engine_error);
+    (void)engine->close();
+    return false;
+}
+
 /* Open the store and find out where it is.  If that cannot be, it has been told and the store is closed. */
-static bool open_store(uint64_t *number)
+static bool open_and_verify(uint64_t *number)
 {
     size_t length;
-    if (!engine->open(directory, history.seed)) {
-        tell('R', "%s", engine_error);
-        (void)engine->close();
+    if (!open_store())
         return false;
-    }
     if (!engine->get(0, found, &length)) {
         tell('T', "object 0 cannot be read: %s", engine_error);
         exit(1);
@@ -126,18 +135,37 @@ static bool open_store(uint64_t *number)
     return true;
 }
 
-static bool transaction(uint64_t number)
+/* One transaction, with the number after that of the last. */
+static bool transaction(void)
 {
     bool durable = false;
+    size_t length;
+    if (!engine->begin() || !engine->get(0, found, &length))
+        return false;
+    uint64_t number = history_number(found, length) + 1;
     tell_number('S', number);
-    bool good = engine->begin();
-    for (uint32_t object = 0; good && object < ENGINE_OBJECTS; object++)
-        if (history_touches(&history, number, object))
-            good = engine->put(object, expected, history_bytes(&history, number, object, expected));
-    good = good && engine->commit(&durable);
-    if (good)
-        tell_number(durable ? 'A' : 'L', number);
-    return good;
+    for (uint32_t object = 0; object < ENGINE_OBJECTS; object++)
+        if (history_touches(&history, number, object) &&
+            !engine->put(object, expected, history_bytes(&history, number, object, expected)))
+            return false;
+    if (!engine->commit(&durable))
+        return false;
+    tell_number(durable ? 'A' : 'L', number);
+    return true;
+}
+
+/* A number of transactions in the open store, and then close it; false: something failed, and has been told. */
+static bool work(uint64_t transactions)
+{
+    bool good = true;
+    while (good && transactions-- > 0)
+        good = transaction();
+    char first_error[sizeof engine_error];
+    memcpy(first_error, engine_error, sizeof first_error);
+    bool closed = engine->close();
+    if (!good || !closed)
+        tell('E', "%s", good ? engine_error : first_error);
+    return good && closed;
 }
 
 static void sync_directory(void)
@@ -148,26 +176,53 @@ static void sync_directory(void)
     (void)close(file);
 }
 
+/* One of those that share the store. */
+static int run_member(uint64_t member)
+{
+    int failures = 0;
+    for (uint64_t round = 0; failures < REOPENS_MAX; round++) {
+        uint64_t transactions = 1 + dice_of(history.seed, history.count + member * 1000 + round) % 60;
+        if (!open_store() || !work(transactions))
+            failures++;
+    }
+    return 1;
+}
+
+/* The store has been opened here, and that is where this process goes on; the others are its children. */
+static void start_team(void)
+{
+    (void)engine->close(); /* no store may be taken through a fork */
+    for (uint64_t member = 1; member < TEAM; member++) {
+        pid_t child = fork();
+        if (child == 0)
+            exit(run_member(member));
+        if (child < 0)
+            exit(2);
+    }
+    exit(run_member(0));
+}
+
 int main(int count, char **words)
 {
     for (size_t i = 0; count >= 5 && i < sizeof engines / sizeof engines[0]; i++)
         if (strcmp(engines[i]->name, words[1]) == 0)
             engine = engines[i];
     if (engine == NULL || !history_parse(&history, words[4])) {
-        fputs("usage: worker ENGINE DIRECTORY SEED ATTEMPTS [bare] [check]\n", stderr);
+        fputs("usage: worker ENGINE DIRECTORY SEED ATTEMPTS [bare] [check] [team]\n", stderr);
         return 2;
     }
-    bool bare = false, check = false;
+    bool bare = false, check = false, team = false;
     for (int i = 5; i < count; i++) {
         bare = bare || strcmp(words[i], "bare") == 0;
         check = check || strcmp(words[i], "check") == 0;
+        team = team || strcmp(words[i], "team") == 0;
     }
     directory = words[2];
     history.seed = strtoull(words[3], NULL, 10);
     int failures = 0;
     while (failures < REOPENS_MAX) {
         uint64_t number;
-        if (!open_store(&number)) {
+        if (!open_and_verify(&number)) {
             failures++;
             continue;
         }
@@ -175,16 +230,9 @@ int main(int count, char **words)
             return engine->close() ? 0 : 1;
         if (number == 0 && !bare)
             sync_directory();
-        uint64_t last = number + 1 + dice_of(history.seed, history.count) % 60;
-        bool good = true;
-        while (good && number < last)
-            good = transaction(++number);
-        char first_error[sizeof engine_error];
-        memcpy(first_error, engine_error, sizeof first_error);
-        if (!engine->close() || !good) {
-            tell('E', "%s", good ? engine_error : first_error);
-            failures++;
-        }
+        if (team)
+            start_team();
+        failures += !work(1 + dice_of(history.seed, history.count) % 60);
     }
     return 1;
 }
