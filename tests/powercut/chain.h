@@ -14,7 +14,7 @@
  *   crashed   the worker died, failed without a fault, or did not go on
  *
  * Between cuts a worker may also be killed, with the page cache surviving; then nothing committed may be missing,
- * acknowledged as durable or not.
+ * acknowledged as durable or not, unless a sync has failed meanwhile.
  */
 #ifndef TESTS_POWERCUT_CHAIN_H
 #define TESTS_POWERCUT_CHAIN_H
