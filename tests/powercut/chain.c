@@ -54,8 +54,8 @@ struct chain {
 
 const char *chain_verdict_name(enum chain_verdict verdict)
 {
-    static const char *const names[CHAIN_VERDICTS] = {"good",    "loss",   "phantom", "torn",
-                                                      "refused", "unborn", "crashed"};
+    static const char *const names[CHAIN_VERDICTS] = {"good", "loss",    "phantom", "undead",
+                                                      "torn", "refused", "unborn",  "crashed"};
     return names[verdict];
 }
 
@@ -125,6 +125,9 @@ static void judge_line(struct chain *chain, const char *line)
     case 'R':
         if (!faulty)
             condemn(chain, chain->durable > 0 ? CHAIN_REFUSED : CHAIN_UNBORN, "it cannot be opened: %s", line + 2);
+        break;
+    case 'U':
+        condemn(chain, CHAIN_UNDEAD, "%s", line + 2);
         break;
     default:
         condemn(chain, CHAIN_TORN, "%s", line + 2);

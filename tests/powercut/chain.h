@@ -7,6 +7,7 @@
  *
  *   loss      it is at a transaction before the last that was acknowledged, or that it showed after an earlier cut
  *   phantom   it is at a transaction that was never begun
+ *   undead    it is at a transaction that had failed, or been lost, and was not there when the store was opened since
  *   torn      it is as after no transaction at all, or its own check finds it damaged
  *   refused   it cannot be opened, though something had been acknowledged
  *   unborn    it cannot be opened and nothing had been acknowledged: it was cut while it was created.  Counted, but not as
@@ -27,6 +28,7 @@ enum chain_verdict {
     CHAIN_GOOD,
     CHAIN_LOSS,
     CHAIN_PHANTOM,
+    CHAIN_UNDEAD,
     CHAIN_TORN,
     CHAIN_REFUSED,
     CHAIN_UNBORN,

@@ -285,6 +285,8 @@ int main(int count, char **words)
         return skip("only root can mount and give each boot a boot id");
     if (access("/dev/fuse", R_OK | W_OK) != 0)
         return skip("there is no /dev/fuse");
+    if (unshare(CLONE_NEWNS) != 0)
+        return skip("a mount namespace of one's own is not permitted");
     if (mkdtemp(campaign.directory) == NULL) {
         perror(campaign.directory);
         return 2;

@@ -17,6 +17,7 @@
  *   L n     transaction n is committed, but not yet on the disk: it survives the process
  *   E text  a call other than opening failed
  *   R text  opening failed
+ *   U text  the objects are as after a transaction of an earlier attempt, which had failed or been lost
  *   T text  the objects are as after no transaction, or cannot be read, or the store's own check failed
  */
 #include "tests/powercut/dice.h"
@@ -81,26 +82,40 @@ static void tell_number(char kind, uint64_t number)
     tell(kind, "%llu", (unsigned long long)number);
 }
 
-/* Is every object as after transaction `number`?  If not, that has been told. */
+/* Is every object as after transaction `number`?  If not, engine_error says so. */
 static bool verify(uint64_t number)
 {
     for (uint32_t object = 0; object < ENGINE_OBJECTS; object++) {
         size_t length, wanted = 0;
         uint64_t writer = history_writer(&history, number, object);
-        if (!engine->get(object, found, &length)) {
-            tell('T', "object %u cannot be read: %s", object, engine_error);
+        if (!engine->get(object, found, &length))
             return false;
-        }
         if (writer > 0)
             wanted = history_bytes(&history, writer, object, expected);
         if (length != wanted || memcmp(found, expected, wanted) != 0) {
-            tell('T', "at transaction %llu object %u has %zu bytes of transaction %llu, not %zu of %llu",
-                 (unsigned long long)number, object, length, (unsigned long long)history_number(found, length), wanted,
-                 (unsigned long long)writer);
+            (void)engine_fail("at transaction %llu object %u has %zu bytes of transaction %llu, not %zu of %llu",
+                              (unsigned long long)number, object, length,
+                              (unsigned long long)history_number(found, length), wanted, (unsigned long long)writer);
             return false;
         }
     }
     return true;
+}
+
+/* It is not: has it come back to an earlier attempt? */
+static void tell_torn(uint64_t number)
+{
+    char text[sizeof engine_error];
+    memcpy(text, engine_error, sizeof text);
+    while (history.count > 1) {
+        history.count--;
+        if (verify(number)) {
+            tell('U', "it is at transaction %llu of attempt %zu, of which nothing was left", (unsigned long long)number,
+                 history.count);
+            return;
+        }
+    }
+    tell('T', "%s", text);
 }
 
 /* Open the store; if that fails, it has been told and the store is closed. */
@@ -124,8 +139,10 @@ static bool open_and_verify(uint64_t *number)
         exit(1);
     }
     *number = history_number(found, length);
-    if (!verify(*number))
+    if (!verify(*number)) {
+        tell_torn(*number);
         exit(1);
+    }
     if (!engine->check()) {
         tell('T', "%s", engine_error);
         exit(1);
