@@ -219,21 +219,28 @@ static void settle_sizes(struct disk_file *file)
     file->durable_size = file->size;
 }
 
-/* The newest content of each sector is durable, unless a failed sync has called it clean. */
-static void settle_sectors(struct disk_file *file)
+/* Does the change concern a sector in [offset, end)? */
+static bool is_within(const struct disk_change *change, uint64_t offset, uint64_t end)
+{
+    uint64_t from = change->where * DISK_SECTOR_BYTES;
+    return change->bytes != NULL && from < end && from + DISK_SECTOR_BYTES > offset;
+}
+
+/* The newest content of each sector in [offset, end) is durable, unless a failed sync has called it clean. */
+static void settle_sectors(struct disk_file *file, uint64_t offset, uint64_t end)
 {
     uint8_t *settled = disk_memory(NULL, (size_t)(file->capacity / DISK_SECTOR_BYTES), 1);
     memset(settled, 0, (size_t)(file->capacity / DISK_SECTOR_BYTES));
     for (size_t i = file->change_count; i-- > 0;) {
         struct disk_change *change = &file->changes[i];
-        if (!change->clean && !settled[change->where]) {
+        if (is_within(change, offset, end) && !change->clean && !settled[change->where]) {
             memcpy(file->durable + change->where * DISK_SECTOR_BYTES, change->bytes, DISK_SECTOR_BYTES);
             settled[change->where] = 1;
         }
     }
     size_t kept = 0;
     for (size_t i = 0; i < file->change_count; i++) {
-        if (settled[file->changes[i].where])
+        if (file->changes[i].bytes != NULL && settled[file->changes[i].where])
             free(file->changes[i].bytes);
         else
             file->changes[kept++] = file->changes[i];
@@ -255,19 +262,52 @@ void disk_sync(struct disk *disk, uint64_t inode)
     if (directory)
         return;
     settle_sizes(file);
-    settle_sectors(file);
+    settle_sectors(file, 0, UINT64_MAX);
 }
 
-void disk_sync_failed(struct disk *disk, uint64_t inode, enum disk_failure failure)
+void disk_sync_range(struct disk *disk, uint64_t inode, uint64_t offset, uint64_t length)
 {
     struct disk_file *file = disk_file_of(disk, inode);
+    if (disk->options.lie == DISK_LIE_FILE)
+        return;
+    bool reached = offset + length <= file->durable_size;
+    for (size_t i = 0; i < file->change_count; i++)
+        reached = reached && (file->changes[i].bytes != NULL || offset + length <= file->changes[i].where);
+    if (!reached)
+        settle_sizes(file);
+    settle_sectors(file, offset, offset + length);
+}
+
+/* The program sees again what is durable, and the size too if all of the file is meant. */
+static void revert(struct disk_file *file, uint64_t offset, uint64_t end)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < file->change_count; i++) {
+        struct disk_change *change = &file->changes[i];
+        uint64_t from = change->where * DISK_SECTOR_BYTES;
+        if (is_within(change, offset, end)) {
+            memcpy(file->cache + from, file->durable + from, DISK_SECTOR_BYTES);
+            free(change->bytes);
+        } else if (change->bytes != NULL || end != UINT64_MAX) {
+            file->changes[kept++] = *change;
+        }
+    }
+    file->change_count = kept;
+    if (end != UINT64_MAX)
+        return;
+    file->size = file->durable_size;
+    if (file->capacity > 0) /* what a smaller size had cut off */
+        memcpy(file->cache, file->durable, (size_t)file->capacity);
+}
+
+void disk_sync_failed(struct disk *disk, uint64_t inode, uint64_t offset, uint64_t length, enum disk_failure failure)
+{
+    struct disk_file *file = disk_file_of(disk, inode);
+    uint64_t end = length == UINT64_MAX ? UINT64_MAX : offset + length;
     if (failure == DISK_FAILURE_CLEAN) {
         for (size_t i = 0; i < file->change_count; i++)
-            file->changes[i].clean = file->changes[i].bytes != NULL;
+            file->changes[i].clean = file->changes[i].clean || is_within(&file->changes[i], offset, end);
     } else if (failure == DISK_FAILURE_REVERT && !S_ISDIR(file->mode)) {
-        disk_file_forget(file);
-        file->size = file->durable_size;
-        if (file->capacity > 0)
-            memcpy(file->cache, file->durable, (size_t)file->capacity);
+        revert(file, offset, end);
     }
 }

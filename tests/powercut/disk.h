@@ -14,6 +14,8 @@
  *   names     DISK_NAMES_STRICT, as POSIX has it: each creation, removal and renaming persists or not, independently,
  *             until its directory is synced; a sync of the file does not help.  DISK_NAMES_JOURNAL, as ext4 and XFS do
  *             it: they persist in order, and every successful sync of anything makes all of them durable.
+ *   dsync     a write with O_DSYNC or RWF_DSYNC makes its own sectors durable, and the sizes if it lies beyond one that
+ *             may persist; nothing else of the file.
  *   failure   of a sync: what was dirty may or may not have reached the disk, and then
  *             DISK_FAILURE_CLEAN   (ext4, XFS) the cache keeps it and calls it clean: a later sync makes durable only
  *                                  what was written again;
@@ -79,9 +81,12 @@ int disk_set_size(struct disk *disk, uint64_t inode, uint64_t size);
 /* Zeros in [offset, offset + length), as far as the file reaches. */
 int disk_punch(struct disk *disk, uint64_t inode, uint64_t offset, uint64_t length);
 
-/* A file or a directory, by its inode. */
+/* All of a file or a directory, by its inode. */
 void disk_sync(struct disk *disk, uint64_t inode);
-void disk_sync_failed(struct disk *disk, uint64_t inode, enum disk_failure failure);
+/* Only what a write with O_DSYNC or RWF_DSYNC has just written, and the size if that was needed to find it again. */
+void disk_sync_range(struct disk *disk, uint64_t inode, uint64_t offset, uint64_t length);
+/* A sync of such a range has failed; length UINT64_MAX: of everything. */
+void disk_sync_failed(struct disk *disk, uint64_t inode, uint64_t offset, uint64_t length, enum disk_failure failure);
 
 /*
  * The power fails: chosen by the seed, some of what is not durable has reached the disk, and that is what the program

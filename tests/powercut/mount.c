@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Nobody but the kernel changes anything, so it may remember for ever. */
@@ -21,6 +22,13 @@
 #define REQUEST_BYTES_MAX ((size_t)2 << 20)
 
 enum state { STATE_RUNNING, STATE_STOPPED, STATE_OFF };
+
+/* Where the last write ended, and whose it was: only the thread looks at it. */
+struct last_write {
+    pid_t thread;
+    fuse_ino_t inode;
+    uint64_t end;
+};
 
 struct mount {
     struct disk *disk;
@@ -34,6 +42,7 @@ struct mount {
     _Atomic uint64_t operations, stop_at, syncs_to_failure, failed_syncs;
     enum disk_failure failure;
     atomic_bool trace;
+    struct last_write last;
     char stopped_in[160];
 };
 
@@ -298,6 +307,9 @@ static void on_write(fuse_req_t request, fuse_ino_t inode, const char *bytes, si
         fprintf(stderr, "    mapped: write %llu %zu@%llu%s\n", (unsigned long long)inode, size,
                 (unsigned long long)offset, on ? "" : " after the cut");
     if (!mapped)
+        mount_of(request)->last =
+            (struct last_write){fuse_req_ctx(request)->pid, inode, (uint64_t)offset + (uint64_t)size};
+    if (!mapped)
         on = on && pass(request, "write", inode, "", size, (uint64_t)offset);
     if (result < 0 || (!on && !mapped))
         reply(request, on, result);
@@ -330,18 +342,52 @@ static void forget_pages(struct mount *mount, fuse_ino_t inode)
     (void)fuse_lowlevel_notify_inval_inode(mount->session, inode, 0, 0);
 }
 
+/*
+ * FUSE tells of a write with O_DSYNC or RWF_DSYNC as of a write and a sync of the whole file.  Which it is the kernel
+ * knows: it says what system call the thread that waits for this sync is in.  If that is a write to a place, *offset and
+ * *length are set to it; else the sync is of everything.
+ */
+static void range_of_sync(fuse_req_t request, fuse_ino_t inode, uint64_t *offset, uint64_t *length)
+{
+    const struct last_write *last = &mount_of(request)->last;
+    pid_t thread = fuse_req_ctx(request)->pid;
+    unsigned long long place;
+    char path[64];
+    long number;
+    *offset = 0;
+    *length = UINT64_MAX;
+    if (thread != last->thread || inode != last->inode)
+        return;
+    (void)snprintf(path, sizeof path, "/proc/%d/syscall", (int)thread);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return;
+    bool read = fscanf(file, "%ld %*x %*x %*x %llx", &number, &place) == 2;
+    (void)fclose(file);
+    if (!read || (number != SYS_pwrite64 && number != SYS_pwritev && number != SYS_pwritev2) || place >= last->end)
+        return;
+    *offset = place;
+    *length = last->end - place;
+}
+
 static void sync_any(fuse_req_t request, fuse_ino_t inode, bool fails)
 {
     struct mount *mount = mount_of(request);
-    bool on = !is_off(request) && pass(request, fails ? "failing sync" : "sync", inode, "", 0, 0);
+    uint64_t offset, length;
+    range_of_sync(request, inode, &offset, &length);
+    bool all = length == UINT64_MAX;
+    bool on = !is_off(request) &&
+              pass(request, fails ? "failing sync" : "sync", inode, all ? "all" : "", all ? 0 : length, offset);
     if (!on || !fails) {
-        if (on)
+        if (on && all)
             disk_sync(mount->disk, inode);
+        else if (on)
+            disk_sync_range(mount->disk, inode, offset, length);
         reply(request, on, 0);
         return;
     }
     mount->failed_syncs++;
-    disk_sync_failed(mount->disk, inode, mount->failure);
+    disk_sync_failed(mount->disk, inode, offset, length, mount->failure);
     if (mount->failure == DISK_FAILURE_REVERT)
         forget_pages(mount, inode);
     reply(request, true, -EIO);

@@ -8,9 +8,8 @@
  *
  * The page cache is the kernel's, write-through: write() reaches the disk's cache at once and in order, and a later
  * mapping or read sees it.  Stores through a shared mapping reach it when the kernel writes the page back: on msync, when
- * the mapping ends, or when its holder dies; then they count as not synced like everything else.  FUSE has no ranged
- * sync: a write with RWF_DSYNC or O_DSYNC arrives as a write and an fdatasync of the whole file, so it makes more
- * durable than it has to (the simulated machine is stricter there).  Locks are the kernel's own.
+ * the mapping ends, or when its holder dies; then they count as not synced like everything else.  A write with RWF_DSYNC
+ * or O_DSYNC to a place makes durable only what it has written.  Locks are the kernel's own.
  *
  * A mount has a thread of its own, which alone touches the disk while it is mounted.
  */

@@ -27,7 +27,7 @@ static const struct disk_stat like_file = {.mode = S_IFREG | 0644};
 
 /* ---------------------------------------------------------------------------------------------- against the simulator */
 
-enum kind { WRITE, SIZE, SYNC, SYNC_NAMES, CREATE, UNLINK, RENAME, SYNC_FAILED, KINDS };
+enum kind { WRITE, WRITE_DSYNC, SIZE, SYNC, SYNC_NAMES, CREATE, UNLINK, RENAME, SYNC_FAILED, KINDS };
 
 struct step {
     enum kind kind;
@@ -68,12 +68,15 @@ static void step_on_disk(struct disk *disk, const struct step *step)
         return;
     if (step->kind == WRITE)
         assert_int_equal(disk_write(disk, inode, bytes, (size_t)step->length, step->offset), 0);
-    else if (step->kind == SIZE)
+    else if (step->kind == WRITE_DSYNC) {
+        assert_int_equal(disk_write(disk, inode, bytes, (size_t)step->length, step->offset), 0);
+        disk_sync_range(disk, inode, step->offset, step->length);
+    } else if (step->kind == SIZE)
         assert_int_equal(disk_set_size(disk, inode, step->offset / 512 * 512), 0);
     else if (step->kind == SYNC)
         disk_sync(disk, inode);
     else if (step->kind == SYNC_FAILED)
-        disk_sync_failed(disk, inode, DISK_FAILURE_CLEAN);
+        disk_sync_failed(disk, inode, 0, UINT64_MAX, DISK_FAILURE_CLEAN);
     else if (step->kind == UNLINK)
         assert_int_equal(disk_unlink(disk, DISK_ROOT, names[step->name], false), 0);
     else if (step->kind == RENAME && step->to != step->name)
@@ -97,6 +100,9 @@ static void step_on_sim(struct ph_sim *sim, const struct step *step)
     assert_true(file >= 0);
     if (step->kind == WRITE)
         assert_int_equal(io->write(io->ctx, file, bytes, (size_t)step->length, step->offset, 0), step->length);
+    else if (step->kind == WRITE_DSYNC)
+        assert_int_equal(io->write(io->ctx, file, bytes, (size_t)step->length, step->offset, PH_WRITE_DSYNC),
+                         step->length);
     else if (step->kind == SIZE)
         assert_int_equal(io->truncate(io->ctx, file, step->offset / 512 * 512), 0);
     else if (step->kind == SYNC)
@@ -297,7 +303,7 @@ static void failure__reverts(void **context)
         struct disk *disk = prepare(DISK_NAMES_STRICT, &inode);
         assert_int_equal(disk_write(disk, inode, "\2", 1, 0), 0);
         assert_int_equal(disk_set_size(disk, inode, 4096), 0);
-        disk_sync_failed(disk, inode, DISK_FAILURE_REVERT);
+        disk_sync_failed(disk, inode, 0, UINT64_MAX, DISK_FAILURE_REVERT);
         assert_int_equal(first_byte(disk, inode), 1);
         disk_cut(disk, seed, text, sizeof text);
         size_t length = SIZE_MAX;
@@ -318,7 +324,7 @@ static void failure__dirty_and_clean(void **context)
         uint64_t inode;
         struct disk *disk = prepare(DISK_NAMES_STRICT, &inode);
         assert_int_equal(disk_write(disk, inode, "\2", 1, 0), 0);
-        disk_sync_failed(disk, inode, seed % 2 == 0 ? DISK_FAILURE_DIRTY : DISK_FAILURE_CLEAN);
+        disk_sync_failed(disk, inode, 0, UINT64_MAX, seed % 2 == 0 ? DISK_FAILURE_DIRTY : DISK_FAILURE_CLEAN);
         assert_int_equal(first_byte(disk, inode), 2);
         disk_sync(disk, inode);
         disk_cut(disk, seed, text, sizeof text);

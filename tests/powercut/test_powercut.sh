@@ -19,6 +19,10 @@ check() {
     if [ $status -eq 77 ]; then
         echo "$output"
         exit 77
+    elif [ $status -eq 0 ] && echo "$output" | grep -q '^unborn *[1-9]'; then
+        echo "FAILED: $what: a heap whose creation was cut cannot be opened"
+        echo "$output"
+        failed=$((failed + 1))
     elif [ $status -eq "$wanted" ]; then
         echo "ok: $what"
         passed=$((passed + 1))
