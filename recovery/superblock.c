@@ -104,3 +104,16 @@ ph_status ph_superblock_write(struct ph_file *file, struct ph_superblock *superb
         return ph_fail(PH_CORRUPT, "%s: what the files hold leads to a superblock that is impossible", file->path);
     return ph_file_write(file, superblock, sizeof *superblock, PH_SUPERBLOCK_OFFSET(superblock->copy), PH_WRITE_DSYNC);
 }
+
+ph_status ph_superblock_write_new(struct ph_file *file, struct ph_superblock *superblock)
+{
+    const ph_io *io = file->io;
+    if (io->random(io->ctx, superblock->identity, sizeof superblock->identity) < 0)
+        return ph_fail(PH_IO, "%s: the operating system gave no random numbers for the heap's identity", file->path);
+    ph_status status = PH_OK;
+    for (int copy = 0; copy < 2 && status == PH_OK; copy++) {
+        status = ph_superblock_write(file, superblock);
+        superblock->generation++;
+    }
+    return status;
+}
