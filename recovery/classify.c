@@ -102,6 +102,23 @@ ph_status ph_plan_refuse(enum ph_plan plan, const char *heap_path, const char *l
     return PH_OK;
 }
 
+struct ph_log_origin ph_plan_origin(enum ph_plan plan, const struct ph_superblock *s,
+                                    const struct ph_log_header *header)
+{
+    struct ph_log_origin origin = {
+        .from = {s->checkpoint_lsn, s->checkpoint_chain, s->checkpoint_version, s->heap_bytes},
+        .epoch = s->epoch,
+        .segment = s->checkpoint_segment,
+        .offset = s->checkpoint_offset,
+    };
+    if (plan == PH_PLAN_REPLAY_START) {
+        origin.epoch = header->epoch;
+        origin.segment = header->start_segment;
+        origin.offset = 0;
+    }
+    return origin;
+}
+
 ph_status ph_judge_end(const char *log_path, const struct ph_superblock *superblock, uint64_t lsn,
                        const struct ph_scan_evidence *evidence, enum ph_record_fault fault)
 {
