@@ -9,8 +9,6 @@
 #include "io/newfile.h"
 #include "pheap/pheap.h"
 
-#define PH_PATH_BYTES 4096
-
 /* Copy options of any size over zeroed ones; NULL leaves them.  INVALID, naming `call`. */
 PH_MUST_CHECK ph_status ph_take_options(const char *call, const void *given, void *options, size_t options_bytes);
 /* The flags are known ones.  INVALID. */
