@@ -220,7 +220,9 @@ static ph_status check_length(struct ph_store *store)
     ph_status status = ph_file_stat(&store->heap, &stat);
     if (status != PH_OK || stat.size_bytes >= store->superblock.heap_bytes)
         return status;
-    return ph_fail(PH_CORRUPT, "%s: the file is truncated: it has %llu bytes, the superblock says %llu",
+    return ph_fail(PH_CORRUPT,
+                   "%s: the file is truncated: it has %llu bytes, the superblock says %llu; pheap salvage saves "
+                   "what is left",
                    store->heap.path, (unsigned long long)stat.size_bytes,
                    (unsigned long long)store->superblock.heap_bytes);
 }

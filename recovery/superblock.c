@@ -61,7 +61,9 @@ static ph_status refuse(const struct ph_file *file, const struct ph_superblock c
     }
     if (verdicts[0] == PH_COPY_ALIEN && verdicts[1] == PH_COPY_ALIEN)
         return ph_fail(PH_NOT_HEAP, "%s: not a heap: no superblock at offset 0 or 4096", file->path);
-    return ph_fail(PH_CORRUPT, "%s: both superblocks (offsets 0 and 4096) are damaged", file->path);
+    return ph_fail(PH_CORRUPT,
+                   "%s: both superblocks (offsets 0 and 4096) are damaged; pheap salvage saves what is left",
+                   file->path);
 }
 
 ph_status ph_superblock_read(struct ph_file *file, struct ph_superblock *superblock, bool *other_damaged)

@@ -272,6 +272,41 @@ static void undamaged__is_kept_whole(void **state)
     ph_sim_free(sim);
 }
 
+static void work_until_killed(const struct peer *test, const char *path)
+{
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, 100);
+    ok(pheap_checkpoint(heap));
+    commit_word(heap, 1, 11, PHEAP_DURABLE);
+    commit_word(heap, 2, 22, PHEAP_LAZY);
+    peer_tell(test, 'r');
+    peer_hear(test, 'x');
+}
+
+/* Real files, and a process that is really killed: catches what the simulated machine is too kind to show. */
+static void undamaged__of_a_killed_process(void **state)
+{
+    (void)state;
+    const char *path = path_of("killed", ""), *new_path = path_of("saved", "");
+    struct pheap_salvage result = {.size = sizeof result};
+    struct peer peer = peer_start(work_until_killed, path);
+    peer_hear(&peer, 'r');
+    expect(PHEAP_BUSY, pheap_salvage(path, new_path, NULL, NULL));
+    peer_kill(&peer);
+    ok(pheap_salvage(path, new_path, NULL, &result));
+    require_equal(result.log_state, PHEAP_SALVAGE_WHOLE);
+    require_equal(result.fault_count, 0);
+    pheap *heap = open_heap(new_path);
+    check_sound(heap);
+    require_equal(fresh_word(heap, 1), 11);
+    require_equal(fresh_word(heap, 2), 22);
+    ok(pheap_close(heap));
+    heap = open_heap(path); /* which is as it was */
+    require_equal(heap_info(heap).recovered, 1);
+    require_equal(fresh_word(heap, 2), 22);
+    ok(pheap_close(heap));
+}
+
 /* Descriptors of every kind with values that may fit. */
 static void write_evil(uint8_t *descriptors, uint64_t count, uint64_t pages)
 {
@@ -493,9 +528,13 @@ int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(undamaged__is_kept_whole), cmocka_unit_test(evil__metadata_makes_a_sound_heap_all_the_same),
-        cmocka_unit_test(refuses__what_it_should),  cmocka_unit_test(progress__can_stop_it_anywhere),
-        cmocka_unit_test(faults__in_every_call),    cmocka_unit_test(unreadable__pages_are_lost_alone),
+        cmocka_unit_test(undamaged__is_kept_whole),
+        cmocka_unit_test(undamaged__of_a_killed_process),
+        cmocka_unit_test(evil__metadata_makes_a_sound_heap_all_the_same),
+        cmocka_unit_test(refuses__what_it_should),
+        cmocka_unit_test(progress__can_stop_it_anywhere),
+        cmocka_unit_test(faults__in_every_call),
+        cmocka_unit_test(unreadable__pages_are_lost_alone),
         cmocka_unit_test(damage__of_any_kind),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
