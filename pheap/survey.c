@@ -19,6 +19,9 @@
  *   free extent  its first and last descriptors agree, nothing stands inside, and its list leads to it; without the list
  *                it has no more right to its pages than a slab without descriptors
  *
+ * The page table is where the heap header says, if that agrees with itself and what is there describes the heap; else its
+ * segments are looked for by that.
+ *
  * Who claims pages that somebody else claims with more right loses them; between equals all are uncertain.  An uncertain
  * block is not kept.
  *
@@ -35,6 +38,8 @@
 #include <stdio.h>
 
 #define PROGRESS_PAGES 65536u
+#define LOOKS_MAX 4096u /* descriptors looked at for a first one that is right */
+#define REFUTED_MAX 16u /* what has so many more wrong descriptors than right ones is no part of the page table */
 
 /* What is known of 256 pages: descriptors that something else confirms, and contradictions. */
 struct ph_unit {
@@ -114,12 +119,14 @@ static bool slab_confirmed(const struct ph_survey *s, uint64_t page, struct ph_d
            ph_slab_valid(&s->heap, page - index, class);
 }
 
-/* Whether table segment k, where the header says it is, describes the heap: more of its descriptors are confirmed by what
+/* Whether table segment k, where the header in memory says it is, describes the heap: more of its descriptors are confirmed by what
  * they describe than not; or, if the header can be believed, none is refuted. */
-static bool table_describes(const struct ph_survey *s, unsigned k, bool magic)
+static bool table_describes(const struct ph_survey *s, unsigned k, bool believed)
 {
-    uint64_t confirmed = 0, refuted = 0, end = ph_table_covered(k + 1);
+    uint64_t confirmed = 0, refuted = 0, looks = 0, end = ph_table_covered(k + 1);
     for (uint64_t page = (uint64_t)PH_TABLE_UNIT << (k - 1); page < end && page < s->pages; page++) {
+        if (!believed && confirmed == 0 && ++looks > LOOKS_MAX)
+            return false;
         if (ph_page_slot(&s->heap, page) == PH_SLOT_NONE) {
             page |= PH_TABLE_UNIT - 1;
             continue;
@@ -132,33 +139,58 @@ static bool table_describes(const struct ph_survey *s, unsigned k, bool magic)
                        (ph_page_state(d) == PH_PAGE_LARGE && large_possible(s, page, d)) || (d.word0 | d.word1) == 0;
         confirmed += right;
         refuted += !right && !neutral;
+        if (refuted > confirmed + REFUTED_MAX)
+            return false;
     }
-    return confirmed > refuted || (magic && refuted == 0);
+    return confirmed > refuted || (believed && refuted == 0);
 }
 
-/* Clear what cannot be the place of a table segment; how many are left.  Segment 0 has only one. */
-static unsigned check_tables(struct ph_survey *s, bool magic)
+/* A table segment whose place the header does not tell: the first page from `from` on where it proves itself, or 0.  Few
+ * pages look like one for long, so this is quick; one that begins with a page of nothing is not found. */
+static uint64_t find_table(struct ph_survey *s, unsigned k, uint64_t from)
 {
-    uint64_t before = PH_FIRST_PAGE, table = PH_TABLE_PAGE, none = 0;
-    unsigned count = 1;
+    uint64_t slot = ph_header_slot(PH_HEADER_AT(table), k), pages = ph_table_pages(k);
+    static const uint8_t zeros[PH_PAGE_BYTES];
+    for (uint64_t page = from; page < s->pages && pages <= s->pages - page; page++) {
+        if (memcmp(s->base + (page << PH_PAGE_SHIFT), zeros, sizeof zeros) == 0)
+            continue;
+        memcpy(s->base + slot, &page, sizeof page);
+        if (table_describes(s, k, false)) {
+            report(s, page, "table segment %u is found at page %" PRIu64, k, page);
+            return page;
+        }
+    }
+    return 0;
+}
+
+/* See that each table segment has a place where it can be, or none; how many there are.  Segment 0 has only one place.
+ * `count`: how many the header says there are, 0 if it cannot be believed. */
+static unsigned check_tables(struct ph_survey *s, uint64_t count)
+{
+    uint64_t before = PH_FIRST_PAGE, table = PH_TABLE_PAGE;
+    unsigned tables = 1;
     memcpy(s->base + PH_HEADER_AT(table), &table, sizeof table);
     for (unsigned k = 1; k < PH_TABLES; k++) {
         uint64_t slot = ph_header_slot(PH_HEADER_AT(table), k);
+        bool wanted = count != 0 ? k < count : ph_table_covered(k) < s->pages;
         table = ph_load(s->base, slot);
-        if (table == 0)
+        if (table == 0 && !wanted)
             continue;
-        if (table >= before && table < s->pages && ph_table_pages(k) <= s->pages - table &&
-            table_describes(s, k, magic)) {
-            before = table + ph_table_pages(k);
-            count = k + 1;
-            continue;
+        bool possible = table >= before && table < s->pages && ph_table_pages(k) <= s->pages - table &&
+                        table_describes(s, k, count != 0);
+        if (!possible) {
+            if (count != 0)
+                report(s, PH_HEADER_PAGE, "heap header: table segment %u is not at page %" PRIu64, k, table);
+            s->header_sound = false;
+            table = wanted ? find_table(s, k, before) : 0;
+            memcpy(s->base + slot, &table, sizeof table);
         }
-        if (magic)
-            report(s, PH_HEADER_PAGE, "heap header: table segment %u is not at page %" PRIu64, k, table);
-        memcpy(s->base + slot, &none, sizeof none);
-        s->header_sound = false;
+        if (table != 0) {
+            before = table + ph_table_pages(k);
+            tables = k + 1;
+        }
     }
-    return count;
+    return tables;
 }
 
 static void check_header(struct ph_survey *s)
@@ -176,11 +208,13 @@ static void check_header(struct ph_survey *s)
         report(s, PH_HEADER_PAGE, "heap header: tail page %" PRIu64 " and end page %" PRIu64 " are impossible", tail,
                end);
     s->heap = (struct ph_heap){.base = s->base, .end = s->pages, .tail = s->pages, .tables = PH_TABLES};
-    unsigned count = check_tables(s, magic);
-    s->heap.tables = count;
-    if (magic && ph_load(s->base, PH_HEADER_AT(table_count)) != count) {
+    uint64_t count = magic ? ph_load(s->base, PH_HEADER_AT(table_count)) : 0;
+    count = count <= PH_TABLES ? count : 0;
+    unsigned tables = check_tables(s, count);
+    s->heap.tables = tables;
+    if (magic && count != tables) {
         report(s, PH_HEADER_PAGE, "heap header: %" PRIu64 " table segments, where %u have a place",
-               ph_load(s->base, PH_HEADER_AT(table_count)), count);
+               ph_load(s->base, PH_HEADER_AT(table_count)), tables);
         s->header_sound = false;
     }
     s->header_sound = s->header_sound && s->tail != 0;
