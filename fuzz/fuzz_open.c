@@ -4,7 +4,8 @@
  *
  * Whatever the files hold and the script does: every call returns a status; what it returns can be used as the public
  * header says; nothing is stored or read outside the heap (a page past the end of the heap file is a SIGBUS); outputs
- * are untouched on failure; and fuzz/machine.h, M1 to M5.
+ * are untouched on failure; what the script leaves, damaged or not, is salvaged to a heap that opens and is sound, or
+ * refused; and fuzz/machine.h, M1 to M5.
  */
 #include "fuzz/machine.h"
 #include "fuzz/reseal.h"
@@ -12,6 +13,7 @@
 
 #include <string.h>
 
+#define SAVED_PATH "dir/saved"
 #define SLOTS 64u
 #define BLOCKS_MAX 2000u    /* one enumeration */
 #define OPERATIONS_MAX 400u /* one script */
@@ -476,6 +478,25 @@ static void act(struct run *run)
         maintain(run, p, (unsigned)((code - FUZZ_MAINTAIN) % 8));
 }
 
+/* Salvage what is there, unless it is so large that this takes long. */
+static void salvage(void)
+{
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = RESERVE_BYTES};
+    pheap *heap = NULL;
+    pheap_read *reader = NULL;
+    int64_t size = ph_sim_size(fuzz_machine_sim(), FUZZ_PATH);
+    if (size < 0 || size > (int64_t)VERIFIED_MAX_BYTES)
+        return;
+    fuzz_machine_limit(VERIFIED_MAX_BYTES);
+    if (ph_salvage_io(fuzz_machine_io(0), FUZZ_PATH, SAVED_PATH, NULL, NULL) != PH_OK ||
+        ph_open_io(fuzz_machine_io(0), SAVED_PATH, 0, &options, &heap) != PH_OK) /* the disk may be full */
+        return;
+    FUZZ_REQUIRE(pheap_read_begin(heap, 0, &reader) == PHEAP_OK);
+    FUZZ_REQUIRE(pheap_check(reader, NULL, NULL, NULL) == PHEAP_OK);
+    pheap_read_end(reader);
+    FUZZ_REQUIRE(pheap_close(heap) == PHEAP_OK);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_input input;
@@ -489,6 +510,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         act(&run);
     ph_sim_fail_clear(fuzz_machine_sim());
     close_all(&run);
+    salvage();
     fuzz_machine_stop();
     fuzz_input_deinit(&input);
     return 0;

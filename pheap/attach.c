@@ -125,9 +125,8 @@ static ph_status open_coord(struct ph_core *core, unsigned flags)
 }
 
 /* Whether the file's content is from this heap, so that its buffer may be worth reading. */
-static bool coord_usable(const struct ph_core *core, const struct ph_coord *coord, uint64_t length)
+static bool coord_usable(const struct ph_superblock *s, const struct ph_coord *coord, uint64_t length)
 {
-    const struct ph_superblock *s = &core->store.superblock;
     return coord->magic == PH_COORD_MAGIC && coord->abi == PH_COORD_ABI + ph_mutex_abi() &&
            coord->size_bytes == length && coord->buffer_bytes == s->buffer_bytes &&
            memcmp(coord->identity, s->identity, sizeof coord->identity) == 0;
@@ -274,7 +273,7 @@ static ph_status attach_first(struct ph_core *core)
         status = map_coord(core, length);
     if (status != PH_OK && (found || status != PH_NOT_FOUND))
         return status;
-    bool usable = whole && coord_usable(core, core->coord, length);
+    bool usable = whole && coord_usable(&core->store.superblock, core->coord, length);
     status = ph_store_recover(store, usable ? core->coord : NULL, core->read_only);
     if (status == PH_OK && !found) /* only now: a heap that is refused leaves nothing behind */
         status = open_coord(core, PH_OPEN_CREATE);
@@ -317,8 +316,9 @@ static ph_status attach_later(struct ph_core *core)
     if (status != PH_OK)
         return status;
     struct ph_coord *coord = core->coord;
-    if (atomic_load_explicit(&coord->ready, memory_order_acquire) == 0 || !coord_usable(core, coord, length) ||
-        coord->heap_device != core->device || coord->heap_inode != core->inode || coord->own_device != stat.device ||
+    if (atomic_load_explicit(&coord->ready, memory_order_acquire) == 0 ||
+        !coord_usable(&core->store.superblock, coord, length) || coord->heap_device != core->device ||
+        coord->heap_inode != core->inode || coord->own_device != stat.device ||
         coord->own_inode != stat.inode || /* a copy put in the place of the file */
         io->boot_id(io->ctx, boot_id) < 0 || memcmp(boot_id, coord->boot_id, sizeof boot_id) != 0)
         return ph_fail(PH_BUSY, "%s-shm: the coordination file does not belong to the heap in use", core->path);
@@ -339,18 +339,17 @@ static void leave_coord(struct ph_core *core)
 }
 
 /* BUSY if the coordination file says that somebody who may write is attached. */
-static ph_status refuse_if_in_use(struct ph_core *core)
+static ph_status refuse_if_in_use(const ph_io *io, const char *heap_path)
 {
-    const ph_io *io = core->io;
-    size_t length = strlen(core->path) + sizeof "-shm", got = 0;
+    size_t length = strlen(heap_path) + sizeof "-shm", got = 0;
     char *path = io->alloc(io->ctx, length, 16);
     struct ph_coord *coord = io->alloc(io->ctx, sizeof *coord, 64);
     struct ph_file file = {0};
     ph_status status = PH_OK;
     if (path == NULL || coord == NULL)
-        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
+        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", heap_path);
     if (status == PH_OK) {
-        (void)snprintf(path, length, "%s-shm", core->path);
+        (void)snprintf(path, length, "%s-shm", heap_path);
         status = ph_file_open(&file, io, path, PH_OPEN_READ, 0);
     }
     if (status == PH_OK)
@@ -359,7 +358,7 @@ static ph_status refuse_if_in_use(struct ph_core *core)
         status = ph_fail(PH_BUSY,
                          "%s: a process that may write has this heap open, or died with it open; a reader must then be "
                          "able to write the heap and its coordination file %s",
-                         core->path, path);
+                         heap_path, path);
     ph_file_close(&file);
     if (path != NULL)
         io->free(io->ctx, path);
@@ -377,7 +376,7 @@ static ph_status attach_private(struct ph_core *core)
     ph_status status = ph_file_lock(&core->store.heap, PH_LOCK_SHARED, ATTACH_LOCK_START, 1, false);
     if (status != PH_OK)
         return ph_fail(PH_BUSY, "%s: another process is opening or closing the heap", core->path);
-    status = refuse_if_in_use(core);
+    status = refuse_if_in_use(io, core->path);
     if (status == PH_OK)
         status = ph_store_recover(&core->store, NULL, true);
     if (status != PH_OK)
@@ -400,6 +399,41 @@ ph_status ph_attach_lock_alone(struct ph_file *heap)
     ph_status status = ph_file_lock(heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
     if (status == PH_BUSY)
         return ph_fail(PH_BUSY, "%s: the heap is in use; close it in every process first", heap->path);
+    return status;
+}
+
+ph_status ph_attach_keep_out(struct ph_file *heap)
+{
+    if (heap->writable)
+        return ph_attach_lock_alone(heap);
+    ph_status status = ph_file_lock(heap, PH_LOCK_SHARED, ATTACH_LOCK_START, 1, false);
+    if (status == PH_BUSY)
+        return ph_fail(PH_BUSY, "%s: another process is opening or closing the heap", heap->path);
+    return status == PH_OK ? refuse_if_in_use(heap->io, heap->path) : status;
+}
+
+ph_status ph_attach_copy_coord(const ph_io *io, const char *heap_path, const struct ph_superblock *superblock,
+                               struct ph_coord **coord)
+{
+    uint64_t length = ph_coord_bytes(superblock->buffer_bytes);
+    char path[PH_PATH_BYTES];
+    struct ph_file file;
+    size_t got = 0;
+    *coord = NULL;
+    (void)snprintf(path, sizeof path, "%s-shm", heap_path);
+    ph_status status = ph_file_open(&file, io, path, PH_OPEN_READ, 0);
+    if (status != PH_OK)
+        return status == PH_NOT_FOUND ? PH_OK : status;
+    struct ph_coord *copy = io->alloc(io->ctx, length, PH_PAGE_BYTES);
+    if (copy == NULL)
+        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", path);
+    else
+        status = ph_file_read(&file, copy, length, 0, &got);
+    if (status == PH_OK && got == length && coord_usable(superblock, copy, length))
+        *coord = copy;
+    else if (copy != NULL)
+        io->free(io->ctx, copy);
+    ph_file_close(&file);
     return status;
 }
 

@@ -1,29 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Backup and restore as the public header has them: where archives come from and go to, and how a restored heap takes
- * its place.
- *
- * Replacing a heap.  With the new one whole and synced, and not under any name that counts:
- *
- *   1. the old one is opened and closed, so that it is recovered and CLEAN
- *   2. its lock is taken exclusively: nobody has it, and who comes now waits, and then finds that it lost its name
- *   3. its superblock is written again, in both places if one was damaged, so that it opens without its log
- *   4. the log goes, and the directory is synced
- *   5. the new one takes the name, and the directory is synced
- *
- * Before 5 there is the old heap, which needs no log; after it the new one, which has none.
+ * Backup and restore as the public header has them: where archives come from and go to.
  */
-#include "io/newfile.h"
-#include "pheap/alloc.h"
-#include "pheap/check.h"
 #include "pheap/core.h"
+#include "pheap/newheap.h"
 #include "recovery/backup.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-#define PATH_MAX_BYTES 4096
 #define PACE_BYTES (UINT64_C(8) << 20) /* start write-back after so much, so that the sync finds little left to do */
 
 /* ------------------------------------------------------------------------------------------------------- progress */
@@ -55,13 +39,6 @@ static ph_status watch(void *context, const struct ph_backup_tally *tally)
     return ph_fail(PH_BUSY, "stopped");
 }
 
-static ph_status check_result(const char *call, const struct pheap_transfer *result)
-{
-    if (result == NULL || (result->size >= sizeof result->size && result->size <= 4096))
-        return PH_OK;
-    return ph_fail(PH_INVALID, "%s: result->size is not set", call);
-}
-
 static void give_result(const struct ph_backup_tally *tally, struct pheap_transfer *result)
 {
     if (result == NULL)
@@ -69,26 +46,6 @@ static void give_result(const struct ph_backup_tally *tally, struct pheap_transf
     struct pheap_transfer full = make_transfer(tally);
     full.size = result->size;
     memcpy(result, &full, full.size < sizeof full ? full.size : sizeof full);
-}
-
-/* Copy options of any size over zeroed ones. */
-static ph_status take_options(const char *call, const void *given, void *options, size_t options_bytes)
-{
-    size_t size;
-    if (given == NULL)
-        return PH_OK;
-    memcpy(&size, given, sizeof size);
-    if (size < sizeof size || size > 4096)
-        return ph_fail(PH_INVALID, "%s: options->size is %zu; set it to the size of the structure", call, size);
-    memcpy(options, given, size < options_bytes ? size : options_bytes);
-    return PH_OK;
-}
-
-static ph_status check_flags(const char *call, uint32_t flags, uint32_t reserved)
-{
-    if ((flags & ~(uint32_t)PHEAP_REPLACE) == 0 && reserved == 0)
-        return PH_OK;
-    return ph_fail(PH_INVALID, "%s: options->flags 0x%x has unknown bits, or options->reserved is not 0", call, flags);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- backup */
@@ -132,10 +89,10 @@ static ph_status prepare_backup(const char *call, pheap *heap, const struct phea
 {
     ph_status status = ph_core_use(heap, core);
     if (status == PH_OK)
-        status = check_result(call, result);
+        status = ph_check_result(call, result == NULL ? NULL : &result->size);
     if (status == PH_OK)
-        status = take_options(call, given, options, sizeof *options);
-    return status == PH_OK ? check_flags(call, options->flags, options->reserved) : status;
+        status = ph_take_options(call, given, options, sizeof *options);
+    return status == PH_OK ? ph_check_flags(call, options->flags, options->reserved) : status;
 }
 
 static ph_status run_backup(struct ph_core *core, const struct pheap_backup_options *options, ph_archive_put put,
@@ -179,7 +136,7 @@ static ph_status check_archive_path(const struct ph_core *core, const char *path
     struct ph_file_stat stat;
     if (path == NULL || path[0] == '\0')
         return ph_fail(PH_INVALID, "pheap_backup: the path is missing");
-    int result = core->io->resolve(core->io->ctx, path, resolved, PATH_MAX_BYTES - 8);
+    int result = core->io->resolve(core->io->ctx, path, resolved, PH_PATH_BYTES - 8);
     if (result < 0)
         return ph_file_fail(path, "cannot create", -result);
     if (is_name_beside(core, resolved))
@@ -201,7 +158,7 @@ enum pheap_status pheap_backup(pheap *heap, const char *path, const struct pheap
     struct ph_backup_tally tally;
     struct archive_file archive = {.length = 0};
     struct ph_file_stat stat;
-    char resolved[PATH_MAX_BYTES];
+    char resolved[PH_PATH_BYTES];
     ph_status status = prepare_backup("pheap_backup", heap, given, result, &core, &options);
     bool replace = (options.flags & PHEAP_REPLACE) != 0;
     if (status == PH_OK)
@@ -252,52 +209,11 @@ static ph_status get_from_file(void *context, void *bytes, size_t length, size_t
 }
 
 struct restore {
-    const ph_io *io;
-    const char *path; /* resolved, of the heap to make */
-    bool replace;
-    bool exists; /* there is a file */
+    struct ph_newheap to;
     struct watched watched;
     struct ph_backup_settings settings;
     struct ph_backup_tally tally;
-    struct ph_newfile new;
 };
-
-/* Open what is to be replaced and lock everybody else out; it must still be what is at the path. */
-static ph_status lock_old(struct restore *restore, struct ph_file *old)
-{
-    struct ph_file_stat ours, named;
-    ph_status status = ph_file_open(old, restore->io, restore->path, PH_OPEN_WRITE, 0);
-    if (status != PH_OK)
-        return status;
-    status = ph_attach_lock_alone(old);
-    if (status == PH_OK)
-        status = ph_file_stat(old, &ours);
-    if (status == PH_OK && (restore->io->stat_path(restore->io->ctx, restore->path, &named) < 0 ||
-                            named.inode != ours.inode || named.device != ours.device))
-        status = ph_fail(PH_REPLACED, "%s: somebody else has replaced the heap meanwhile", restore->path);
-    if (status != PH_OK)
-        ph_file_close(old);
-    return status;
-}
-
-/* Before anything is read: may there be a heap at the path? */
-static ph_status check_place(struct restore *restore)
-{
-    struct ph_file_stat stat;
-    struct ph_file old;
-    int result = restore->io->stat_path(restore->io->ctx, restore->path, &stat);
-    if (result < 0 && result != -ENOENT)
-        return ph_file_fail(restore->path, "cannot create", -result);
-    restore->exists = result == 0;
-    if (!restore->exists)
-        return ph_create_check_log(restore->io, restore->path);
-    if (!restore->replace)
-        return ph_fail(PH_EXISTS, "%s: the file exists", restore->path);
-    ph_status status = lock_old(restore, &old);
-    if (status == PH_OK)
-        ph_file_close(&old);
-    return status;
-}
 
 static int go_on(void *context, const char *what, uint64_t done, uint64_t total)
 {
@@ -308,82 +224,26 @@ static int go_on(void *context, const char *what, uint64_t done, uint64_t total)
     return watch(&restore->watched, &restore->tally) == PH_OK ? 0 : 1;
 }
 
-/* Walk the heap that was made, which has no name yet. */
 static ph_status check_new(struct restore *restore, const char *archive)
 {
-    const ph_io *io = restore->io;
-    struct ph_file *file = &restore->new.file;
-    void *base;
-    size_t length = restore->tally.heap_bytes;
-    int result = io->map(io->ctx, file->handle, length, PH_MAP_PRIVATE, &base);
-    if (result < 0)
-        return ph_file_fail(restore->path, "map the restored heap to check it", -result);
-    struct ph_space space = {.base = base, .size = length};
-    ph_status status = ph_check_heap(io, space, NULL, go_on, restore);
-    (void)io->unmap(io->ctx, base, length);
+    ph_status status = ph_newheap_check(&restore->to, restore->tally.heap_bytes, go_on, restore);
     if (status == PH_CORRUPT)
-        return ph_fail_context(status, "%s: the archive is whole, but the heap in it was damaged when it was made",
-                               archive);
-    return status;
-}
-
-/* Make the old heap one that needs no log, and remove its log. */
-static ph_status retire_log(struct restore *restore, struct ph_file *old)
-{
-    const ph_io *io = restore->io;
-    struct ph_superblock superblock;
-    bool other_damaged;
-    char log[PATH_MAX_BYTES];
-    ph_status status = ph_superblock_read(old, &superblock, &other_damaged);
-    if (status == PH_OK && superblock.state != PH_STATE_CLEAN)
-        status = ph_fail(PH_BUSY, "%s: somebody has used the heap meanwhile; try again", restore->path);
-    if (status == PH_OK && other_damaged)
-        superblock.generation++;
-    if (status == PH_OK)
-        status = ph_superblock_write(old, &superblock);
-    if (status != PH_OK)
-        return status;
-    (void)snprintf(log, sizeof log, "%s-wal", restore->path);
-    int result = io->unlink(io->ctx, log);
-    if (result < 0 && result != -ENOENT)
-        return ph_file_fail(log, "cannot remove the log of the heap to be replaced", -result);
-    result = io->sync_directory(io->ctx, restore->path);
-    return result < 0 ? ph_file_fail(restore->path, "cannot sync the directory", -result) : PH_OK;
-}
-
-/* See the head. */
-static ph_status replace(struct restore *restore)
-{
-    pheap *heap;
-    struct ph_file old;
-    ph_status status = ph_open_io(restore->io, restore->path, 0, NULL, &heap);
-    if (status == PH_OK)
-        status = (ph_status)pheap_close(heap);
-    if (status != PH_OK)
-        return ph_fail_context(status, "the heap that is to be replaced cannot be closed cleanly; move it and its log "
-                                       "away if they are not needed");
-    status = lock_old(restore, &old);
-    if (status != PH_OK)
-        return status;
-    status = retire_log(restore, &old);
-    if (status == PH_OK)
-        status = ph_newfile_publish(&restore->new, true);
-    ph_file_close(&old);
+        status = ph_fail_context(status, "%s: the archive is whole, but the heap in it was damaged when it was made",
+                                 archive);
     return status;
 }
 
 /* Make the heap of an archive whose header has been read. */
 static ph_status make_heap(struct restore *restore, struct ph_archive_reader *reader)
 {
-    ph_status status =
-        ph_newfile_begin(&restore->new, restore->io, restore->path, reader->header.file_mode & 0777, true);
+    ph_status status = ph_newheap_begin(&restore->to, reader->header.file_mode & 0777);
     if (status == PH_OK)
-        status = ph_restore_run(reader, &restore->settings, &restore->new.file, &restore->tally);
+        status = ph_restore_run(reader, &restore->settings, &restore->to.new.file, &restore->tally);
     if (status == PH_OK)
         status = check_new(restore, reader->name);
     if (status == PH_OK)
-        status = restore->exists ? replace(restore) : ph_newfile_publish(&restore->new, false);
-    ph_newfile_end(&restore->new);
+        status = ph_newheap_publish(&restore->to);
+    ph_newheap_end(&restore->to);
     return status;
 }
 
@@ -391,12 +251,10 @@ static ph_status run_restore(const ph_io *io, const char *name, ph_archive_get g
                              const struct pheap_restore_options *options, struct pheap_transfer *result,
                              uint64_t total_bytes)
 {
-    char resolved[PATH_MAX_BYTES];
+    char resolved[PH_PATH_BYTES];
     struct ph_archive_reader reader;
     struct restore restore = {
-        .io = io,
-        .path = resolved,
-        .replace = (options->flags & PHEAP_REPLACE) != 0,
+        .to = {.io = io, .path = resolved, .replace = (options->flags & PHEAP_REPLACE) != 0},
         .watched = {options->progress, options->context},
         .tally = {.total_bytes = total_bytes},
     };
@@ -404,7 +262,7 @@ static ph_status run_restore(const ph_io *io, const char *name, ph_archive_get g
     ph_status status = PH_OK;
     if (path != NULL) {
         int found = io->resolve(io->ctx, path, resolved, sizeof resolved - 8);
-        status = found < 0 ? ph_file_fail(path, "cannot create", -found) : check_place(&restore);
+        status = found < 0 ? ph_file_fail(path, "cannot create", -found) : ph_newheap_check_place(&restore.to);
     }
     if (status == PH_OK)
         status = ph_archive_read_begin(&reader, io, name, get, context);
@@ -422,11 +280,11 @@ static ph_status prepare_restore(const char *call, const struct pheap_restore_op
                                  const struct pheap_transfer *result, const char *path,
                                  struct pheap_restore_options *options)
 {
-    ph_status status = check_result(call, result);
+    ph_status status = ph_check_result(call, result == NULL ? NULL : &result->size);
     if (status == PH_OK)
-        status = take_options(call, given, options, sizeof *options);
+        status = ph_take_options(call, given, options, sizeof *options);
     if (status == PH_OK)
-        status = check_flags(call, options->flags, options->reserved);
+        status = ph_check_flags(call, options->flags, options->reserved);
     if (status == PH_OK && path != NULL && path[0] == '\0')
         status = ph_fail(PH_INVALID, "%s: the path is empty", call);
     return status;

@@ -9,7 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define INSIDE_MAX 65536u            /* descriptors looked at inside one extent */
+#define INSIDE_MAX 65536u            /* descriptors looked at inside one extent, and pages that should be zero */
 #define LOST_MAX (UINT64_C(1) << 24) /* pages searched for the next sound extent, in all */
 #define PROGRESS_STEPS 1024u         /* extents between two calls of `progress` */
 
@@ -113,7 +113,8 @@ static void check_map(struct check *c, unsigned k, uint64_t table)
     check_zero(c, bits % 64 != 0 ? at + 8 : at, end, "the map of a table segment beyond its end");
 }
 
-static void check_header(struct check *c)
+/* Pages that were never allocated are zero, or a block that is to be zeroed would get what is there. */
+static void check_zero_pages(struct check *c)
 {
     const struct ph_heap *heap = &c->heap;
     uint64_t zero = ph_load(heap->base, PH_HEADER_AT(zero_page));
@@ -121,7 +122,15 @@ static void check_header(struct check *c)
         report(c, PH_HEADER_AT(zero_page),
                "heap header: zero page %" PRIu64 " is not between tail %" PRIu64 " and end %" PRIu64, zero, heap->tail,
                heap->end);
+        return;
     }
+    uint64_t stop = heap->end - zero > INSIDE_MAX ? zero + INSIDE_MAX : heap->end;
+    check_zero(c, page_offset(zero), page_offset(stop), "a word of a page that was never allocated");
+}
+
+static void check_header(struct check *c)
+{
+    const struct ph_heap *heap = &c->heap;
     check_zero(c, PH_HEADER_AT(reserved0), PH_HEADER_AT(table), "heap header: a reserved word");
     check_zero(c, PH_HEADER_AT(reserved1), PH_HEADER_AT(partial), "heap header: a reserved word");
     check_zero(c, PH_HEADER_AT(reserved2), (uint64_t)PH_HEAP_START + PH_PAGE_BYTES, "heap header: a reserved word");
@@ -135,6 +144,8 @@ static void check_header(struct check *c)
     if (table_page(heap, 0) != PH_TABLE_PAGE) {
         report(c, PH_HEADER_AT(table), "heap header: table segment 0 is not at page %u", PH_TABLE_PAGE);
     }
+    check_zero(c, page_offset(PH_TABLE_PAGE), page_offset(PH_TABLE_PAGE) + PH_FIRST_PAGE * sizeof(struct ph_disk_page),
+               "the descriptor of a page before the first");
     uint64_t before = PH_FIRST_PAGE;
     for (unsigned k = 1; k < heap->tables; k++) {
         uint64_t table = table_page(heap, k);
@@ -471,6 +482,7 @@ ph_status ph_check_heap(const ph_io *io, struct ph_space space, pheap_fault faul
         walk(&c);
         check_lists(&c);
         check_root(&c, space);
+        check_zero_pages(&c);
     }
     if (c.stopped) {
         return ph_fail(PH_BUSY, "the check was stopped");

@@ -23,6 +23,8 @@
 
 #include <stdatomic.h>
 
+#define PH_PATH_BYTES 4096 /* of a resolved path with what is added to it */
+
 struct pheap_txn {
     struct ph_core *core;
     uint64_t serial; /* equals the core's txn_serial while open */
@@ -114,13 +116,26 @@ PH_MUST_CHECK ph_status ph_detach(struct ph_core *core);
 
 /* Lock an open heap file, which this process has not attached, against everybody who would.  Closing it unlocks.  BUSY. */
 PH_MUST_CHECK ph_status ph_attach_lock_alone(struct ph_file *heap);
+/* The same for somebody who only reads the heap file, and may have opened it for that only.  BUSY. */
+PH_MUST_CHECK ph_status ph_attach_keep_out(struct ph_file *heap);
+/* A copy of what the last users of that heap left in the coordination file, NULL if there is none or it is not theirs;
+ * io->free it.  NO_MEMORY, as ph_file_open and ph_file_read. */
+PH_MUST_CHECK ph_status ph_attach_copy_coord(const ph_io *io, const char *heap_path,
+                                             const struct ph_superblock *superblock, struct ph_coord **coord);
 
 /* backup.c: pheap_restore over any seam. */
 PH_MUST_CHECK ph_status ph_restore_io(const ph_io *io, const char *archive, const char *path,
                                       const struct pheap_restore_options *options, struct pheap_transfer *result);
 
+/* salvage.c: pheap_salvage over any seam. */
+PH_MUST_CHECK ph_status ph_salvage_io(const ph_io *io, const char *path, const char *new_path,
+                                      const struct pheap_salvage_options *options, struct pheap_salvage *result);
+
 /* create.c: make a new heap file; EXISTS if there is one. */
 PH_MUST_CHECK ph_status ph_create(const ph_io *io, const char *path, const struct pheap_options *options);
+/* The first superblock of a heap with these options, with an identity but no copy and checksum.  INVALID, IO. */
+PH_MUST_CHECK ph_status ph_create_superblock(const ph_io *io, const char *path, const struct pheap_options *options,
+                                             struct ph_superblock *superblock);
 /* LOG_FOREIGN if there is a log that a heap new at this path would find beside it. */
 PH_MUST_CHECK ph_status ph_create_check_log(const ph_io *io, const char *path);
 

@@ -22,8 +22,8 @@ static bool power_of_two_within(uint32_t value, uint32_t least, uint32_t most)
     return value >= least && value <= most && (value & (value - 1)) == 0;
 }
 
-static ph_status fill_superblock(const ph_io *io, const char *path, const struct pheap_options *options,
-                                 struct ph_superblock *superblock)
+ph_status ph_create_superblock(const ph_io *io, const char *path, const struct pheap_options *options,
+                               struct ph_superblock *superblock)
 {
     uint32_t segment = options->segment_bytes != 0 ? options->segment_bytes : SEGMENT_DEFAULT;
     uint32_t buffer = options->buffer_bytes != 0 ? options->buffer_bytes : BUFFER_DEFAULT;
@@ -100,7 +100,7 @@ ph_status ph_create(const ph_io *io, const char *path, const struct pheap_option
 {
     struct ph_superblock superblock;
     struct ph_newfile file;
-    ph_status status = fill_superblock(io, path, options, &superblock);
+    ph_status status = ph_create_superblock(io, path, options, &superblock);
     if (status == PH_OK)
         status = ph_create_check_log(io, path);
     if (status == PH_OK)

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define RESERVE_DEFAULT_BYTES (UINT64_C(64) << 30)
-#define PATH_MAX_BYTES 4096
 #define READ_VIEWS_DEFAULT 2u
 #define PIN_WAIT_DEFAULT_MS 1000u
 
@@ -285,8 +284,8 @@ static ph_status check_arguments(const char *path, unsigned flags, const struct 
         return ph_fail(PH_INVALID, "%s: PHEAP_READONLY and PHEAP_CREATE exclude each other", path);
     if ((flags & PHEAP_EXCLUSIVE) != 0 && (flags & PHEAP_CREATE) == 0)
         return ph_fail(PH_INVALID, "%s: PHEAP_EXCLUSIVE needs PHEAP_CREATE", path);
-    if (strlen(path) > PATH_MAX_BYTES - 8)
-        return ph_fail(PH_INVALID, "pheap_open: the path is longer than %d bytes", PATH_MAX_BYTES - 8);
+    if (strlen(path) > PH_PATH_BYTES - 8)
+        return ph_fail(PH_INVALID, "pheap_open: the path is longer than %d bytes", PH_PATH_BYTES - 8);
     if (given == NULL)
         return PH_OK;
     if (given->size < sizeof given->size || given->size > 4096)
@@ -304,7 +303,7 @@ static ph_status check_arguments(const char *path, unsigned flags, const struct 
 ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const struct pheap_options *given, pheap **heap)
 {
     struct pheap_options options;
-    char resolved[PATH_MAX_BYTES];
+    char resolved[PH_PATH_BYTES];
     ph_status status = check_arguments(path, flags, given, heap, &options);
     if (status != PH_OK)
         return status;

@@ -575,6 +575,62 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_restore_from(pheap_source sou
                                                                 const struct pheap_restore_options *options,
                                                                 struct pheap_transfer *result);
 
+/* --------------------------------------------------------------------------------------------------------- salvage */
+
+/* Which state of the heap was salvaged. */
+enum pheap_salvage_log {
+    PHEAP_SALVAGE_WHOLE = 0, /* the last commit */
+    PHEAP_SALVAGE_CUT = 1,   /* that of `version`: later records of the log are lost */
+    PHEAP_SALVAGE_UNUSED = 2 /* what the heap file has: that of `version` (0: not known), or later */
+};
+
+/* What became of a heap.  "Lost" and "uncertain" are not in the new heap. */
+struct pheap_salvage {
+    size_t size;
+    uint32_t log_state; /* enum pheap_salvage_log */
+    uint32_t root_kept; /* 1: the root is what it was, and there; 0: it is lost, or there was none */
+    uint64_t version;
+    uint64_t heap_bytes;       /* logical size of the new heap */
+    uint64_t kept_blocks;      /* proved, and in the new heap at their old offsets */
+    uint64_t kept_bytes;       /* their usable bytes */
+    uint64_t uncertain_blocks; /* seem to be blocks, but something contradicts or is missing */
+    uint64_t uncertain_bytes;
+    uint64_t lost_blocks; /* known to have been there, but they cannot be read */
+    uint64_t lost_bytes;  /* theirs, and those of pages of which nobody knows whose they were */
+    uint64_t fault_count; /* reports, including those beyond the first 1000 */
+};
+
+struct pheap_salvage_options {
+    size_t size;
+    uint32_t flags;          /* enum pheap_transfer_flags */
+    uint32_t reserved;       /* must be 0 */
+    pheap_progress progress; /* may be NULL */
+    pheap_fault fault;       /* may be NULL; offset 0: it is the log, or the whole heap */
+    void *context;           /* for both */
+};
+
+/*
+ * Make a heap in the new file `new_path` of what can still be proved of the damaged heap `path` and its log: every block
+ * for which the allocator's metadata speaks, at its old offset, so that offsets stored in blocks stay true; the root, if
+ * its block is one of them.  The metadata is made anew, and the heap has an identity of its own and no log.  What is lost
+ * is told through `fault`, as pheap_check() tells it, and counted in *result (may be NULL; set result->size).
+ *
+ * Nothing is made up: a block of which it is not certain that it was one is left out and counted as uncertain.  But the
+ * bytes of blocks have no checksums, so damage in them is not seen; nor is a flipped bit in the bitmap of a slab.
+ *
+ * The damaged files are only read; nobody may have the heap open (BUSY).  `new_path` appears when it is whole, checked and
+ * on stable storage, as with pheap_restore(); PHEAP_REPLACE replaces a heap there, never the damaged one itself (INVALID).
+ * It needs as much disk space as the damaged heap; memory and time are proportional to the heap's pages: about 1 byte a
+ * page, 24 a block of whole pages or slab, and what replaying the log takes.
+ *
+ * OK even if much was lost: look at the result.  Errors: NOT_FOUND, NOT_HEAP (nothing in it is known of a heap), NEWER,
+ * BYTE_ORDER, EXISTS, LOG_FOREIGN, BUSY (in use, or stopped), INVALID, NO_SPACE, NO_MEMORY, IO, PERMISSION, READ_ONLY,
+ * and those of pheap_open() for a heap to be replaced.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_salvage(const char *path, const char *new_path,
+                                                           const struct pheap_salvage_options *options,
+                                                           struct pheap_salvage *result);
+
 /* ------------------------------------------------------------------------------------------------------ inspection */
 
 /* How pheap_track() finds the pages that this process has stored to. */

@@ -35,6 +35,7 @@
 #ifndef RECOVERY_CLASSIFY_H
 #define RECOVERY_CLASSIFY_H
 
+#include "recovery/replay.h"
 #include "wal/scan.h"
 #include "wal/wal.h"
 
@@ -69,6 +70,17 @@ enum ph_plan ph_classify(enum ph_superblock_state state, bool other_damaged, enu
 
 /* The status and text of a plan that refuses. */
 ph_status ph_plan_refuse(enum ph_plan plan, const char *heap_path, const char *log_path);
+
+/* Where the log that is to be replayed begins: at a record in or after the batch at (segment, offset). */
+struct ph_log_origin {
+    struct ph_boundary from;
+    uint64_t epoch;
+    uint64_t segment;
+    uint64_t offset;
+};
+/* For the plans that replay. */
+struct ph_log_origin ph_plan_origin(enum ph_plan plan, const struct ph_superblock *superblock,
+                                    const struct ph_log_header *header);
 
 /* Whether a stream of records that ends at `lsn` has lost something (R9): then a text in the detail, CORRUPT. */
 PH_MUST_CHECK ph_status ph_judge_end(const char *log_path, const struct ph_superblock *superblock, uint64_t lsn,

@@ -328,3 +328,27 @@ ph_status ph_fold_set_write(struct ph_fold_set *set)
         memset(set->index, 0, (set->index_mask + UINT64_C(1)) * sizeof *set->index);
     return status;
 }
+
+/* ------------------------------------------------------------------------------------------------------- comparing */
+
+ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t *same, uint64_t *words)
+{
+    *same = *words = 0;
+    for (uint32_t i = 0; i < set->page_count; i++) {
+        const struct page *page = &set->pages[i];
+        uint8_t there[PH_PAGE_BYTES];
+        size_t got;
+        ph_status status = ph_file_read(file, there, sizeof there, page->number * PH_PAGE_BYTES, &got);
+        if (status != PH_OK)
+            return status;
+        for (uint32_t word = 0; word < got / 8; word++) {
+            uint64_t wanted;
+            memcpy(&wanted, page->image + word * 8, sizeof wanted);
+            if (!has_word(page, word) || wanted == 0)
+                continue;
+            *words += 1;
+            *same += memcmp(there + word * 8, &wanted, sizeof wanted) == 0;
+        }
+    }
+    return PH_OK;
+}

@@ -20,14 +20,6 @@
 
 #define RECOVERY_MEMORY_BYTES (UINT64_C(256) << 20)
 
-/* Where the log to be replayed begins. */
-struct origin {
-    struct ph_boundary from;
-    uint64_t epoch;
-    uint64_t segment;
-    uint64_t offset;
-};
-
 /* What the first reading of the log found. */
 struct finding {
     struct ph_boundary end; /* of the last commit */
@@ -48,7 +40,7 @@ static ph_status check_only(void *context, const struct ph_operation *operation)
  * Find the end of the records, and refuse if it is not one that a crash can leave.  set, if not NULL, gathers the
  * operations on the way; TOO_BIG if they are too many for it.
  */
-static ph_status find_end(struct ph_store *store, const struct origin *origin, struct ph_fold_set *set,
+static ph_status find_end(struct ph_store *store, const struct ph_log_origin *origin, struct ph_fold_set *set,
                           struct finding *found)
 {
     struct ph_replay replay;
@@ -77,7 +69,7 @@ static ph_status find_end(struct ph_store *store, const struct origin *origin, s
 }
 
 /* Read [origin, end) again, and hand every operation to the set. */
-static ph_status gather_again(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
+static ph_status gather_again(struct ph_store *store, const struct ph_log_origin *origin, const struct ph_boundary *end,
                               struct ph_fold_set *set)
 {
     struct ph_replay replay;
@@ -97,8 +89,8 @@ static ph_status gather_again(struct ph_store *store, const struct origin *origi
  * Append the records [tail, end) of the shared buffer to the log.  Nobody else uses the coordination file.  *segment: the
  * last one that they took.
  */
-static ph_status append_buffer(struct ph_store *store, const struct origin *origin, const struct ph_scan_position *tail,
-                               const struct ph_boundary *end, uint64_t *segment)
+static ph_status append_buffer(struct ph_store *store, const struct ph_log_origin *origin,
+                               const struct ph_scan_position *tail, const struct ph_boundary *end, uint64_t *segment)
 {
     struct ph_wal *wal = &store->wal;
     struct ph_coord *coord = wal->coord;
@@ -130,7 +122,7 @@ static ph_status append_buffer(struct ph_store *store, const struct origin *orig
 }
 
 /* *segment: the greatest sequence number of a segment, found or taken for records from the buffer. */
-static ph_status secure(struct ph_store *store, const struct origin *origin, const struct finding *found,
+static ph_status secure(struct ph_store *store, const struct ph_log_origin *origin, const struct finding *found,
                         uint64_t *segment)
 {
     struct ph_record_place place = {store->wal.heap_id, origin->epoch, origin->from.lsn, origin->from.chain};
@@ -162,7 +154,7 @@ static ph_status extend_heap(struct ph_store *store, uint64_t heap_bytes)
     return status;
 }
 
-static ph_status write_clean(struct ph_store *store, const struct origin *origin, const struct ph_boundary *end,
+static ph_status write_clean(struct ph_store *store, const struct ph_log_origin *origin, const struct ph_boundary *end,
                              uint64_t newest_segment)
 {
     ph_status status = ph_file_sync(&store->heap);
@@ -187,7 +179,7 @@ static ph_status write_clean(struct ph_store *store, const struct origin *origin
 
 /* Find, secure, fold.  *segment: as for secure.  gather: take the operations in at the first reading; TOO_BIG if they do
  * not fit in memory. */
-static ph_status bring_up_to_date(struct ph_store *store, const struct origin *origin, bool gather,
+static ph_status bring_up_to_date(struct ph_store *store, const struct ph_log_origin *origin, bool gather,
                                   struct finding *found, uint64_t *segment)
 {
     struct ph_fold_set *set = NULL;
@@ -207,7 +199,7 @@ static ph_status bring_up_to_date(struct ph_store *store, const struct origin *o
     return status;
 }
 
-static ph_status replay_log(struct ph_store *store, const struct origin *origin)
+static ph_status replay_log(struct ph_store *store, const struct ph_log_origin *origin)
 {
     struct finding found = {.record_bytes = 0};
     uint64_t newest_segment = 0;
@@ -221,22 +213,6 @@ static ph_status replay_log(struct ph_store *store, const struct origin *origin)
     return status;
 }
 
-static struct origin find_origin(const struct ph_superblock *s, enum ph_plan plan, const struct ph_log_header *header)
-{
-    struct origin origin = {
-        .from = {s->checkpoint_lsn, s->checkpoint_chain, s->checkpoint_version, s->heap_bytes},
-        .epoch = s->epoch,
-        .segment = s->checkpoint_segment,
-        .offset = s->checkpoint_offset,
-    };
-    if (plan == PH_PLAN_REPLAY_START) {
-        origin.epoch = header->epoch;
-        origin.segment = header->start_segment;
-        origin.offset = 0;
-    }
-    return origin;
-}
-
 /* The heap file must be as long as the superblock says: replay extends it only for what the log adds. */
 static ph_status check_length(struct ph_store *store)
 {
@@ -244,7 +220,9 @@ static ph_status check_length(struct ph_store *store)
     ph_status status = ph_file_stat(&store->heap, &stat);
     if (status != PH_OK || stat.size_bytes >= store->superblock.heap_bytes)
         return status;
-    return ph_fail(PH_CORRUPT, "%s: the file is truncated: it has %llu bytes, the superblock says %llu",
+    return ph_fail(PH_CORRUPT,
+                   "%s: the file is truncated: it has %llu bytes, the superblock says %llu; pheap salvage saves "
+                   "what is left",
                    store->heap.path, (unsigned long long)stat.size_bytes,
                    (unsigned long long)store->superblock.heap_bytes);
 }
@@ -270,7 +248,7 @@ ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, b
         return ph_fail(PH_READ_ONLY,
                        "%s: the heap was not closed cleanly and must be recovered; open it once for writing",
                        store->heap.path);
-    struct origin origin = find_origin(&store->superblock, plan, &header);
+    struct ph_log_origin origin = ph_plan_origin(plan, &store->superblock, &header);
     store->wal.coord = old_coord;
     status = replay_log(store, &origin);
     store->wal.coord = NULL;

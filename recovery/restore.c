@@ -57,18 +57,9 @@ static ph_status apply_all(struct restore *restore)
 
 static ph_status write_superblocks(struct restore *restore)
 {
-    struct ph_file *heap = restore->heap;
-    const ph_io *io = heap->io;
     struct ph_superblock s = ph_archive_superblock(&restore->reader->header, restore->reader->footer.version,
                                                    restore->reader->footer.heap_bytes);
-    if (io->random(io->ctx, s.identity, sizeof s.identity) < 0)
-        return ph_fail(PH_IO, "%s: the operating system gave no random numbers for the heap's identity", heap->path);
-    ph_status status = PH_OK;
-    for (int copy = 0; copy < 2 && status == PH_OK; copy++) {
-        status = ph_superblock_write(heap, &s);
-        s.generation++;
-    }
-    return status;
+    return ph_superblock_write_new(restore->heap, &s);
 }
 
 ph_status ph_restore_run(struct ph_archive_reader *reader, const struct ph_backup_settings *settings,

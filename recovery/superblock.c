@@ -61,7 +61,9 @@ static ph_status refuse(const struct ph_file *file, const struct ph_superblock c
     }
     if (verdicts[0] == PH_COPY_ALIEN && verdicts[1] == PH_COPY_ALIEN)
         return ph_fail(PH_NOT_HEAP, "%s: not a heap: no superblock at offset 0 or 4096", file->path);
-    return ph_fail(PH_CORRUPT, "%s: both superblocks (offsets 0 and 4096) are damaged", file->path);
+    return ph_fail(PH_CORRUPT,
+                   "%s: both superblocks (offsets 0 and 4096) are damaged; pheap salvage saves what is left",
+                   file->path);
 }
 
 ph_status ph_superblock_read(struct ph_file *file, struct ph_superblock *superblock, bool *other_damaged)
@@ -103,4 +105,17 @@ ph_status ph_superblock_write(struct ph_file *file, struct ph_superblock *superb
     if (ph_superblock_check(superblock, superblock->copy) != PH_COPY_GOOD) /* nobody could open the heap again */
         return ph_fail(PH_CORRUPT, "%s: what the files hold leads to a superblock that is impossible", file->path);
     return ph_file_write(file, superblock, sizeof *superblock, PH_SUPERBLOCK_OFFSET(superblock->copy), PH_WRITE_DSYNC);
+}
+
+ph_status ph_superblock_write_new(struct ph_file *file, struct ph_superblock *superblock)
+{
+    const ph_io *io = file->io;
+    if (io->random(io->ctx, superblock->identity, sizeof superblock->identity) < 0)
+        return ph_fail(PH_IO, "%s: the operating system gave no random numbers for the heap's identity", file->path);
+    ph_status status = PH_OK;
+    for (int copy = 0; copy < 2 && status == PH_OK; copy++) {
+        status = ph_superblock_write(file, superblock);
+        superblock->generation++;
+    }
+    return status;
 }

@@ -29,4 +29,7 @@ void ph_superblock_seal(struct ph_superblock *superblock);
 /* Seal it and write it in its place, durably.  IO, NO_SPACE. */
 PH_MUST_CHECK ph_status ph_superblock_write(struct ph_file *file, struct ph_superblock *superblock);
 
+/* Give it an identity of its own and write it in both places: generations 1 and 2. */
+PH_MUST_CHECK ph_status ph_superblock_write_new(struct ph_file *file, struct ph_superblock *superblock);
+
 #endif

@@ -450,6 +450,32 @@ if [ -e /dev/full ]; then
     same "which it says" 1 "$(grep -c 'standard output: No space left' err)"
 fi
 
+# --------------------------------------------------------------------------------------------------------- salvage
+
+good "help of salvage" salvage --help
+wrong "salvage without a name" 2 "a name is missing" salvage
+wrong "salvage with one name" 2 "a name is missing" salvage one
+wrong "salvage with three names" 2 "too much: three" salvage one two three
+good "salvage of a sound heap" salvage plain.heap saved.heap
+good "check of the salvaged heap" check saved.heap
+wrong "salvage where there is a heap" 2 PHEAP_EXISTS salvage plain.heap saved.heap
+good_json "salvage --force as JSON" \
+    'a["new_path"] == "saved.heap" and a["log"] == "whole" and a["faults"] == [] and a["fault_count"] == 0' \
+    salvage --force --json plain.heap saved.heap
+wrong "salvage over the damaged heap itself" 2 "damaged heap itself" salvage --force plain.heap plain.heap
+wrong "salvage of what is no heap" 2 PHEAP_NOT_HEAP salvage letter bad.heap
+wrong "salvage of what is not there" 2 PHEAP_NOT_FOUND salvage missing.heap bad.heap
+cp plain.heap torn.heap
+printf 'damage' | dd of=torn.heap bs=1 seek=4200 conv=notrunc 2>/dev/null
+printf 'damage' | dd of=torn.heap bs=1 seek=8192 conv=notrunc 2>/dev/null
+cp torn.heap before
+run salvage torn.heap mended.heap
+same "salvage of a damaged heap says so" 1 $status
+same "and what is wrong where" 2 "$(grep -c -e 'superblock copy 1 is damaged' -e 'offset 8192 (0x2000): heap header: wrong magic' out)"
+same "and does not touch it" "" "$(cmp torn.heap before 2>&1)"
+good "the heap it has made is sound" check mended.heap
+same "refused salvages leave nothing" "" "$(ls | grep -e '^bad' -e '-new$')"
+
 # ------------------------------------------------------------------------------------------------- heaps with content
 
 # until_written COUNT: the writer has said of so many changes that they are durable, or a minute is over.

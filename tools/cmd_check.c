@@ -22,14 +22,7 @@ static void on_fault(void *context, uint64_t offset, const char *text)
     struct output *output = check->output;
     check->fault_count++;
     progress_hide(check->progress);
-    output_visible(output, output->request->path);
-    output_text(output, ": offset %" PRIu64 " (0x%" PRIx64 "): ", offset, offset);
-    output_visible(output, text);
-    output_text(output, "\n");
-    output_json_begin(output, NULL, '{');
-    output_json_u64(output, "offset", offset);
-    output_json_string(output, "text", text);
-    output_json_end(output, '}');
+    output_fault(output, offset, text);
 }
 
 static int on_progress(void *context, const char *what, uint64_t done, uint64_t total)

@@ -258,6 +258,18 @@ enum exit_code output_failure(struct output *output, enum pheap_status status)
     return output_failure_text(output, status, detail[0] != '\0' ? detail : pheap_status_text(status));
 }
 
+void output_fault(struct output *output, uint64_t offset, const char *text)
+{
+    output_visible(output, output->request->path);
+    output_text(output, ": offset %" PRIu64 " (0x%" PRIx64 "): ", offset, offset);
+    output_visible(output, text);
+    output_text(output, "\n");
+    output_json_begin(output, NULL, '{');
+    output_json_u64(output, "offset", offset);
+    output_json_string(output, "text", text);
+    output_json_end(output, '}');
+}
+
 void output_format_time(uint64_t time_ns, char text[static 32])
 {
     time_t seconds = (time_t)(time_ns / 1000000000U);

@@ -23,7 +23,7 @@
 /* The exit codes of every command; pheap(1) documents them. */
 enum exit_code {
     EXIT_DONE = 0,    /* it was done; for `check`: the heap is sound */
-    EXIT_DAMAGED = 1, /* the heap or its log is damaged */
+    EXIT_DAMAGED = 1, /* the heap or its log is damaged; for `salvage`: something was lost */
     EXIT_TROUBLE = 2  /* wrong usage, the heap cannot be opened, or the work could not be finished */
 };
 
@@ -41,6 +41,7 @@ struct request {
     struct pheap_options options; /* create */
     const char *archive;          /* backup, restore */
     bool archive_is_stream;       /* it is standard output or input */
+    const char *new_path;         /* salvage */
     bool verify;                  /* restore: make no heap */
     bool answer_on_error;         /* standard output carries something else */
     struct pheap_backup_options backup;
@@ -100,6 +101,9 @@ enum exit_code output_failure(struct output *output, enum pheap_status status);
 /* The same with a text of our own; `status` may be PHEAP_OK if no status fits. */
 enum exit_code output_failure_text(struct output *output, enum pheap_status status, const char *text);
 
+/* A place in the heap's file and what is wrong there: a line, or an object of the open array. */
+void output_fault(struct output *output, uint64_t offset, const char *text);
+
 /* A time in nanoseconds since 1970 as "2025-01-31T12:00:00Z"; `text` has room for at least 32 bytes. */
 void output_format_time(uint64_t time_ns, char text[static 32]);
 
@@ -122,5 +126,6 @@ enum exit_code cmd_log(const struct request *request, struct output *output);
 enum exit_code cmd_checkpoint(const struct request *request, struct output *output);
 enum exit_code cmd_backup(const struct request *request, struct output *output);
 enum exit_code cmd_restore(const struct request *request, struct output *output);
+enum exit_code cmd_salvage(const struct request *request, struct output *output);
 
 #endif

@@ -105,6 +105,11 @@ static const struct command {
      "make a heap of an archive",
      "Make the heap HEAP of ARCHIVE, or of standard input if that is -.  All of the archive is verified,\n"
      "and the heap checked, before HEAP appears or is replaced.  The exit status is 1 if the archive is damaged.\n"},
+    {"salvage", cmd_salvage, BIT(OPTION_FORCE) | BIT(OPTION_PROGRESS), "DAMAGED NEW",
+     "make a sound heap of what is left of a damaged one",
+     "Make the heap NEW of every block that can still be proved in the heap DAMAGED and its log, at its old offset,\n"
+     "and report what is lost.  DAMAGED and its log are only read; nobody may have it open.  The exit status is 0 if\n"
+     "nothing was lost, 1 if something was, 2 if no heap could be made.\n"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -120,6 +125,7 @@ static void print_usage(FILE *stream)
     fputs("Usage: pheap COMMAND [OPTION]... HEAP\n"
           "       pheap backup [OPTION]... HEAP ARCHIVE\n"
           "       pheap restore [OPTION]... ARCHIVE HEAP\n"
+          "       pheap salvage [OPTION]... DAMAGED NEW\n"
           "       pheap COMMAND --help\n"
           "       pheap --help | --version\n\n"
           "Commands:\n",
@@ -337,6 +343,11 @@ static int take_operands(const struct command *command, struct request *request,
         return usage_error(command, "a name is missing; it takes", request->verify ? "ARCHIVE" : command->operands);
     if (count > wanted)
         return usage_error(command, "this is too much", operands[wanted]);
+    if (command->operands[0] == 'D') {
+        request->path = operands[0];
+        request->new_path = operands[1];
+        return EXIT_DONE;
+    }
     request->archive = operands[archive_first ? 0 : 1];
     request->path = operands[archive_first && !request->verify ? 1 : 0];
     request->archive_is_stream = strcmp(request->archive, "-") == 0;

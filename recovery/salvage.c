@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Salvage: the heap file and the log, as far as they can be read.
+ *
+ * Which state the copy shows.  Fold writes whole commits, in order, so the heap file alone is the commit that was folded
+ * last (after a power cut it may be a mix of commits, which only the log could mend).  Records are replayed in order and
+ * give the same if they are replayed again.  So:
+ *
+ *   the log is whole, as opening judges it   all of it is replayed: the last commit.  A torn tail is no loss.
+ *                                            (Damage to nothing but the last flush looks like one, and is cut off.)
+ *   it breaks off, and went on once          the heap file may be ahead of what can be read.  Replaying that would put
+ *                                            back some words of a later commit and not others: a state that never was.
+ *                                            Nothing tells how far fold has come, but the heap file shows it: if it has
+ *                                            hardly any of the words that the readable records leave behind, nothing was
+ *                                            folded since the checkpoint, and they are replayed.  Else it is left as it is.
+ *   missing, foreign, header damaged,        the heap file as it is
+ *   checkpoint not reached, no superblock
+ *
+ * Memory: what replay takes, bounded, and 16 bytes for each run of pages that cannot be read.
+ */
+#include "recovery/salvage.h"
+
+#include "recovery/store.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CHUNK_BYTES (UINT64_C(1) << 20)
+#define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
+#define COMPARE_MEMORY_BYTES (UINT64_C(256) << 20)
+#define SHOWN_PART 8u /* "hardly any": fewer than one of so many */
+
+__attribute__((format(printf, 3, 4))) static void report(struct ph_salvage *salvage, uint64_t offset,
+                                                         const char *format, ...)
+{
+    char text[PH_DETAIL_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    salvage->fault(salvage->context, offset, text);
+}
+
+/* ----------------------------------------------------------------------------------------------------- superblocks */
+
+ph_status ph_salvage_begin(struct ph_salvage *salvage)
+{
+    struct ph_superblock copies[2];
+    enum ph_copy_verdict verdicts[2];
+    struct ph_file_stat stat;
+    ph_status status = ph_file_stat(salvage->heap, &stat);
+    if (status != PH_OK)
+        return status;
+    salvage->file_bytes = stat.size_bytes;
+    memset(copies, 0, sizeof copies);
+    for (uint32_t i = 0; i < 2; i++) {
+        size_t got;
+        status = ph_file_read(salvage->heap, &copies[i], sizeof copies[i], PH_SUPERBLOCK_OFFSET(i), &got);
+        verdicts[i] = status == PH_OK ? ph_superblock_check(&copies[i], i) : PH_COPY_DAMAGED;
+    }
+    bool good[2] = {verdicts[0] == PH_COPY_GOOD, verdicts[1] == PH_COPY_GOOD};
+    for (uint32_t i = 0; i < 2; i++) {
+        if (verdicts[i] == PH_COPY_NEWER)
+            return ph_fail(PH_NEWER, "%s: heap format %u, incompatible features 0x%x; use a newer pheap",
+                           salvage->heap->path, copies[i].format_version, copies[i].incompat_flags);
+        if (verdicts[i] == PH_COPY_BYTE_ORDER && !good[1 - i])
+            return ph_fail(PH_BYTE_ORDER, "%s: the heap was made on a machine of another byte order",
+                           salvage->heap->path);
+        if (!good[i])
+            report(salvage, PH_SUPERBLOCK_OFFSET(i), "superblock copy %u is damaged", i);
+    }
+    if (good[0] && good[1] && memcmp(copies[0].identity, copies[1].identity, sizeof copies[0].identity) != 0) {
+        report(salvage, 0, "the two superblocks belong to different heaps; neither is believed");
+        good[0] = good[1] = false;
+    }
+    salvage->found = good[0] || good[1];
+    salvage->other_damaged = !good[0] || !good[1];
+    if (salvage->found)
+        salvage->superblock = copies[good[1] && (!good[0] || copies[1].generation > copies[0].generation)];
+    return PH_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- the copy */
+
+/* Pages [from, to), which come after all others so far, cannot be read. */
+static ph_status add_unread(struct ph_salvage *salvage, uint64_t from, uint64_t to)
+{
+    struct ph_page_range *last = salvage->unread_count > 0 ? &salvage->unread[salvage->unread_count - 1] : NULL;
+    if (last != NULL && last->to == from) {
+        last->to = to;
+        return PH_OK;
+    }
+    if (salvage->unread_count == salvage->unread_capacity) {
+        const ph_io *io = salvage->heap->io;
+        uint32_t capacity = salvage->unread_capacity * 2 + 16;
+        void *grown = io->resize(io->ctx, salvage->unread, capacity * sizeof *salvage->unread);
+        if (grown == NULL)
+            return ph_fail(PH_NO_MEMORY, "%s: out of memory", salvage->heap->path);
+        salvage->unread = grown;
+        salvage->unread_capacity = capacity;
+    }
+    salvage->unread[salvage->unread_count++] = (struct ph_page_range){from, to};
+    return PH_OK;
+}
+
+bool ph_salvage_unread(const struct ph_salvage *salvage, uint64_t from, uint64_t to)
+{
+    uint32_t low = 0, high = salvage->unread_count; /* the first range that ends behind `from` */
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (salvage->unread[middle].to <= from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < salvage->unread_count && salvage->unread[low].from < to;
+}
+
+/* Copy [at, at + length), whole pages; page by page if it cannot be read in one go. */
+static ph_status copy_chunk(struct ph_salvage *salvage, struct ph_file *to, uint8_t *buffer, uint64_t at,
+                            uint64_t length)
+{
+    ph_status status = ph_file_read_exact(salvage->heap, buffer, length, at);
+    if (status == PH_OK)
+        return ph_file_write(to, buffer, length, at, 0);
+    for (uint64_t page = at; page < at + length; page += PH_PAGE_BYTES) {
+        if (ph_file_read_exact(salvage->heap, buffer, PH_PAGE_BYTES, page) == PH_OK)
+            status = ph_file_write(to, buffer, PH_PAGE_BYTES, page, 0);
+        else
+            status = add_unread(salvage, page / PH_PAGE_BYTES, page / PH_PAGE_BYTES + 1);
+        if (status != PH_OK)
+            return status;
+    }
+    return PH_OK;
+}
+
+/* Copy bytes [first, last) of the heap file, which are whole pages, but for holes. */
+static ph_status copy_stretches(struct ph_salvage *salvage, struct ph_file *to, uint64_t first, uint64_t last)
+{
+    const ph_io *io = salvage->heap->io;
+    uint8_t *buffer = io->alloc(io->ctx, CHUNK_BYTES, PH_PAGE_BYTES);
+    if (buffer == NULL)
+        return ph_fail(PH_NO_MEMORY, "%s: out of memory", salvage->heap->path);
+    ph_status status = PH_OK;
+    uint64_t at = first;
+    while (at < last && status == PH_OK) {
+        uint64_t start, end;
+        status = ph_file_next_data(salvage->heap, at, &start, &end);
+        if (status == PH_END || (status == PH_OK && start >= last)) {
+            status = PH_OK;
+            break;
+        }
+        if (status != PH_OK) { /* it cannot say: as if there were no holes */
+            start = at;
+            end = last;
+            status = PH_OK;
+        }
+        start = (start < at ? at : start) & ~(uint64_t)(PH_PAGE_BYTES - 1);
+        end = (end + PH_PAGE_BYTES - 1) & ~(uint64_t)(PH_PAGE_BYTES - 1);
+        end = end > last ? last : end;
+        for (at = start; at < end && status == PH_OK;) {
+            uint64_t length = end - at < CHUNK_BYTES ? end - at : CHUNK_BYTES;
+            status = copy_chunk(salvage, to, buffer, at, length);
+            at += length;
+            if (status == PH_OK)
+                status = salvage->watch(salvage->context, "copying", at, last);
+        }
+    }
+    io->free(io->ctx, buffer);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the log */
+
+static ph_status check_only(void *context, const struct ph_operation *operation)
+{
+    (void)context;
+    (void)operation;
+    return PH_OK;
+}
+
+/* Read the log to where it ends: *end.  CORRUPT if that is not the end it had; *lsn is where it breaks off. */
+static ph_status find_end(struct ph_salvage *salvage, struct ph_wal *wal, const struct ph_log_origin *origin,
+                          struct ph_boundary *end, uint64_t *lsn)
+{
+    struct ph_replay replay;
+    struct ph_scan_evidence evidence;
+    uint32_t slots;
+    *end = origin->from;
+    *lsn = origin->from.lsn;
+    ph_status status = ph_log_count_slots(wal, &slots);
+    if (status != PH_OK)
+        return status;
+    status = ph_replay_init_recovery(&replay, wal, origin->epoch, &origin->from, origin->segment, origin->offset);
+    if (status != PH_OK)
+        return status;
+    status = ph_replay_run(&replay, check_only, NULL);
+    *end = replay.boundary;
+    *lsn = replay.place.lsn;
+    if (status == PH_OK)
+        status = ph_scan_evidence(&replay.scan, origin->segment, &evidence);
+    if (status == PH_OK)
+        status = ph_judge_end(wal->path, &salvage->superblock, replay.place.lsn, &evidence, replay.fault);
+    if (status == PH_OK && end->lsn >= PH_NUMBER_LIMIT)
+        status = ph_fail(PH_CORRUPT, "%s: LSN %" PRIu64 " is impossible", wal->path, end->lsn);
+    if (status == PH_OK && slots < PH_SEGMENTS_MIN)
+        status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
+                         wal->path, slots, PH_SEGMENTS_MIN);
+    ph_replay_deinit(&replay);
+    return status;
+}
+
+/* Hand the operations of the records up to `end` to the set. */
+static ph_status gather(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
+                        struct ph_fold_set *set)
+{
+    struct ph_replay replay;
+    ph_status status =
+        ph_replay_init_recovery(&replay, wal, origin->epoch, &origin->from, origin->segment, origin->offset);
+    if (status != PH_OK)
+        return status;
+    replay.end = end->lsn;
+    status = ph_replay_run(&replay, ph_fold_set_apply, set);
+    if (status == PH_OK && replay.boundary.lsn != end->lsn)
+        status = ph_fail(PH_IO, "%s: the log read differently the second time", wal->path);
+    ph_replay_deinit(&replay);
+    return status;
+}
+
+/* Whether the copy, and so the heap file, has hardly anything of what the records up to `end` leave behind. */
+static ph_status is_behind(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
+                           struct ph_file *to, bool *behind)
+{
+    struct ph_fold_set *set = NULL;
+    uint64_t same = 0, words = 0;
+    *behind = false;
+    ph_status status = ph_fold_set_init(&set, to, COMPARE_MEMORY_BYTES, 0, 1);
+    if (status == PH_OK)
+        status = gather(wal, origin, end, set);
+    if (status == PH_OK)
+        status = ph_fold_set_compare(set, to, &same, &words);
+    if (status == PH_OK)
+        *behind = same * SHOWN_PART < words;
+    ph_fold_set_deinit(set);
+    return status == PH_TOO_BIG ? PH_OK : status;
+}
+
+static ph_status replay(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
+                        struct ph_file *to)
+{
+    struct ph_fold_set *set = NULL;
+    ph_status status = ph_fold_set_init(&set, to, FOLD_MEMORY_BYTES, 0, 0);
+    if (status == PH_OK)
+        status = gather(wal, origin, end, set);
+    if (status == PH_OK)
+        status = ph_fold_set_write(set);
+    ph_fold_set_deinit(set);
+    return status;
+}
+
+/* Bring the copy to the newest commit that the log leads to; *heap_bytes is its logical size. */
+static ph_status replay_log(struct ph_salvage *salvage, struct ph_wal *wal, const struct ph_log_origin *origin,
+                            struct ph_file *to, uint64_t *heap_bytes)
+{
+    struct ph_boundary end;
+    uint64_t lsn;
+    bool use = true;
+    ph_status status = find_end(salvage, wal, origin, &end, &lsn);
+    if (status == PH_NO_MEMORY)
+        return status;
+    salvage->log = PH_SALVAGE_WHOLE;
+    if (status != PH_OK) {
+        report(salvage, 0, "%s; what was committed from LSN %" PRIu64 " on, after version %" PRIu64 ", is lost",
+               ph_detail(), lsn, end.version);
+        salvage->log = PH_SALVAGE_CUT;
+        use = false;
+        status = end.lsn > origin->from.lsn ? is_behind(wal, origin, &end, to, &use) : PH_OK;
+    }
+    if (status == PH_OK && use)
+        status = replay(wal, origin, &end, to);
+    if (status == PH_OK && use) {
+        salvage->version = end.version;
+        *heap_bytes = end.heap_bytes;
+    } else if (status == PH_OK) {
+        salvage->log = PH_SALVAGE_UNUSED;
+        report(salvage, 0,
+               "the log is not used: the heap file is taken as it is, with version %" PRIu64
+               " and what was brought into it since",
+               salvage->version);
+    }
+    return status;
+}
+
+static ph_status use_log(struct ph_salvage *salvage, struct ph_coord *coord, struct ph_file *to, uint64_t *heap_bytes)
+{
+    struct ph_wal wal;
+    enum ph_log_condition condition;
+    struct ph_log_header header;
+    const struct ph_superblock *s = &salvage->superblock;
+    ph_status status = ph_wal_init(&wal, salvage->heap->io, salvage->heap->path, s);
+    if (status != PH_OK)
+        return status;
+    wal.coord = coord;
+    status = ph_log_inspect(&wal, true, &condition, &header);
+    enum ph_plan plan =
+        ph_classify((enum ph_superblock_state)s->state, salvage->other_damaged, ph_classify_log(s, condition, &header));
+    if (status == PH_OK)
+        status = ph_plan_refuse(plan, salvage->heap->path, wal.path);
+    if (status != PH_OK && status != PH_NO_MEMORY) {
+        salvage->log = PH_SALVAGE_UNUSED;
+        report(salvage, 0,
+               "the log is not used: the heap file is taken as it is, with version %" PRIu64
+               " and what was brought into it since: %s",
+               salvage->version, ph_detail());
+        status = PH_OK;
+    } else if (status == PH_OK && plan == PH_PLAN_CLEAN) {
+        salvage->log = PH_SALVAGE_WHOLE;
+    } else if (status == PH_OK) {
+        struct ph_log_origin origin = ph_plan_origin(plan, s, &header);
+        status = replay_log(salvage, &wal, &origin, to, heap_bytes);
+    }
+    wal.coord = NULL;
+    ph_wal_deinit(&wal);
+    return status;
+}
+
+ph_status ph_salvage_copy(struct ph_salvage *salvage, struct ph_coord *coord, struct ph_file *to)
+{
+    const uint64_t first = 2 * PH_PAGE_BYTES, page_mask = ~(uint64_t)(PH_PAGE_BYTES - 1);
+    struct ph_file_stat stat;
+    uint64_t whole = salvage->file_bytes & page_mask, heap_bytes = whole;
+    salvage->log = PH_SALVAGE_UNUSED;
+    ph_status status = ph_file_truncate(to, whole > first ? whole : first);
+    if (status == PH_OK)
+        status = copy_stretches(salvage, to, first, whole);
+    if (status == PH_OK && salvage->found) {
+        const uint64_t wanted = salvage->superblock.heap_bytes;
+        salvage->version = salvage->superblock.checkpoint_version;
+        heap_bytes = wanted;
+        if (whole < wanted) {
+            report(salvage, whole, "the file is truncated: it has %" PRIu64 " bytes, the superblock says %" PRIu64,
+                   salvage->file_bytes, wanted);
+            status = add_unread(salvage, whole / PH_PAGE_BYTES, wanted / PH_PAGE_BYTES);
+        }
+        if (status == PH_OK)
+            status = use_log(salvage, coord, to, &heap_bytes);
+    } else if (status == PH_OK) {
+        report(salvage, 0,
+               "no superblock is left to say which log is that of the heap: the heap file is taken as it is");
+    }
+    for (uint32_t i = 0; i < salvage->unread_count; i++)
+        if (salvage->unread[i].to <= whole / PH_PAGE_BYTES)
+            report(salvage, salvage->unread[i].from * PH_PAGE_BYTES, "pages %" PRIu64 " to %" PRIu64 " cannot be read",
+                   salvage->unread[i].from, salvage->unread[i].to - 1);
+    if (status == PH_OK)
+        status = ph_file_stat(to, &stat);
+    if (status != PH_OK)
+        return status;
+    /* Behind the logical size nothing counts, if that is known. */
+    uint64_t bytes = (stat.size_bytes + PH_PAGE_BYTES - 1) & page_mask;
+    if (bytes > heap_bytes && salvage->log != PH_SALVAGE_UNUSED)
+        bytes = heap_bytes;
+    salvage->page_count = bytes / PH_PAGE_BYTES;
+    return ph_file_truncate(to, bytes);
+}
+
+void ph_salvage_deinit(struct ph_salvage *salvage)
+{
+    if (salvage->unread != NULL)
+        salvage->heap->io->free(salvage->heap->io->ctx, salvage->unread);
+    salvage->unread = NULL;
+}

@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Salvage of damaged heaps, against a model that knows every block, with its content, after every commit.
+ *
+ * The heaps are made once, on the simulated machine: closed, and killed with records in the log, folded or not.  Each case
+ * damages the files of one of them and salvages it.  Whatever the damage: the call returns, the damaged files are as they
+ * were, the new heap is sound, and every block in it is one of the model's at that offset and of that length, in the state
+ * that the result names, with its content wherever no damage hit that.  What is missing is covered by what was reported.
+ *
+ * Exceptions, each counted: a slot whose very bit of the bitmap was flipped (nothing else says whether it is live); and
+ * a log that lost nothing but its last flush while the heap file already had it (it looks like a torn write, to opening
+ * as well), where words of two commits may stand together.
+ *
+ * PHEAP_TEST_SEED=N repeats case N alone; PHEAP_TEST_CASES=N runs so many.
+ */
+#include "tests/salvage_rig.h"
+
+#include "pheap/check.h"
+
+#define NEW "n/new"
+#define CASES 10000u
+
+/* --------------------------------------------------------------------------------------------------------- the judge */
+
+struct tally {
+    uint64_t cases, failed, kept, missing, bitmap, mixed, states[3];
+};
+
+static const struct block *find_block(const struct state *state, uint64_t offset)
+{
+    for (unsigned i = 0; i < state->count; i++)
+        if (state->blocks[i].offset == offset)
+            return &state->blocks[i];
+    return NULL;
+}
+
+static bool was_hit(const struct wreck *wreck, uint64_t from, uint64_t to)
+{
+    for (unsigned i = 0; i < wreck->hit_count; i++)
+        if (wreck->hits[i].from < to && wreck->hits[i].to > from)
+            return true;
+    return false;
+}
+
+/* The damage flipped the bit of this slot in its slab's bitmap. */
+static bool bit_was_hit(const struct wreck *wreck, uint64_t offset)
+{
+    const struct bytes *images[] = {&wreck->of->files[FILE_HEAP], &wreck->of->recovered};
+    for (unsigned h = 0; h < wreck->hit_count; h++)
+        for (unsigned i = 0; i < 2; i++) {
+            const struct hit *at = &wreck->hits[h];
+            uint64_t page = at->from / 4096, in = at->from % 4096, name;
+            if (at->bit < 0 || page < 4 || in < 24 || (page + 1) * 4096 > (uint64_t)images[i]->length)
+                continue;
+            memcpy(&name, images[i]->data + page * 4096, 8);
+            unsigned class = (unsigned)(name >> 36 & 0xff);
+            if (class >= PH_CLASSES || name != ph_slab_name(page, class))
+                continue;
+            uint64_t slot = (in - 24) * 8 + (uint64_t)at->bit;
+            if (offset == page * 4096 + ph_classes[class].first + slot * ph_classes[class].size)
+                return true;
+        }
+    return false;
+}
+
+static void blame(const struct wreck *wreck, uint64_t number, const char *what, uint64_t offset)
+{
+    check_failed(__FILE__, __LINE__, "PHEAP_TEST_SEED=%llu: %s at 0x%llx (heap of kind %d:%s)",
+                 (unsigned long long)number, what, (unsigned long long)offset, (int)wreck->of->kind, wreck->story);
+}
+
+/* A block that was kept is what the model has, in one of the two states (the same, but for mixed ones). */
+static void judge_block(const struct wreck *wreck, uint64_t number, const struct state *states[2], const uint8_t *image,
+                        uint64_t offset, uint64_t length, struct tally *tally)
+{
+    const struct block *a = find_block(states[0], offset), *b = find_block(states[1], offset);
+    if (a == NULL && b == NULL) {
+        if (!bit_was_hit(wreck, offset))
+            blame(wreck, number, "a block that was none", offset);
+        tally->bitmap++;
+        return;
+    }
+    const struct block *either = a != NULL ? a : b;
+    if (length != either->length)
+        blame(wreck, number, "a block of another length", offset);
+    if (states[0] != states[1])
+        return; /* where commits are mixed nothing can be said of words */
+    for (uint64_t i = 0; i < length / 8; i++) {
+        uint64_t word;
+        memcpy(&word, image + offset + i * 8, 8);
+        if (word != word_of(either, i) && !was_hit(wreck, offset + i * 8, offset + i * 8 + 8))
+            blame(wreck, number, "another content", offset + i * 8);
+    }
+}
+
+static void judge(const struct wreck *wreck, uint64_t number, struct ph_sim *sim, const struct pheap_salvage *result,
+                  struct tally *tally)
+{
+    const struct specimen *of = wreck->of;
+    struct bytes image = peek(sim, NEW);
+    struct ph_space space = {image.data, result->heap_bytes};
+    if (image.length != (int64_t)result->heap_bytes || ph_check_heap(NULL, space, NULL, NULL, NULL) != PH_OK)
+        blame(wreck, number, "a heap that is not sound", 0);
+    if (result->log_state > PHEAP_SALVAGE_UNUSED || result->version > of->last)
+        blame(wreck, number, "a result that cannot be", 0);
+    bool unused = result->log_state == PHEAP_SALVAGE_UNUSED;
+    const struct state *states[2] = {&of->states[unused ? of->folded : result->version]};
+    states[1] = states[0];
+    if (!unused && result->version < of->folded) { /* only the last flush can be lost like this */
+        if (result->log_state != PHEAP_SALVAGE_WHOLE)
+            blame(wreck, number, "records applied to a heap file that was newer", 0);
+        states[1] = &of->states[of->folded];
+        tally->mixed++;
+    }
+    uint64_t at = 0, start, length, blocks = 0, missing = 0;
+    while (ph_alloc_next(space, at, &start, &length) == PH_OK) {
+        judge_block(wreck, number, states, image.data, start, length, tally);
+        at = start + length;
+        blocks++;
+    }
+    for (unsigned i = 0; i < states[0]->count; i++) {
+        const struct block *block = &states[0]->blocks[i];
+        if (ph_alloc_find(space, block->offset, &start, &length) == PH_OK && start == block->offset)
+            continue;
+        if (states[0] != states[1] && find_block(states[1], block->offset) == NULL)
+            continue;
+        tally->missing++;
+        missing += bit_was_hit(wreck, block->offset) ? 0 : block->length;
+    }
+    require_equal(blocks, result->kept_blocks);
+    if (missing > result->lost_bytes + result->uncertain_bytes && !wreck->shortened)
+        blame(wreck, number, "more lost than was said", missing);
+    if (missing > 0 && result->fault_count == 0)
+        blame(wreck, number, "lost without a word", missing);
+    tally->kept += blocks;
+    tally->states[result->log_state]++;
+    free(image.data);
+}
+
+static void check_untouched(const struct wreck *wreck, uint64_t number, struct ph_sim *sim)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct bytes now = peek(sim, names[i]);
+        const struct bytes *was = &wreck->files[i];
+        if (was->length < 0 ? now.length >= 0
+                            : now.length != was->length ||
+                                  (was->length > 0 && memcmp(now.data, was->data, (size_t)was->length) != 0))
+            blame(wreck, number, "a damaged file was changed", i);
+        free(now.data);
+    }
+}
+
+static void count_fault(void *context, uint64_t offset, const char *text)
+{
+    uint64_t *count = context;
+    (void)offset;
+    require(text[0] != 0);
+    require(++*count <= 1000);
+    if (getenv("PHEAP_TEST_SEED") != NULL)
+        (void)fprintf(stderr, "  0x%llx: %s\n", (unsigned long long)offset, text);
+}
+
+static enum pheap_status salvage(struct ph_sim *sim, unsigned flags, struct pheap_salvage *result)
+{
+    uint64_t faults = 0;
+    const struct pheap_salvage_options options = {
+        .size = sizeof options, .flags = flags, .fault = count_fault, .context = &faults};
+    *result = (struct pheap_salvage){.size = sizeof *result};
+    enum pheap_status status = (enum pheap_status)ph_salvage_io(ph_sim_io(sim), HEAP, NEW, &options, result);
+    require(status != PHEAP_OK || faults == (result->fault_count > 1000 ? 1000 : result->fault_count));
+    return status;
+}
+
+static void place(struct ph_sim *sim, const struct bytes *files)
+{
+    for (unsigned i = 0; i < FILES; i++)
+        poke(sim, names[i], &files[i]);
+    (void)ph_sim_remove(sim, NEW);
+}
+
+static void run_case(struct ph_sim *sim, const struct specimen *specimens, unsigned count, uint64_t number,
+                     struct tally *tally)
+{
+    struct pheap_salvage result;
+    dice = number * UINT64_C(1000003);
+    uint64_t which = roll(count);
+    struct wreck wreck = make_wreck(&specimens[which], &specimens[(which + 1) % count]);
+    place(sim, wreck.files);
+    enum pheap_status status = salvage(sim, 0, &result);
+    tally->cases++;
+    if (status == PHEAP_OK) {
+        judge(&wreck, number, sim, &result, tally);
+    } else {
+        if (status != PHEAP_NOT_HEAP && status != PHEAP_NEWER && status != PHEAP_BYTE_ORDER)
+            blame(&wreck, number, pheap_error_detail(), status);
+        require(ph_sim_size(sim, NEW) < 0);
+        tally->failed++;
+    }
+    check_untouched(&wreck, number, sim);
+    if (status == PHEAP_OK && number % 64 == 0) {
+        const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 16u << 20};
+        pheap *heap;
+        struct state state = {.count = 0};
+        ok((enum pheap_status)ph_open_io(ph_sim_io(sim), NEW, 0, &options, &heap));
+        pheap_txn *txn = begin(heap);
+        for (unsigned i = 0; i < 100; i++)
+            allocate(txn, &state, any_length());
+        ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+        check_sound(heap);
+        ok(pheap_close(heap));
+        (void)ph_sim_remove(sim, NEW "-wal");
+        (void)ph_sim_remove(sim, NEW "-shm");
+        ph_core_forget_mappings(ph_sim_io(sim));
+    }
+    free_wreck(&wreck);
+}
+
+/* Catches: a crash, a hang, a block that is made up, one that is lost without a word, a damaged file that is written to. */
+static void damage__of_any_kind(void **state)
+{
+    (void)state;
+    const char *seed = getenv("PHEAP_TEST_SEED"), *many = getenv("PHEAP_TEST_CASES");
+    const uint64_t cases = many != NULL ? strtoull(many, NULL, 0) : CASES;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    struct specimen specimens[KINDS * 2];
+    struct tally tally = {0};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    for (unsigned i = 0; i < KINDS * 2; i++)
+        specimens[i] = make_specimen((enum kind)(i % KINDS), 100 + i);
+    if (seed != NULL)
+        run_case(sim, specimens, KINDS * 2, strtoull(seed, NULL, 0), &tally);
+    for (uint64_t number = 1; number <= cases && seed == NULL; number++)
+        run_case(sim, specimens, KINDS * 2, number, &tally);
+    print_message(
+        "%llu damages, %llu of them left no heap; states %llu whole, %llu cut, %llu unused; %llu blocks kept, "
+        "%llu missing, %llu by a bit of a bitmap, %llu heaps mixed\n",
+        (unsigned long long)tally.cases, (unsigned long long)tally.failed, (unsigned long long)tally.states[0],
+        (unsigned long long)tally.states[1], (unsigned long long)tally.states[2], (unsigned long long)tally.kept,
+        (unsigned long long)tally.missing, (unsigned long long)tally.bitmap, (unsigned long long)tally.mixed);
+    for (unsigned i = 0; i < KINDS * 2; i++)
+        free_specimen(&specimens[i]);
+    require_equal(ph_sim_live_handles(sim), 0);
+    require_equal(ph_sim_live_maps(sim), 0);
+    require_equal(ph_sim_live_allocations(sim), 0);
+    ph_sim_free(sim);
+}
+
+/* Catches: anything at all that is lost of a heap that is not damaged. */
+static void undamaged__is_kept_whole(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    for (unsigned i = 0; i < KINDS * 2; i++) {
+        struct specimen s = make_specimen((enum kind)(i % KINDS), 200 + i);
+        struct wreck wreck = {.of = &s};
+        struct pheap_salvage result;
+        struct tally tally = {0};
+        memcpy(wreck.files, s.files, sizeof wreck.files);
+        place(sim, s.files);
+        ok(salvage(sim, 0, &result));
+        require_equal(result.log_state, PHEAP_SALVAGE_WHOLE);
+        require_equal(result.version, s.last);
+        require_equal(result.kept_blocks, s.states[s.last].count);
+        require_equal(result.root_kept, 1);
+        require_equal(result.fault_count + result.uncertain_blocks + result.lost_blocks + result.lost_bytes, 0);
+        judge(&wreck, 0, sim, &result, &tally);
+        require_equal(tally.missing + tally.mixed + tally.bitmap, 0);
+        check_untouched(&wreck, 0, sim);
+        free_specimen(&s);
+    }
+    ph_sim_free(sim);
+}
+
+static void work_until_killed(const struct peer *test, const char *path)
+{
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, 100);
+    ok(pheap_checkpoint(heap));
+    commit_word(heap, 1, 11, PHEAP_DURABLE);
+    commit_word(heap, 2, 22, PHEAP_LAZY);
+    peer_tell(test, 'r');
+    peer_hear(test, 'x');
+}
+
+/* Real files, and a process that is really killed: catches what the simulated machine is too kind to show. */
+static void undamaged__of_a_killed_process(void **state)
+{
+    (void)state;
+    const char *path = path_of("killed", ""), *new_path = path_of("saved", "");
+    struct pheap_salvage result = {.size = sizeof result};
+    struct peer peer = peer_start(work_until_killed, path);
+    peer_hear(&peer, 'r');
+    expect(PHEAP_BUSY, pheap_salvage(path, new_path, NULL, NULL));
+    peer_kill(&peer);
+    ok(pheap_salvage(path, new_path, NULL, &result));
+    require_equal(result.log_state, PHEAP_SALVAGE_WHOLE);
+    require_equal(result.fault_count, 0);
+    pheap *heap = open_heap(new_path);
+    check_sound(heap);
+    require_equal(fresh_word(heap, 1), 11);
+    require_equal(fresh_word(heap, 2), 22);
+    ok(pheap_close(heap));
+    heap = open_heap(path); /* which is as it was */
+    require_equal(heap_info(heap).recovered, 1);
+    require_equal(fresh_word(heap, 2), 22);
+    ok(pheap_close(heap));
+}
+
+/* Descriptors of every kind with values that may fit. */
+static void write_evil(uint8_t *descriptors, uint64_t count, uint64_t pages)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t value = roll(3) == 0 ? roll(pages) : roll(40), words[2] = {0, 0};
+        if (roll(3) == 0)
+            continue;
+        words[0] = roll(7) | value << 4;
+        if ((words[0] & 15) == PH_PAGE_SLAB)
+            words[0] |= roll(PH_CLASSES) << 40;
+        else if ((words[0] & 15) == PH_PAGE_FREE)
+            words[1] = roll(pages);
+        memcpy(descriptors + i * 16, words, sizeof words);
+    }
+}
+
+/*
+ * A page table, heap header and slabs that look right one by one and contradict each other: catches metadata of the new
+ * heap that is not sound, and a crash.  What is kept cannot be judged.
+ */
+static void evil__metadata_makes_a_sound_heap_all_the_same(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    struct specimen s = make_specimen(CLOSED, 303);
+    const uint64_t pages = (uint64_t)s.files[FILE_HEAP].length / 4096;
+    uint64_t kept = 0;
+    for (uint64_t number = 0; number < 1500; number++) {
+        struct wreck wreck = {.of = &s};
+        struct pheap_salvage result;
+        dice = number;
+        for (unsigned i = 0; i < FILES; i++)
+            wreck.files[i] = copy_of(&s.files[i]);
+        uint8_t *heap = wreck.files[FILE_HEAP].data;
+        uint64_t second, words = roll(30);
+        memcpy(&second, heap + PH_HEAP_START + 64 + 8, 8);
+        require(second > 3 && second < pages);
+        write_evil(heap + 3 * 4096 + roll(256) * 16, roll(64), pages);
+        write_evil(heap + second * 4096 + roll(200) * 16, roll(56), pages);
+        for (uint64_t i = 0; i < words; i++) { /* small numbers in the header, and slabs where none are */
+            uint64_t value = roll(pages + 2), page = 4 + roll(pages - 4);
+            unsigned class = (unsigned)roll(PH_CLASSES);
+            if (roll(3) == 0)
+                memcpy(heap + PH_HEAP_START + 8 + roll(380) * 8, &value, sizeof value);
+            value = ph_slab_name(page, class);
+            memcpy(heap + page * 4096, &value, sizeof value);
+        }
+        place(sim, wreck.files);
+        ok(salvage(sim, 0, &result)); /* which checks the whole heap */
+        kept += result.kept_blocks;
+        free_wreck(&wreck);
+    }
+    require(kept > 1500);
+    free_specimen(&s);
+    ph_sim_free(sim);
+}
+
+/* Catches: a heap in use, a file that is no heap, or a place that is taken, not refused; a heap that is not replaced. */
+static void refuses__what_it_should(void **state)
+{
+    (void)state;
+    const char *path = path_of("used", ""), *new_path = path_of("new", "");
+    struct pheap_salvage result = {.size = sizeof result};
+    struct pheap_salvage_options options = {.size = sizeof options};
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, 100);
+    expect(PHEAP_BUSY, pheap_salvage(path, new_path, NULL, NULL));
+    ok(pheap_close(heap));
+    expect(PHEAP_INVALID, pheap_salvage(NULL, new_path, NULL, NULL));
+    expect(PHEAP_INVALID, pheap_salvage(path, "", NULL, NULL));
+    expect(PHEAP_NOT_FOUND, pheap_salvage(path_of("nothing", ""), new_path, NULL, NULL));
+    expect(PHEAP_EXISTS, pheap_salvage(path, path, NULL, NULL));
+    options.flags = PHEAP_REPLACE;
+    expect_detail(PHEAP_INVALID, "damaged heap itself", pheap_salvage(path, path, &options, NULL));
+    options.flags = 8;
+    expect(PHEAP_INVALID, pheap_salvage(path, new_path, &options, NULL));
+    options.flags = 0;
+    result.size = 0;
+    expect(PHEAP_INVALID, pheap_salvage(path, new_path, &options, &result));
+    static const char letter[10000] = "Dear all, ";
+    write_at(path_of("letter", ""), 0, letter, sizeof letter);
+    expect(PHEAP_NOT_HEAP, pheap_salvage(path_of("letter", ""), new_path, NULL, NULL));
+    expect(PHEAP_NOT_HEAP, pheap_salvage(test_directory, new_path, NULL, NULL));
+    write_at(path_of("new", "-wal"), 0, letter, sizeof letter);
+    expect(PHEAP_LOG_FOREIGN, pheap_salvage(path, new_path, NULL, NULL));
+    require(unlink(path_of("new", "-wal")) == 0);
+    require(access(new_path, F_OK) != 0 && access(path_of("new", "-new"), F_OK) != 0);
+    result.size = sizeof result;
+    ok(pheap_salvage(path, new_path, NULL, &result));
+    require_equal(result.kept_blocks, 1);
+    expect(PHEAP_EXISTS, pheap_salvage(path, new_path, NULL, NULL));
+    heap = open_heap(new_path);
+    check_sound(heap);
+    commit_word(heap, 5, 55, PHEAP_DURABLE);
+    options.flags = PHEAP_REPLACE;
+    expect(PHEAP_BUSY, pheap_salvage(path, new_path, &options, NULL));
+    ok(pheap_close(heap));
+    ok(pheap_salvage(path, new_path, &options, NULL));
+    heap = open_heap(new_path);
+    require_equal(fresh_word(heap, 5), 0);
+    ok(pheap_close(heap));
+}
+
+static int stop_late(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    unsigned *left = context;
+    require(what[0] != 0 && done <= total);
+    return (*left)-- == 0;
+}
+
+/* Catches: a call that goes on when it is told to stop, or leaves something behind. */
+static void progress__can_stop_it_anywhere(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    struct specimen s = make_specimen(KILLED, 300);
+    unsigned stops = 0;
+    for (enum pheap_status status = PHEAP_BUSY; status == PHEAP_BUSY; stops++) {
+        unsigned left = stops;
+        const struct pheap_salvage_options options = {.size = sizeof options, .progress = stop_late, .context = &left};
+        place(sim, s.files);
+        status = (enum pheap_status)ph_salvage_io(ph_sim_io(sim), HEAP, NEW, &options, NULL);
+        require((status == PHEAP_OK) == (ph_sim_size(sim, NEW) >= 0));
+        require(status == PHEAP_OK || status == PHEAP_BUSY);
+    }
+    require(stops > 3);
+    require_equal(ph_sim_live_allocations(sim), 0);
+    free_specimen(&s);
+    ph_sim_free(sim);
+}
+
+/* Each call fails: catches a failure that is passed over, a heap that is not whole under the name, a leak. */
+static void faults__in_every_call(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned ops;
+        int error;
+        enum ph_sim_fault_mode mode;
+    } faults[] = {
+        {PH_SIM_WRITE | PH_SIM_GROW | PH_SIM_TRUNCATE, ENOSPC, PH_SIM_FOREVER},
+        {PH_SIM_ANY & ~(unsigned)PH_SIM_UNLINK, EIO, PH_SIM_ONCE},
+        {PH_SIM_READ, EIO, PH_SIM_FOREVER},
+        {PH_SIM_READ | PH_SIM_WRITE, 0, PH_SIM_SHORT},
+    };
+    struct specimen s = make_specimen(LAZY, 301);
+    struct wreck wreck = {.of = &s};
+    uint64_t runs = 0;
+    memcpy(wreck.files, s.files, sizeof wreck.files);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        for (uint64_t call = 1;; call++, runs++) {
+            const struct ph_sim_options quiet = {.no_journal = true, .refuse_unnamed = call % 2 == 0};
+            struct ph_sim *sim = ph_sim_new(&quiet);
+            struct pheap_salvage result;
+            place(sim, s.files);
+            ph_sim_fail_at(sim, faults[i].ops, call, faults[i].error, faults[i].mode);
+            const enum pheap_status status = salvage(sim, 0, &result);
+            const bool struck = ph_sim_struck(sim) != 0;
+            require(struck || status == PHEAP_OK);
+            require(faults[i].mode != PH_SIM_SHORT || status == PHEAP_OK);
+            ph_sim_fail_clear(sim);
+            require_equal(ph_sim_live_handles(sim), 0);
+            require_equal(ph_sim_live_maps(sim), 0);
+            require_equal(ph_sim_live_allocations(sim), 0);
+            check_untouched(&wreck, 0, sim);
+            if (status == PHEAP_OK) { /* what could not be read may be missing, and is told of */
+                require(result.kept_blocks == s.states[s.last].count || result.fault_count > 0);
+                require(ph_sim_size(sim, NEW) == (int64_t)result.heap_bytes);
+            }
+            ph_sim_free(sim);
+            if (!struck)
+                break;
+        }
+    print_message("%llu faults\n", (unsigned long long)runs);
+    free_specimen(&s);
+}
+
+static const ph_io *real_io;
+static uint64_t bad_page;
+
+/* One page of the heap file cannot be read. */
+static int64_t read_but_one(void *ctx, int file, void *buffer, size_t length, uint64_t offset)
+{
+    if (offset < (bad_page + 1) * 4096 && offset + length > bad_page * 4096)
+        return -EIO;
+    return real_io->read(ctx, file, buffer, length, offset);
+}
+
+/* Catches: a page that cannot be read and takes others with it, or is taken for one of zeros. */
+static void unreadable__pages_are_lost_alone(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    struct specimen s = make_specimen(CLOSED, 302);
+    const struct state *last = &s.states[s.last];
+    struct wreck wreck = {.of = &s};
+    struct pheap_salvage result;
+    struct tally tally = {0};
+    memcpy(wreck.files, s.files, sizeof wreck.files);
+    place(sim, s.files);
+    bad_page = last->blocks[7].offset / 4096;
+    ph_io io = *ph_sim_io(sim);
+    real_io = ph_sim_io(sim);
+    io.read = read_but_one;
+    result = (struct pheap_salvage){.size = sizeof result};
+    ok((enum pheap_status)ph_salvage_io(&io, HEAP, NEW, NULL, &result));
+    require(result.fault_count > 0 && result.kept_blocks < last->count);
+    require(result.kept_blocks + 300 > last->count);
+    judge(&wreck, 0, sim, &result, &tally);
+    require(tally.missing > 0 && tally.missing + result.kept_blocks == last->count);
+    free_specimen(&s);
+    ph_sim_free(sim);
+}
+
+int main(int argc, char **argv)
+{
+    choose_cases(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(undamaged__is_kept_whole),
+        cmocka_unit_test(undamaged__of_a_killed_process),
+        cmocka_unit_test(evil__metadata_makes_a_sound_heap_all_the_same),
+        cmocka_unit_test(refuses__what_it_should),
+        cmocka_unit_test(progress__can_stop_it_anywhere),
+        cmocka_unit_test(faults__in_every_call),
+        cmocka_unit_test(unreadable__pages_are_lost_alone),
+        cmocka_unit_test(damage__of_any_kind),
+    };
+    return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
+}

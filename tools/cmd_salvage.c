@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pheap salvage: a sound heap out of what is left of a damaged one, and a report of what is lost.
+ */
+#include <inttypes.h>
+
+#include "tools/output.h"
+#include "tools/progress.h"
+
+struct salvage {
+    struct output *output;
+    struct progress *progress;
+};
+
+static void on_fault(void *context, uint64_t offset, const char *text)
+{
+    struct salvage *salvage = context;
+    progress_hide(salvage->progress);
+    output_fault(salvage->output, offset, text);
+}
+
+static int on_progress(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct salvage *salvage = context;
+    return progress_update(salvage->progress, what, done, total);
+}
+
+static const char *state_name(uint32_t state)
+{
+    static const char *const state_names[] = {"whole", "cut", "unused"};
+    return state < sizeof state_names / sizeof state_names[0] ? state_names[state] : "unknown";
+}
+
+static void write_state(struct output *output, const struct pheap_salvage *result)
+{
+    const char *how = result->log_state == PHEAP_SALVAGE_WHOLE ? ", the last commit"
+                      : result->log_state == PHEAP_SALVAGE_CUT ? "; later ones are lost"
+                                                               : " or later, as the heap file has it";
+    output_field(output, "version", "%" PRIu64 "%s", result->version, how);
+    output_json_u64(output, "version", result->version);
+    output_json_string(output, "log", state_name(result->log_state));
+}
+
+static void write_result(struct output *output, const struct pheap_salvage *result)
+{
+    write_state(output, result);
+    output_field_size(output, "heap size", result->heap_bytes);
+    output_field(output, "kept", "%" PRIu64 " blocks, %" PRIu64 " bytes", result->kept_blocks, result->kept_bytes);
+    output_field(output, "uncertain", "%" PRIu64 " blocks, %" PRIu64 " bytes, not kept", result->uncertain_blocks,
+                 result->uncertain_bytes);
+    output_field(output, "lost", "%" PRIu64 " blocks that are known, %" PRIu64 " bytes at most", result->lost_blocks,
+                 result->lost_bytes);
+    output_field(output, "root", "%s", result->root_kept ? "kept" : "none");
+    output_json_u64(output, "heap_bytes", result->heap_bytes);
+    output_json_u64(output, "kept_blocks", result->kept_blocks);
+    output_json_u64(output, "kept_bytes", result->kept_bytes);
+    output_json_u64(output, "uncertain_blocks", result->uncertain_blocks);
+    output_json_u64(output, "uncertain_bytes", result->uncertain_bytes);
+    output_json_u64(output, "lost_blocks", result->lost_blocks);
+    output_json_u64(output, "lost_bytes", result->lost_bytes);
+    output_json_bool(output, "root_kept", result->root_kept != 0);
+    output_json_u64(output, "fault_count", result->fault_count);
+}
+
+enum exit_code cmd_salvage(const struct request *request, struct output *output)
+{
+    struct pheap_salvage result = {.size = sizeof result};
+    struct salvage salvage = {.output = output, .progress = progress_begin("salvage", request->progress)};
+    const struct pheap_salvage_options options = {.size = sizeof options,
+                                                  .flags = request->backup.flags,
+                                                  .progress = on_progress,
+                                                  .fault = on_fault,
+                                                  .context = &salvage};
+    output_json_string(output, "new_path", request->new_path);
+    output_json_begin(output, "faults", '[');
+    enum pheap_status status = pheap_salvage(request->path, request->new_path, &options, &result);
+    progress_end(salvage.progress);
+    output_json_end(output, ']');
+    if (status != PHEAP_OK)
+        return output_failure(output, status);
+    write_result(output, &result);
+    return result.fault_count == 0 ? EXIT_DONE : EXIT_DAMAGED;
+}
