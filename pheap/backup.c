@@ -249,20 +249,22 @@ static ph_status make_heap(struct restore *restore, struct ph_archive_reader *re
 
 static ph_status run_restore(const ph_io *io, const char *name, ph_archive_get get, void *context, const char *path,
                              const struct pheap_restore_options *options, struct pheap_transfer *result,
-                             uint64_t total_bytes)
+                             const struct ph_file_stat *archive)
 {
     char resolved[PH_PATH_BYTES];
     struct ph_archive_reader reader;
     struct restore restore = {
         .to = {.io = io, .path = resolved, .replace = (options->flags & PHEAP_REPLACE) != 0},
         .watched = {options->progress, options->context},
-        .tally = {.total_bytes = total_bytes},
+        .tally = {.total_bytes = archive == NULL ? 0 : archive->size_bytes},
     };
     restore.settings = (struct ph_backup_settings){.watch = watch, .watch_context = &restore.watched};
     ph_status status = PH_OK;
     if (path != NULL) {
         int found = io->resolve(io->ctx, path, resolved, sizeof resolved - 8);
         status = found < 0 ? ph_file_fail(path, "cannot create", -found) : ph_newheap_check_place(&restore.to);
+        if (status == PH_OK && archive != NULL)
+            status = ph_newheap_spare(&restore.to, "the archive", archive);
     }
     if (status == PH_OK)
         status = ph_archive_read_begin(&reader, io, name, get, context);
@@ -299,7 +301,7 @@ enum pheap_status pheap_restore_from(pheap_source function, void *source_context
     if (status == PH_OK && function == NULL)
         status = ph_fail(PH_INVALID, "pheap_restore_from: the function is NULL");
     if (status == PH_OK)
-        status = run_restore(ph_io_posix(), "the archive", get_from_function, &source, path, &options, result, 0);
+        status = run_restore(ph_io_posix(), "the archive", get_from_function, &source, path, &options, result, NULL);
     return (enum pheap_status)status;
 }
 
@@ -321,7 +323,7 @@ ph_status ph_restore_io(const ph_io *io, const char *archive, const char *path,
     if (status == PH_OK && stat.type != PH_FILE_REGULAR)
         status = ph_fail(PH_NOT_HEAP, "%s: not an archive of pheap: it is no regular file", archive);
     if (status == PH_OK)
-        status = run_restore(io, archive, get_from_file, &source, path, &options, result, stat.size_bytes);
+        status = run_restore(io, archive, get_from_file, &source, path, &options, result, &stat);
     ph_file_close(&source.file);
     return status;
 }

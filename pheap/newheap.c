@@ -88,6 +88,20 @@ ph_status ph_newheap_check_place(struct ph_newheap *heap)
     return status;
 }
 
+ph_status ph_newheap_spare(const struct ph_newheap *heap, const char *name, const struct ph_file_stat *source)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-new"};
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        struct ph_file_stat stat;
+        char path[PH_PATH_BYTES];
+        (void)snprintf(path, sizeof path, "%s%s", heap->path, suffixes[i]);
+        if (heap->io->stat_path(heap->io->ctx, path, &stat) == 0 && stat.device == source->device &&
+            stat.inode == source->inode)
+            return ph_fail(PH_INVALID, "%s: this is %s itself, which is not changed; choose another place", path, name);
+    }
+    return PH_OK;
+}
+
 /* Make the old heap one that needs no log, and remove its log. */
 static ph_status retire_log(struct ph_newheap *heap, struct ph_file *old)
 {

@@ -26,6 +26,10 @@ struct ph_newheap {
 
 /* Before anything else: may there be a heap at the path?  Sets `exists`.  EXISTS, BUSY, LOG_FOREIGN, as ph_file_open. */
 PH_MUST_CHECK ph_status ph_newheap_check_place(struct ph_newheap *heap);
+/* Neither the heap nor a file that it may have beside it is `source`, which it is made from and `name` says what it is.
+ * INVALID. */
+PH_MUST_CHECK ph_status ph_newheap_spare(const struct ph_newheap *heap, const char *name,
+                                         const struct ph_file_stat *source);
 /* Begin the file, which is empty and has no name that counts.  On failure nothing is left. */
 PH_MUST_CHECK ph_status ph_newheap_begin(struct ph_newheap *heap, uint32_t mode);
 /* Check the heap in it as pheap_check() does.  CORRUPT, BUSY (stopped), NO_MEMORY. */

@@ -90,19 +90,11 @@ static ph_status open_damaged(struct salvage *s, const char *path)
     if (status == PH_OK && stat.type != PH_FILE_REGULAR)
         status = ph_fail(PH_NOT_HEAP, "%s: not a heap: it is no regular file", path);
     if (status == PH_OK)
+        status = ph_newheap_spare(&s->to, "the damaged heap", &stat);
+    if (status == PH_OK)
         status = ph_attach_keep_out(&s->heap);
     if (status == PH_OK)
         s->mode = stat.mode & 0777;
-    return status;
-}
-
-static ph_status refuse_same_file(struct salvage *s)
-{
-    struct ph_file_stat ours, theirs;
-    ph_status status = ph_file_stat(&s->heap, &ours);
-    if (status == PH_OK && s->io->stat_path(s->io->ctx, s->to.path, &theirs) == 0 && ours.device == theirs.device &&
-        ours.inode == theirs.inode)
-        status = ph_fail(PH_INVALID, "%s: this is the damaged heap itself, which is not changed", s->to.path);
     return status;
 }
 
@@ -466,8 +458,6 @@ static ph_status run(struct salvage *s, const char *path)
     ph_status status = ph_newheap_check_place(&s->to);
     if (status == PH_OK)
         status = open_damaged(s, path);
-    if (status == PH_OK)
-        status = refuse_same_file(s);
     if (status == PH_OK)
         status = copy(s);
     if (status == PH_OK && s->from.page_count >= PH_FIRST_PAGE) {

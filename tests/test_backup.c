@@ -823,6 +823,14 @@ static void arguments__and_stopping(void **state)
     expect(PHEAP_BUSY, pheap_restore(archive, NULL, &how, NULL));
     expect(PHEAP_INVALID, pheap_restore(NULL, path_of("made", ""), NULL, NULL));
     expect(PHEAP_INVALID, pheap_restore(archive, "", NULL, NULL));
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) { /* nor is the archive emptied to make the heap */
+        require(rename(archive, path_of("made", beside[i])) == 0);
+        how = (struct pheap_restore_options){.size = sizeof how, .flags = PHEAP_REPLACE};
+        const enum pheap_status status = pheap_restore(path_of("made", beside[i]), path_of("made", ""), &how, NULL);
+        require(status == PHEAP_INVALID || status == PHEAP_LOG_FOREIGN);
+        require(!exists(path_of("made", "")) && rename(path_of("made", beside[i]), archive) == 0);
+        ok(pheap_restore(archive, NULL, NULL, NULL));
+    }
     expect(PHEAP_INVALID, pheap_restore_from(NULL, NULL, path_of("made", ""), NULL, NULL));
     expect(PHEAP_NOT_FOUND, pheap_restore(path_of("missing", ""), path_of("made", ""), NULL, NULL));
     expect(PHEAP_NOT_HEAP, pheap_restore(path, path_of("made", ""), NULL, NULL));

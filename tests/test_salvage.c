@@ -382,6 +382,10 @@ static void refuses__what_it_should(void **state)
     expect(PHEAP_EXISTS, pheap_salvage(path, path, NULL, NULL));
     options.flags = PHEAP_REPLACE;
     expect_detail(PHEAP_INVALID, "damaged heap itself", pheap_salvage(path, path, &options, NULL));
+    require(rename(path, path_of("to-be-new", "")) == 0); /* where the new heap might be made */
+    expect_detail(PHEAP_INVALID, "damaged heap itself",
+                  pheap_salvage(path_of("to-be-new", ""), path_of("to-be", ""), &options, NULL));
+    require(rename(path_of("to-be-new", ""), path) == 0);
     options.flags = 8;
     expect(PHEAP_INVALID, pheap_salvage(path, new_path, &options, NULL));
     options.flags = 0;
