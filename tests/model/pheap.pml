@@ -42,6 +42,15 @@
 #define READERS 1 /* 0: nobody reads */
 #endif
 
+#ifndef FINE
+#define FINE 0 /* 1: a pause also where one step follows another at once, at PAUSE */
+#endif
+#if FINE
+#define PAUSE skip;
+#else
+#define PAUSE
+#endif
+
 #define VALUE(k) ((k) == 0 -> 0 : (k) + 8 * hist[k])
 #define ODD(k) ((k) % 2 == 1 -> (k) : ((k) == 0 -> 0 : (k) - 1)) /* the last commit up to k that stored in page B */
 #define VALUE_A(k) VALUE(k)
@@ -120,8 +129,8 @@ bit damaged; /* a block has rotted */
 byte dying; /* bits of processes that a crash has just ended; until they have noticed nothing else happens */
 
 /* Scratch of a single d_step: means nothing after it. */
-hidden byte x_epoch, x_want, x_seg, x_off, x_lsn, x_started, x_batch_seg, x_batch_off, x_batch_lsn, x_batch_end, x_slot, x_i,
-    x_k, x_in, x_go, x_end, x_short, x_durable, x_newest, x_newer, x_plan, x_live, x_has;
+hidden byte x_epoch, x_want, x_seg, x_off, x_lsn, x_started, x_batch_seg, x_batch_off, x_batch_lsn, x_batch_end, x_slot,
+    x_i, x_k, x_in, x_go, x_end, x_short, x_durable, x_newest, x_newer, x_plan, x_live, x_has;
 hidden short x_b;
 hidden int x_s;
 
@@ -348,7 +357,7 @@ inline check_overwrite(at)
            B_EPOCH(x_b) != S_EPOCH(x_s) || B_LSN(x_b) <= S_LSN(x_s))
 }
 
-/* Blocks [from, to) of the batch that process `n` blocks long is to be, into the cache: the write of write_batch. */
+/* Blocks [from, to) of a batch of `length` blocks into the cache: the write of write_batch. */
 inline write_blocks(from, to, length)
 {
     x_live = 1;
@@ -485,7 +494,10 @@ inline sync_super(gen)
 #define END 6 /* of an epoch, by the last to close */
 #define RECOVER 7
 
-proctype process(byte p) provided (dying == 0 || (dying & (1 << (_pid - 1))) != 0 && (dying & ((1 << (_pid - 1)) - 1)) == 0)
+/* Of those that are dying the first notices first. */
+#define MAY_GO(q) (dying == 0 || (dying & (1 << (q))) != 0 && (dying & ((1 << (q)) - 1)) == 0)
+
+proctype process(byte p) provided (MAY_GO(_pid - 1))
 {
     byte op, k, t, seg, off, n;
 
@@ -504,7 +516,8 @@ away:
 idle:
     atomic {
         if
-        :: commits < COMMITS && !poisoned && !epoch_open && ck_epoch <= commits + crashes + 1 && ck_seg < 16 -> /* no endless empty epochs */
+        :: commits < COMMITS && !poisoned && !epoch_open && ck_epoch <= commits + crashes + 1 && ck_seg < 16 ->
+            /* (no end of empty epochs otherwise) */
             goto open_epoch
         :: commits < COMMITS && !poisoned && epoch_open && writer_lock == 0 && committed + 1 - durable <= BUFFER ->
             /* begin, and commit_changes with publish up to ph_ring_append: there is room, so the record is stored. */
@@ -553,7 +566,7 @@ publish: /* ph_coord_publish_commit; unlock_writer */
         committed = k;
         writer_lock = 0;
         if
-        :: goto rest  /* LAZY */
+        :: goto rest /* LAZY */
 #ifdef M_ACKNOWLEDGED_EARLY
         :: acked = MAX(acked, k); goto rest
 #else
@@ -565,6 +578,7 @@ publish: /* ph_coord_publish_commit; unlock_writer */
     /* ------------------------------------------------------------------------------------------------------ flush */
 
 flush: /* ph_flush_to */
+    PAUSE
     atomic {
         if
         :: durable >= k -> goto flushed
@@ -605,7 +619,10 @@ sync_batch:
 #endif
     atomic {
         if
-        :: d_step { sync_blocks(n); publish_flush(n); assert(R2 || durable <= committed) }; flush_lock = 0; n = 0; goto flush
+        :: d_step { sync_blocks(n); publish_flush(n); assert(R2 || durable <= committed) };
+            flush_lock = 0;
+            n = 0;
+            goto flush
         :: fails < FAILS -> fails++ /* what of it is on the disk shows at the next cut */
         fi
     }
@@ -616,6 +633,7 @@ sync_batch:
 #endif
 
 flushed:
+    PAUSE
     atomic {
         if
         :: op == TXN || op == FLUSH -> goto rest
@@ -637,6 +655,7 @@ failed: /* the caller is told */
     /* --------------------------------------------------------------------------------------- fold and checkpoint */
 
 lock_fold: /* ph_fold_locked */
+    PAUSE
     atomic {
         fold_lock == 0;
         if
@@ -706,6 +725,7 @@ look_at_pins: /* ph_store_oldest_pin, one seat after the other */
     }
 
 is_folded:
+    PAUSE
     atomic {
         if
         :: op == FOLD -> fold_lock = 0; goto rest
@@ -775,6 +795,7 @@ poison: /* of recovery/checkpoint.c */
     atomic { fold_lock = 0; goto failed }
 
 checkpointed:
+    PAUSE
     atomic {
         if
         :: op == CHECKPOINT -> goto rest
@@ -801,6 +822,7 @@ checkpointed:
     }
 
 detach: /* ph_detach */
+    PAUSE
     atomic {
         if
         :: op == END -> d_step { void_marks() }; alone = 0; goto gone /* its checkpoint failed */
@@ -959,11 +981,11 @@ recover: /* ph_store_recover: nothing is written in this step */
                 assert(R9 || k >= proven);
 #endif
                 assert(R5 || k >= kept || damaged);
-                /* A CLEAN superblock may be in the cache only: a record that was stored and not published may come back. */
+                /* What CLEAN leaves may come back: it may be in the cache only. */
                 x_k = (x_plan == 0 -> COMMITS : ck_lsn) + 1;
                 do
                 :: x_k > COMMITS -> break
-                :: x_k <= k -> assert(R9 || hist[x_k] == ck_epoch); x_k++
+                :: x_k <= k -> assert(R9 || hist[x_k] == ck_epoch || damaged); x_k++
                 :: x_k > k && x_k <= COMMITS -> hist[x_k] = 0; x_k++
                 od
             :: else
