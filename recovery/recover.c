@@ -110,6 +110,7 @@ static ph_status append_buffer(struct ph_store *store, const struct ph_log_origi
                                                    .segment = tail->segment,
                                                    .offset = (tail->batch_end + block - 1) & ~(block - 1)};
     coord->checkpoint.epoch = origin->epoch;
+    coord->checkpoint.segment = origin->segment;
     coord->poisoned = 0;
     coord->appended = 0;
     coord->durable = tail->place.lsn;
