@@ -129,7 +129,7 @@ PH_MUST_CHECK ph_status ph_restore_io(const ph_io *io, const char *archive, cons
 
 /* salvage.c: pheap_salvage over any seam. */
 PH_MUST_CHECK ph_status ph_salvage_io(const ph_io *io, const char *path, const char *new_path,
-                                      const struct pheap_salvage_options *options, struct pheap_salvage *result);
+                                      const struct pheap_salvage_options *options, struct pheap_salvage_result *result);
 
 /* create.c: make a new heap file; EXISTS if there is one. */
 PH_MUST_CHECK ph_status ph_create(const ph_io *io, const char *path, const struct pheap_options *options);

@@ -585,7 +585,7 @@ enum pheap_salvage_log {
 };
 
 /* What became of a heap.  "Lost" and "uncertain" are not in the new heap. */
-struct pheap_salvage {
+struct pheap_salvage_result {
     size_t size;
     uint32_t log_state; /* enum pheap_salvage_log */
     uint32_t root_kept; /* 1: the root is what it was, and there; 0: it is lost, or there was none */
@@ -629,7 +629,7 @@ struct pheap_salvage_options {
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_salvage(const char *path, const char *new_path,
                                                            const struct pheap_salvage_options *options,
-                                                           struct pheap_salvage *result);
+                                                           struct pheap_salvage_result *result);
 
 /* ------------------------------------------------------------------------------------------------------ inspection */
 

@@ -38,7 +38,7 @@ struct salvage {
     struct ph_salvage from;
     struct ph_survey survey;
     struct ph_newheap to;
-    struct pheap_salvage result;
+    struct pheap_salvage_result result;
     uint64_t root;             /* as the damaged header has it, 0: none */
     bool magic;                /* there is a heap header */
     uint8_t *base;             /* the new file, mapped privately; NULL: it is not */
@@ -173,7 +173,7 @@ static uint64_t count_live(const struct salvage *s, const struct ph_claim *claim
 
 static void count_claim(struct salvage *s, struct ph_claim *claim)
 {
-    struct pheap_salvage *r = &s->result;
+    struct pheap_salvage_result *r = &s->result;
     uint64_t live = 1, kept = 1, bytes = claim->pages << PH_PAGE_SHIFT;
     if (claim->kind == PH_PAGE_FREE || claim->state == PH_CLAIM_VOID)
         return;
@@ -491,7 +491,7 @@ static ph_status resolve(const ph_io *io, const char *path, char *resolved)
 }
 
 ph_status ph_salvage_io(const ph_io *io, const char *path, const char *new_path,
-                        const struct pheap_salvage_options *given, struct pheap_salvage *result)
+                        const struct pheap_salvage_options *given, struct pheap_salvage_result *result)
 {
     char resolved[PH_PATH_BYTES], new_resolved[PH_PATH_BYTES];
     struct salvage s = {.io = io, .options = {.size = sizeof s.options}, .to = {.io = io, .path = new_resolved}};
@@ -516,7 +516,7 @@ ph_status ph_salvage_io(const ph_io *io, const char *path, const char *new_path,
 }
 
 enum pheap_status pheap_salvage(const char *path, const char *new_path, const struct pheap_salvage_options *options,
-                                struct pheap_salvage *result)
+                                struct pheap_salvage_result *result)
 {
     return (enum pheap_status)ph_salvage_io(ph_io_posix(), path, new_path, options, result);
 }

@@ -97,8 +97,8 @@ static void judge_block(const struct wreck *wreck, uint64_t number, const struct
     }
 }
 
-static void judge(const struct wreck *wreck, uint64_t number, struct ph_sim *sim, const struct pheap_salvage *result,
-                  struct tally *tally)
+static void judge(const struct wreck *wreck, uint64_t number, struct ph_sim *sim,
+                  const struct pheap_salvage_result *result, struct tally *tally)
 {
     const struct specimen *of = wreck->of;
     struct bytes image = peek(sim, NEW);
@@ -164,12 +164,12 @@ static void count_fault(void *context, uint64_t offset, const char *text)
         (void)fprintf(stderr, "  0x%llx: %s\n", (unsigned long long)offset, text);
 }
 
-static enum pheap_status salvage(struct ph_sim *sim, unsigned flags, struct pheap_salvage *result)
+static enum pheap_status salvage(struct ph_sim *sim, unsigned flags, struct pheap_salvage_result *result)
 {
     uint64_t faults = 0;
     const struct pheap_salvage_options options = {
         .size = sizeof options, .flags = flags, .fault = count_fault, .context = &faults};
-    *result = (struct pheap_salvage){.size = sizeof *result};
+    *result = (struct pheap_salvage_result){.size = sizeof *result};
     enum pheap_status status = (enum pheap_status)ph_salvage_io(ph_sim_io(sim), HEAP, NEW, &options, result);
     require(status != PHEAP_OK || faults == (result->fault_count > 1000 ? 1000 : result->fault_count));
     return status;
@@ -185,7 +185,7 @@ static void place(struct ph_sim *sim, const struct bytes *files)
 static void run_case(struct ph_sim *sim, const struct specimen *specimens, unsigned count, uint64_t number,
                      struct tally *tally)
 {
-    struct pheap_salvage result;
+    struct pheap_salvage_result result;
     dice = number * UINT64_C(1000003);
     uint64_t which = roll(count);
     struct wreck wreck = make_wreck(&specimens[which], &specimens[(which + 1) % count]);
@@ -258,7 +258,7 @@ static void undamaged__is_kept_whole(void **state)
     for (unsigned i = 0; i < KINDS * 2; i++) {
         struct specimen s = make_specimen((enum kind)(i % KINDS), 200 + i);
         struct wreck wreck = {.of = &s};
-        struct pheap_salvage result;
+        struct pheap_salvage_result result;
         struct tally tally = {0};
         memcpy(wreck.files, s.files, sizeof wreck.files);
         place(sim, s.files);
@@ -292,7 +292,7 @@ static void undamaged__of_a_killed_process(void **state)
 {
     (void)state;
     const char *path = path_of("killed", ""), *new_path = path_of("saved", "");
-    struct pheap_salvage result = {.size = sizeof result};
+    struct pheap_salvage_result result = {.size = sizeof result};
     struct peer peer = peer_start(work_until_killed, path);
     peer_hear(&peer, 'r');
     expect(PHEAP_BUSY, pheap_salvage(path, new_path, NULL, NULL));
@@ -341,7 +341,7 @@ static void evil__metadata_makes_a_sound_heap_all_the_same(void **state)
     uint64_t kept = 0;
     for (uint64_t number = 0; number < 1500; number++) {
         struct wreck wreck = {.of = &s};
-        struct pheap_salvage result;
+        struct pheap_salvage_result result;
         dice = number;
         for (unsigned i = 0; i < FILES; i++)
             wreck.files[i] = copy_of(&s.files[i]);
@@ -374,7 +374,7 @@ static void refuses__what_it_should(void **state)
 {
     (void)state;
     const char *path = path_of("used", ""), *new_path = path_of("new", "");
-    struct pheap_salvage result = {.size = sizeof result};
+    struct pheap_salvage_result result = {.size = sizeof result};
     struct pheap_salvage_options options = {.size = sizeof options};
     pheap *heap = create_heap(path);
     (void)make_root(heap, 100);
@@ -470,7 +470,7 @@ static void faults__in_every_call(void **state)
         for (uint64_t call = 1;; call++, runs++) {
             const struct ph_sim_options quiet = {.no_journal = true, .refuse_unnamed = call % 2 == 0};
             struct ph_sim *sim = ph_sim_new(&quiet);
-            struct pheap_salvage result;
+            struct pheap_salvage_result result;
             place(sim, s.files);
             ph_sim_fail_at(sim, faults[i].ops, call, faults[i].error, faults[i].mode);
             const enum pheap_status status = salvage(sim, 0, &result);
@@ -514,7 +514,7 @@ static void unreadable__pages_are_lost_alone(void **state)
     struct specimen s = make_specimen(CLOSED, 302);
     const struct state *last = &s.states[s.last];
     struct wreck wreck = {.of = &s};
-    struct pheap_salvage result;
+    struct pheap_salvage_result result;
     struct tally tally = {0};
     memcpy(wreck.files, s.files, sizeof wreck.files);
     place(sim, s.files);
@@ -522,7 +522,7 @@ static void unreadable__pages_are_lost_alone(void **state)
     ph_io io = *ph_sim_io(sim);
     real_io = ph_sim_io(sim);
     io.read = read_but_one;
-    result = (struct pheap_salvage){.size = sizeof result};
+    result = (struct pheap_salvage_result){.size = sizeof result};
     ok((enum pheap_status)ph_salvage_io(&io, HEAP, NEW, NULL, &result));
     require(result.fault_count > 0 && result.kept_blocks < last->count);
     require(result.kept_blocks + 300 > last->count);

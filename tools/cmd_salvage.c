@@ -31,7 +31,7 @@ static const char *state_name(uint32_t state)
     return state < sizeof state_names / sizeof state_names[0] ? state_names[state] : "unknown";
 }
 
-static void write_state(struct output *output, const struct pheap_salvage *result)
+static void write_state(struct output *output, const struct pheap_salvage_result *result)
 {
     const char *how = result->log_state == PHEAP_SALVAGE_WHOLE ? ", the last commit"
                       : result->log_state == PHEAP_SALVAGE_CUT ? "; later ones are lost"
@@ -41,7 +41,7 @@ static void write_state(struct output *output, const struct pheap_salvage *resul
     output_json_string(output, "log", state_name(result->log_state));
 }
 
-static void write_result(struct output *output, const struct pheap_salvage *result)
+static void write_result(struct output *output, const struct pheap_salvage_result *result)
 {
     write_state(output, result);
     output_field_size(output, "heap size", result->heap_bytes);
@@ -64,7 +64,7 @@ static void write_result(struct output *output, const struct pheap_salvage *resu
 
 enum exit_code cmd_salvage(const struct request *request, struct output *output)
 {
-    struct pheap_salvage result = {.size = sizeof result};
+    struct pheap_salvage_result result = {.size = sizeof result};
     struct salvage salvage = {.output = output, .progress = progress_begin("salvage", request->progress)};
     const struct pheap_salvage_options options = {.size = sizeof options,
                                                   .flags = request->backup.flags,
