@@ -113,8 +113,8 @@ static void slot__filled_in_part(void **state)
     struct machine machine;
     machine_begin(&machine, NULL);
     struct pheap_options options = small_options();
-    options.segment_bytes = 256u << 10;
-    options.log_limit_bytes = 2u << 20;
+    options.segment_bytes = 4u << 20; /* four writes */
+    options.log_limit_bytes = 32u << 20;
     pheap *heap = NULL;
     ok((enum pheap_status)ph_open_io(machine.first, HEAP, PHEAP_CREATE, &options, &heap));
     (void)make_root(heap, WORDS);

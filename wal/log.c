@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define BATCH_MAX_BYTES (1u << 20)
-#define ZERO_BYTES 65536u
+#define ZERO_BYTES (1u << 20)
 
 uint64_t ph_wal_heap_id(const uint8_t identity[16])
 {
@@ -150,16 +150,15 @@ ph_status ph_log_count_slots(struct ph_wal *wal, uint32_t *count)
 /* Zero-fill and sync one slot.  Only then it counts. */
 static ph_status fill_slot(struct ph_wal *wal, uint32_t slot)
 {
-    uint8_t *zeros = wal->io->alloc(wal->io->ctx, ZERO_BYTES, PH_PAGE_BYTES);
+    const uint32_t part = smaller(wal->segment_bytes, ZERO_BYTES); /* both are powers of two */
+    uint8_t *zeros = wal->io->alloc(wal->io->ctx, part, PH_PAGE_BYTES);
     if (zeros == NULL)
         return ph_fail(PH_NO_MEMORY, "%s: out of memory extending the log", wal->path);
-    memset(zeros, 0, ZERO_BYTES);
+    memset(zeros, 0, part);
     ph_status status = PH_OK;
     uint64_t start = ph_log_slot_offset(wal, slot);
-    for (uint64_t at = 0; at < wal->segment_bytes && status == PH_OK; at += ZERO_BYTES) {
-        uint64_t part = wal->segment_bytes - at < ZERO_BYTES ? wal->segment_bytes - at : ZERO_BYTES;
+    for (uint64_t at = 0; at < wal->segment_bytes && status == PH_OK; at += part)
         status = ph_file_write(&wal->file, zeros, part, start + at, 0);
-    }
     if (status == PH_OK)
         status = ph_file_sync(&wal->file);
     wal->io->free(wal->io->ctx, zeros);
