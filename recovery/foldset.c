@@ -5,6 +5,9 @@
  *
  * An image holds only the words that were changed, which its mask tells.  A page whose changes make at most RUNS_MAX runs
  * is written as those runs; else the rest of it is read first.
+ *
+ * The images are more than the caches hold, so small parts wait in a short queue for the lines they go to, which are
+ * fetched meanwhile.
  */
 #include "recovery/store.h"
 
@@ -17,11 +20,22 @@
 #define WORDS_PER_PAGE (PH_PAGE_BYTES / 8)
 #define MASK_WORDS (WORDS_PER_PAGE / 64)
 #define IMAGES_PER_BLOCK 64u
+#define LINE_BYTES 64u
+#define QUEUE_PARTS 8u
+#define QUEUE_PART_BYTES 256u /* larger parts do not wait */
 
 struct page {
     uint64_t number;
     uint64_t mask[MASK_WORDS]; /* which words of the image hold something */
     uint8_t *image;
+};
+
+/* A part of an operation that lies in one page. */
+struct part {
+    uint32_t page; /* index */
+    uint16_t at;   /* bytes from the page's start */
+    uint16_t length;
+    uint8_t bytes[QUEUE_PART_BYTES];
 };
 
 struct ph_fold_set {
@@ -36,6 +50,8 @@ struct ph_fold_set {
     uint32_t *index; /* open addressing: page number -> page + 1 */
     uint32_t index_mask;
     uint32_t recent; /* the page last touched, index + 1 */
+    struct part queue[QUEUE_PARTS];
+    uint32_t queue_first, queue_length; /* in order of arrival, from queue_first on, around its end */
     uint8_t *output;
     size_t output_length;
     uint64_t output_at, unpaced_at, unpaced;
@@ -170,20 +186,55 @@ static void mark_words(struct page *page, uint32_t first, uint32_t count)
     }
 }
 
+static void apply_queued(struct ph_fold_set *set)
+{
+    const struct part *part = &set->queue[set->queue_first];
+    struct page *page = &set->pages[part->page];
+    memcpy(page->image + part->at, part->bytes, part->length);
+    mark_words(page, part->at / 8, part->length / 8);
+    set->queue_first = (set->queue_first + 1) % QUEUE_PARTS;
+    set->queue_length--;
+}
+
+static void apply_all_queued(struct ph_fold_set *set)
+{
+    while (set->queue_length > 0)
+        apply_queued(set);
+}
+
+static void put_bytes(uint8_t *to, const struct ph_operation *operation, uint64_t done, uint64_t length)
+{
+    if (operation->kind == PH_OPERATION_WRITE)
+        memcpy(to, operation->bytes + done, length);
+    else
+        for (uint64_t i = 0; i < length; i += 8)
+            memcpy(to + i, &operation->value, 8);
+}
+
 /* The part of the operation from `done` on that lies in one page. */
-static ph_status apply_part(struct ph_fold_set *set, const struct ph_operation *operation, uint64_t done, uint64_t part)
+static ph_status apply_part(struct ph_fold_set *set, const struct ph_operation *operation, uint64_t done,
+                            uint64_t length)
 {
     uint64_t offset = operation->offset + done;
     struct page *page = find_page(set, offset / PH_PAGE_BYTES);
     if (page == NULL)
         return no_memory(set);
     uint32_t at = (uint32_t)(offset % PH_PAGE_BYTES);
-    if (operation->kind == PH_OPERATION_WRITE)
-        memcpy(page->image + at, operation->bytes + done, part);
-    else
-        for (uint64_t i = 0; i < part; i += 8)
-            memcpy(page->image + at + i, &operation->value, 8);
-    mark_words(page, at / 8, (uint32_t)part / 8);
+    if (length > QUEUE_PART_BYTES) {
+        apply_all_queued(set);
+        put_bytes(page->image + at, operation, done, length);
+        mark_words(page, at / 8, (uint32_t)length / 8);
+        return PH_OK;
+    }
+    if (set->queue_length == QUEUE_PARTS)
+        apply_queued(set);
+    struct part *part = &set->queue[(set->queue_first + set->queue_length++) % QUEUE_PARTS];
+    part->page = (uint32_t)(page - set->pages);
+    part->at = (uint16_t)at;
+    part->length = (uint16_t)length;
+    put_bytes(part->bytes, operation, done, length);
+    for (uint32_t line = at / LINE_BYTES; line <= (at + length - 1) / LINE_BYTES; line++)
+        __builtin_prefetch(page->image + (size_t)line * LINE_BYTES, 1);
     return PH_OK;
 }
 
@@ -315,6 +366,7 @@ static int by_number(const void *a, const void *b)
 ph_status ph_fold_set_write(struct ph_fold_set *set)
 {
     ph_status status = PH_OK;
+    apply_all_queued(set);
     set->unpaced = 0; /* this time it may begin before what was written last */
     if (set->page_count > 0)
         qsort(set->pages, set->page_count, sizeof *set->pages, by_number);
@@ -334,6 +386,7 @@ ph_status ph_fold_set_write(struct ph_fold_set *set)
 ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t *same, uint64_t *words)
 {
     *same = *words = 0;
+    apply_all_queued(set);
     for (uint32_t i = 0; i < set->page_count; i++) {
         const struct page *page = &set->pages[i];
         uint8_t there[PH_PAGE_BYTES];
