@@ -108,4 +108,21 @@ static inline void repair_lock(struct ph_mutex *lock)
     require(ph_mutex_init(lock));
 }
 
+/* Word `index` in every page of the root block, of `words` words, has a number of its own. */
+static inline void commit_wide(pheap *heap, uint64_t words, uint64_t value)
+{
+    pheap_txn *txn = begin(heap);
+    for (uint64_t i = 0; i < words; i += PH_PAGE_BYTES / 8)
+        put_word(txn, i, value + i);
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+}
+
+static inline void require_wide(pheap *heap, uint64_t words, uint64_t value)
+{
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    for (uint64_t i = 0; i < words; i += PH_PAGE_BYTES / 8)
+        require_equal(read_word(reader, i), value + i);
+    pheap_read_end(reader);
+}
+
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Fold by way of what was gathered from the shared buffer. */
-#include "io/disk.h"
-#include "tests/public.h"
+/* Fold: by way of what was gathered from the shared buffer, and what a fold set writes. */
+#include "tests/machine.h"
 
 enum { WORDS = 4096 };
 
@@ -142,6 +141,43 @@ static void gather__more_pages_than_fit_follow(void **state)
     ok(pheap_close(heap));
 }
 
+static uint64_t paced_to;
+
+static int watch_pace(void *ctx, int file, uint64_t offset, uint64_t length)
+{
+    (void)ctx;
+    (void)file;
+    require(length > 0 && length <= UINT64_MAX - offset);
+    paced_to = offset + length;
+    return 0;
+}
+
+/* Catches: write-back that is not started, because the set was written in two goes and the second began further to the
+ * front than the first ended. */
+static void fold__paces_a_set_that_goes_back(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct ph_file file;
+    struct ph_fold_set *set;
+    machine_begin(&machine, NULL);
+    machine.second.start_writeback = watch_pace;
+    require_equal(ph_file_open(&file, &machine.second, HEAP, PH_OPEN_WRITE | PH_OPEN_CREATE, 0600), PH_OK);
+    require_equal(ph_fold_set_init(&set, &file, UINT64_MAX, 0, 0), PH_OK);
+    paced_to = 0;
+    struct ph_operation fill = {.kind = PH_OPERATION_FILL, .length = 65536, .value = 5};
+    for (fill.offset = 32u << 20; fill.offset < 33u << 20; fill.offset += fill.length)
+        require_equal(ph_fold_set_apply(set, &fill), PH_OK);
+    require_equal(ph_fold_set_write(set), PH_OK);
+    for (fill.offset = 1u << 20; fill.offset < 6u << 20; fill.offset += fill.length)
+        require_equal(ph_fold_set_apply(set, &fill), PH_OK);
+    require_equal(ph_fold_set_write(set), PH_OK);
+    require(paced_to > 5u << 20 && paced_to <= 6u << 20);
+    ph_fold_set_deinit(set);
+    ph_file_close(&file);
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -150,6 +186,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(gather__does_not_fold_past_a_pin),
         cmocka_unit_test(gather__overtaken_by_another_process),
         cmocka_unit_test(gather__more_pages_than_fit_follow),
+        cmocka_unit_test(fold__paces_a_set_that_goes_back),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }
