@@ -43,6 +43,14 @@ static inline void machine_end(struct machine *machine)
     ph_sim_free(machine->sim);
 }
 
+/* Close the heap in both processes, in this order, and end. */
+static inline void machine_close(struct machine *machine, pheap *one, pheap *other)
+{
+    ok(pheap_close(one));
+    ok(pheap_close(other));
+    machine_end(machine);
+}
+
 static inline enum pheap_status machine_try(const ph_io *io, unsigned flags, pheap **heap)
 {
     const struct pheap_options options = small_options();

@@ -63,9 +63,7 @@ static void later__fails_at_any_call_and_leaves_nothing(void **state)
     pheap *second = machine_open(&machine.second, 0);
     commit_word(second, 0, 6, PHEAP_LAZY);
     require_equal(fresh_word(first, 0), 6);
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 static int no_boot_id(void *ctx, uint8_t id[16])
@@ -118,9 +116,7 @@ static void later__refuses_any_other_coordination_file(void **state)
     second = machine_open(&machine.second, 0);
     commit_word(second, 0, 6, PHEAP_LAZY);
     require_equal(fresh_word(first, 0), 6);
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 /* Catches: two processes in one seat, where the death of one would drop the other's pin. */

@@ -176,9 +176,7 @@ static void slot__added_by_one_who_has_not_opened_the_log(void **state)
     for (unsigned i = 0; i < 500; i++)
         commit_word(i % 2 == 0 ? first : second, 0, i, PHEAP_LAZY);
     require_equal(fresh_word(first, 0), 499);
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 int main(int argc, char **argv)

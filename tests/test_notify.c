@@ -353,9 +353,7 @@ static void wait__commit_before_it_is_awaited(void **state)
         require_equal(now, version + 1);
         require_equal(meddle_sleeps, 0);
     }
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 /* Catches: a commit between a waiter's look and its sleep that does not keep it from sleeping. */
@@ -375,9 +373,7 @@ static void wait__commit_just_before_sleep(void **state)
         require_equal(now, version + 1);
     }
     meddle_heap = NULL;
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 /* Catches: a waiting process that leaves LAZY commits of its own in memory for longer than a second (R5). */

@@ -59,9 +59,7 @@ static void reader__view_stays_within_its_budget(void **state)
             ok(pheap_fold(first));
             require(view->touched_bytes <= 4 * options.budget_bytes);
         }
-        ok(pheap_close(second));
-        ok(pheap_close(first));
-        machine_end(&machine);
+        machine_close(&machine, second, first);
     }
 }
 
@@ -147,9 +145,7 @@ static void view__is_lapped_while_it_moves(void **state)
     require(!lap_armed);
     require_equal(atomic_load(&lap_coord->folded), atomic_load(&lap_coord->committed));
     require_equal(fresh_word(second, 0), 6);
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 /* Catches: a reader that stays at a version which a fold, that has not seen its pin, is about to leave behind (R3); and one
@@ -213,9 +209,7 @@ static void view__is_evicted_while_it_moves(void **state)
     ok(pheap_next_user(first, evict_seat, &user));
     require(user.pin_count == 1 && user.evictable == 1);
     ok(pheap_read_end(reader));
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 int main(int argc, char **argv)

@@ -38,9 +38,7 @@ static void reserve__outgrown_by_another_process(void **state)
         pheap_read_end(reader);
         commit_word(second, 0, 2, PHEAP_LAZY);
         require_equal(fresh_word(first, 0), 2);
-        ok(pheap_close(second));
-        ok(pheap_close(first));
-        machine_end(&machine);
+        machine_close(&machine, second, first);
     }
 }
 
@@ -92,9 +90,7 @@ static void log__cannot_grow_but_be_recycled(void **state)
     ok(pheap_sync(second));
     require(heap_info(second).log_bytes <= PH_LOG_SEGMENTS + 6 * 16384);
     require_equal(fresh_word(first, 4999 % 1024), 4999);
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 static const ph_io *roomy;
@@ -130,9 +126,7 @@ static void reserve__of_verify_mode_is_outgrown(void **state)
     commit_word(second, 0, 2, PHEAP_LAZY);
     require_equal(fresh_word(first, 0), 2);
     check_sound(first);
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 /* Catches: verify mode that takes what another process committed for a store of this one.  Word 8192 is on a page that the
@@ -152,9 +146,7 @@ static void verify__not_confused_by_a_neighbour(void **state)
     txn = begin(heap);
     require_equal(get_word(txn, 8192), 7);
     ok(pheap_abort(txn));
-    ok(pheap_close(second));
-    ok(pheap_close(heap));
-    machine_end(&machine);
+    machine_close(&machine, second, heap);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- zeros */
@@ -216,9 +208,7 @@ static void zeros__of_another_process_after_an_abort(void **state)
             machine.second.drop = refuse_to_drop;
         require_zeros(spoiler, giver, (i & 4) != 0);
         check_sound(giver);
-        ok(pheap_close(giver));
-        ok(pheap_close(spoiler));
-        machine_end(&machine);
+        machine_close(&machine, giver, spoiler);
     }
 }
 
@@ -255,9 +245,7 @@ static void verify__not_confused_by_what_free_space_held(void **state)
         require_equal(again, block);
         ok(pheap_commit(txn, PHEAP_LAZY, NULL));
         commit_word(spoiler, 0, 7, PHEAP_LAZY);
-        ok(pheap_close(giver));
-        ok(pheap_close(spoiler));
-        machine_end(&machine);
+        machine_close(&machine, giver, spoiler);
     }
 }
 

@@ -274,9 +274,7 @@ static void begin_timeout__is_one_for_all(void **state)
     require_equal(pthread_join(thread, NULL), 0);
     ok(pheap_begin_timeout(second, 1000, &txn));
     ok(pheap_abort(txn));
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 /* ------------------------------------------------------------------------------------------------------ a full log */
@@ -325,9 +323,7 @@ static void log__held_by_a_reader(void **state)
         require_wide(first, WORDS, value);
     }
     check_sound(first);
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 static const ph_io *ending_real;
@@ -381,9 +377,7 @@ static void log__reader_ends_while_room_is_made(void **state)
         ok(pheap_commit(txn, PHEAP_LAZY, NULL));
         ok(pheap_read_end(own));
     }
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 /* Catches: the same for one transaction that needs more log than is free: it must be undone. */
@@ -419,9 +413,7 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
         ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
         require_equal(fresh_word(first, WORDS / 2), UINT64_C(0xeeeeeeeeeeeeeeee));
     }
-    ok(pheap_close(second));
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close(&machine, second, first);
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* One chain of boots, and the judge of what the worker says. */
 #include "tests/powercut/chain.h"
-#include "tests/powercut/dice.h"
+#include "tests/support/dice.h"
 #include "tests/powercut/history.h"
 #include "tests/powercut/mount.h"
 

@@ -6,7 +6,7 @@
  * has a style, from the seed, by which the number of the version that arrived is chosen for each thing: chance alone
  * would hardly ever lose exactly one sector, or exactly the older half.
  */
-#include "tests/powercut/dice.h"
+#include "tests/support/dice.h"
 #include "tests/powercut/disk_internal.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Transactions from a seed. */
 #include "tests/powercut/history.h"
-#include "tests/powercut/dice.h"
+#include "tests/support/dice.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  * run here.
  */
 #include "tests/powercut/chain.h"
-#include "tests/powercut/dice.h"
+#include "tests/support/dice.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -3,7 +3,7 @@
  * The disk of the power cuts: does a cut leave only what the rules allow, and all of it?  The simulated machine, which
  * has the same rules in other words, enumerates what is allowed.
  */
-#include "tests/powercut/dice.h"
+#include "tests/support/dice.h"
 #include "tests/powercut/disk.h"
 #include "tests/support/simfs.h"
 

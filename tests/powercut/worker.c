@@ -20,7 +20,7 @@
  *   U text  the objects are as after a transaction of an earlier attempt, which had failed or been lost
  *   T text  the objects are as after no transaction, or cannot be read, or the store's own check failed
  */
-#include "tests/powercut/dice.h"
+#include "tests/support/dice.h"
 #include "tests/powercut/history.h"
 
 #include <fcntl.h>

@@ -12,6 +12,13 @@ static inline uint64_t dice_mix(uint64_t value)
     return value ^ (value >> 31);
 }
 
+/* A number for the purpose `key` of the seed, whatever else is drawn. */
+static inline uint64_t dice_of(uint64_t seed, uint64_t key)
+{
+    return dice_mix(seed + dice_mix(key + UINT64_C(0x9e3779b97f4a7c15)));
+}
+
+/* The next number of a sequence. */
 static inline uint64_t dice_roll(uint64_t *dice)
 {
     *dice += UINT64_C(0x9e3779b97f4a7c15);
