@@ -855,7 +855,15 @@ int64_t ph_sim_live_handles(const struct ph_sim *sim)
 
 void ph_sim_remount(struct ph_sim *sim)
 {
+    for (size_t i = 0; i < sim->file_count && sim->shut_down; i++)
+        if (sim->files[i].used && !sim->files[i].coordination)
+            sim_file_revert(sim, (uint32_t)i);
     sim->shut_down = false;
+}
+
+uint64_t ph_sim_clock(const struct ph_sim *sim)
+{
+    return sim->clock_ns;
 }
 
 void ph_sim_set_clock(struct ph_sim *sim, uint64_t now_ns)

@@ -109,7 +109,7 @@ const char *ph_sim_struck_at(const struct ph_sim *sim);
 uint64_t ph_sim_struck_position(const struct ph_sim *sim);
 /* Calls so far of any kind in `ops`; a call is counted once for each kind that it is. */
 uint64_t ph_sim_calls(const struct ph_sim *sim, unsigned ops);
-/* A file system that had shut itself down is mounted again. */
+/* A file system that had shut itself down is mounted again, without what it had not synced.  Nobody has files open. */
 void ph_sim_remount(struct ph_sim *sim);
 /* From now on every operation fails with -EIO and changes nothing: what is left is to close and free. */
 void ph_sim_power_off(struct ph_sim *sim);
@@ -120,6 +120,8 @@ int64_t ph_sim_live_maps(const struct ph_sim *sim);
 int64_t ph_sim_live_handles(const struct ph_sim *sim);
 
 /* The environment. */
+/* Without the step that asking through the table makes. */
+uint64_t ph_sim_clock(const struct ph_sim *sim);
 void ph_sim_set_clock(struct ph_sim *sim, uint64_t now_ns);
 void ph_sim_set_boot(struct ph_sim *sim, uint64_t number);
 void ph_sim_set_namespace(struct ph_sim *sim, uint64_t id);
