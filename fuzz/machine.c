@@ -150,6 +150,7 @@ static void place_coord(const struct fuzz_input *input)
     coord->size_bytes = size;
     coord->buffer_bytes = s.buffer_bytes;
     memcpy(coord->identity, s.identity, sizeof coord->identity);
+    (void)inner()->boot_id(inner()->ctx, coord->boot_id);
     uint64_t lsn;
     memcpy(&lsn, input->ring.data, sizeof lsn);
     coord->reserved = lsn + length;

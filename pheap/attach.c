@@ -124,10 +124,16 @@ static ph_status open_coord(struct ph_core *core, unsigned flags)
     return status;
 }
 
-/* Whether the file's content is from this heap, so that its buffer may be worth reading. */
-static bool coord_usable(const struct ph_superblock *s, const struct ph_coord *coord, uint64_t length)
+/*
+ * Whether the file's content is from this heap, so that its buffer may be worth reading.  Not after a reboot: pages of
+ * the file may then be from any time, and hold a whole record of a writer that died before it published it, in whose
+ * place another one was committed.
+ */
+static bool coord_usable(const ph_io *io, const struct ph_superblock *s, const struct ph_coord *coord, uint64_t length)
 {
-    return coord->magic == PH_COORD_MAGIC && coord->abi == PH_COORD_ABI + ph_mutex_abi() &&
+    uint8_t boot_id[16];
+    return io->boot_id(io->ctx, boot_id) >= 0 && memcmp(boot_id, coord->boot_id, sizeof boot_id) == 0 &&
+           coord->magic == PH_COORD_MAGIC && coord->abi == PH_COORD_ABI + ph_mutex_abi() &&
            coord->size_bytes == length && coord->buffer_bytes == s->buffer_bytes &&
            memcmp(coord->identity, s->identity, sizeof coord->identity) == 0;
 }
@@ -273,7 +279,7 @@ static ph_status attach_first(struct ph_core *core)
         status = map_coord(core, length);
     if (status != PH_OK && (found || status != PH_NOT_FOUND))
         return status;
-    bool usable = whole && coord_usable(&core->store.superblock, core->coord, length);
+    bool usable = whole && coord_usable(core->io, &core->store.superblock, core->coord, length);
     status = ph_store_recover(store, usable ? core->coord : NULL, core->read_only);
     if (status == PH_OK && !found) /* only now: a heap that is refused leaves nothing behind */
         status = open_coord(core, PH_OPEN_CREATE);
@@ -300,7 +306,6 @@ static ph_status attach_later(struct ph_core *core)
     const ph_io *io = core->io;
     uint64_t length = ph_coord_bytes(core->store.superblock.buffer_bytes), name_space;
     struct ph_file_stat stat;
-    uint8_t boot_id[16];
     ph_status status = open_coord(core, 0);
     if (status == PH_NOT_FOUND)
         return ph_fail(PH_BUSY,
@@ -317,10 +322,9 @@ static ph_status attach_later(struct ph_core *core)
         return status;
     struct ph_coord *coord = core->coord;
     if (atomic_load_explicit(&coord->ready, memory_order_acquire) == 0 ||
-        !coord_usable(&core->store.superblock, coord, length) || coord->heap_device != core->device ||
+        !coord_usable(io, &core->store.superblock, coord, length) || coord->heap_device != core->device ||
         coord->heap_inode != core->inode || coord->own_device != stat.device ||
-        coord->own_inode != stat.inode || /* a copy put in the place of the file */
-        io->boot_id(io->ctx, boot_id) < 0 || memcmp(boot_id, coord->boot_id, sizeof boot_id) != 0)
+        coord->own_inode != stat.inode) /* a copy put in the place of the file */
         return ph_fail(PH_BUSY, "%s-shm: the coordination file does not belong to the heap in use", core->path);
     if (io->pid_namespace(io->ctx, &name_space) < 0 || name_space != coord->pid_namespace)
         return ph_fail(PH_NAMESPACE,
@@ -429,7 +433,7 @@ ph_status ph_attach_copy_coord(const ph_io *io, const char *heap_path, const str
         status = ph_fail(PH_NO_MEMORY, "%s: out of memory", path);
     else
         status = ph_file_read(&file, copy, length, 0, &got);
-    if (status == PH_OK && got == length && coord_usable(superblock, copy, length))
+    if (status == PH_OK && got == length && coord_usable(io, superblock, copy, length))
         *coord = copy;
     else if (copy != NULL)
         io->free(io->ctx, copy);

@@ -27,7 +27,7 @@
 #define MAGIC_CEPH 0x00c36400u
 #define MAGIC_AFS 0x5346414fu
 
-static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_local_lock registry_lock = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER};
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static struct ph_core *cores;
 
@@ -44,22 +44,22 @@ uint64_t ph_thread_id(void)
 
 void ph_core_lock_registry(void)
 {
-    (void)pthread_mutex_lock(&registry_lock);
+    ph_local_lock(&registry_lock);
 }
 
 void ph_core_unlock_registry(void)
 {
-    (void)pthread_mutex_unlock(&registry_lock);
+    ph_local_unlock(&registry_lock);
 }
 
 static void before_fork(void)
 {
-    (void)pthread_mutex_lock(&registry_lock);
+    ph_local_lock(&registry_lock);
 }
 
 static void after_fork_in_parent(void)
 {
-    (void)pthread_mutex_unlock(&registry_lock);
+    ph_local_unlock(&registry_lock);
 }
 
 static void after_fork_in_child(void)
@@ -74,7 +74,7 @@ static void after_fork_in_child(void)
             ph_file_let_go(files[i]);
     }
     ph_core_lose_mappings(ph_io_posix());
-    (void)pthread_mutex_unlock(&registry_lock);
+    ph_local_unlock(&registry_lock);
 }
 
 static void register_fork_handlers(void)
@@ -314,7 +314,7 @@ ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const st
     pheap *handle = io->alloc(io->ctx, sizeof *handle, 16);
     if (handle == NULL)
         return ph_fail(PH_NO_MEMORY, "%s: out of memory", path);
-    (void)pthread_mutex_lock(&registry_lock);
+    ph_local_lock(&registry_lock);
     struct ph_core *core = NULL;
     status = find_or_open(io, resolved, flags, &options, &core);
     if (status == PH_OK) {
@@ -322,7 +322,7 @@ ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const st
         atomic_init(&handle->core, core);
         handle->past = NULL;
     }
-    (void)pthread_mutex_unlock(&registry_lock);
+    ph_local_unlock(&registry_lock);
     if (status != PH_OK) {
         io->free(io->ctx, handle);
         return status;
@@ -379,7 +379,7 @@ static ph_status open_again(const struct ph_core *old, struct ph_core **out)
 /* A handle that came through fork() gets a core of this process; the old one is kept for those who point to it. */
 static ph_status reattach(pheap *heap)
 {
-    (void)pthread_mutex_lock(&registry_lock);
+    ph_local_lock(&registry_lock);
     struct ph_core *old = heap->core, *core;
     ph_status status = PH_OK;
     if (atomic_load(&old->forked)) { /* no other thread was quicker */
@@ -393,7 +393,7 @@ static ph_status reattach(pheap *heap)
             old->io->free(old->io->ctx, past);
         }
     }
-    (void)pthread_mutex_unlock(&registry_lock);
+    ph_local_unlock(&registry_lock);
     return status;
 }
 
@@ -443,13 +443,13 @@ enum pheap_status pheap_close(pheap *heap)
 {
     if (heap == NULL)
         return PHEAP_OK;
-    (void)pthread_mutex_lock(&registry_lock);
+    ph_local_lock(&registry_lock);
     struct ph_core *core = heap->core;
     const ph_io *io = core->io;
     bool forked = atomic_load(&core->forked);
     ph_status status = forked ? PH_OK : check_idle(core, heap);
     if (status != PH_OK) {
-        (void)pthread_mutex_unlock(&registry_lock);
+        ph_local_unlock(&registry_lock);
         return (enum pheap_status)status;
     }
     if (core->users > 1 && !forked && !core->private_coord && atomic_load(&core->coord->epoch_open) != 0)
@@ -462,7 +462,7 @@ enum pheap_status pheap_close(pheap *heap)
         (void)nothing; /* the parent's core: only memory */
         io->free(io->ctx, past);
     }
-    (void)pthread_mutex_unlock(&registry_lock);
+    ph_local_unlock(&registry_lock);
     io->free(io->ctx, heap);
     return (enum pheap_status)(status == PH_OK ? released : status);
 }

@@ -194,6 +194,7 @@ static inline struct specimen make_specimen(enum kind kind, uint64_t seed)
     struct ph_sim *sim = ph_sim_new(&quiet);
     pheap *heap;
     dice = seed;
+    ph_sim_set_boot(sim, 0); /* as on the machines where it is salvaged, of which the seed is 0 */
     require(s.states != NULL);
     ok((enum pheap_status)ph_open_io(ph_sim_io(sim), HEAP, PHEAP_CREATE, &options, &heap));
     populate(heap, &s);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define CLOCK_STEP_NS 100
@@ -138,6 +139,16 @@ static void do_write(struct ph_sim *sim, uint32_t file, const void *buffer, size
     sim_file_write(&sim->files[file], buffer, length, offset);
 }
 
+/* What a sync that failed leaves: see the personalities in struct ph_sim_options. */
+static void fail_sync(struct ph_sim *sim, uint32_t file)
+{
+    sim->shut_down = sim->options.shut_down;
+    if (sim->options.revert)
+        sim_file_revert(sim, file);
+    else if (!sim->options.keep_dirty)
+        sim_journal_range(sim, SIM_EVENT_SYNC_FAILED, file, 0, 0, NULL);
+}
+
 /* A write that failed on the device: nothing of it happened, or a part, or all; nobody knows. */
 static void fail_write(struct ph_sim *sim, const struct sim_handle *handle, const void *buffer, size_t length,
                        uint64_t offset, unsigned flags)
@@ -145,8 +156,8 @@ static void fail_write(struct ph_sim *sim, const struct sim_handle *handle, cons
     uint64_t sectors = length / PH_SIM_SECTOR_BYTES + 1;
     uint64_t part = dice_roll(&sim->dice) % (sectors + 1) * PH_SIM_SECTOR_BYTES;
     do_write(sim, handle->file, buffer, part < length ? (size_t)part : length, offset);
-    if ((flags & PH_WRITE_DSYNC) != 0 && !sim->options.keep_dirty)
-        sim_journal_range(sim, SIM_EVENT_SYNC_FAILED, handle->file, 0, 0, NULL);
+    if ((flags & PH_WRITE_DSYNC) != 0)
+        fail_sync(sim, handle->file);
 }
 
 /* Whether the disk keeps to itself that it did not sync. */
@@ -171,8 +182,9 @@ static int64_t sim_write(void *ctx, int file, const void *buffer, size_t length,
         return leave(sim, -EINVAL);
     unsigned sync = (flags & PH_WRITE_DSYNC) != 0 ? PH_SIM_SYNC : 0;
     unsigned ops = PH_SIM_WRITE | sync | growing(sim, handle, offset + length);
+    bool gone = sim->power_off || sim->shut_down;
     int struck = sim_strike(sim, ops, sync != 0 ? "dsync write" : "write", handle->path, length, offset);
-    if (struck == -EIO && !sim->power_off)
+    if (struck == -EIO && !gone)
         fail_write(sim, handle, buffer, length, offset, flags);
     if (struck < 0)
         return leave(sim, struck);
@@ -188,13 +200,14 @@ static int sim_sync(void *ctx, int file)
 {
     struct ph_sim *sim = enter(ctx);
     const struct sim_handle *handle = handle_of(sim, file);
+    bool gone = sim->power_off || sim->shut_down;
     int struck = sim_strike(sim, PH_SIM_SYNC, "sync", handle->path, 0, 0);
     if (struck == 0 && lies(sim, PH_SIM_LIE_SYNC, handle->path))
         return (int)leave(sim, 0);
     if (struck == 0)
         sim_journal_range(sim, SIM_EVENT_SYNC, handle->file, 0, 0, NULL);
-    else if (struck != -EINTR && !sim->options.keep_dirty && !sim->power_off)
-        sim_journal_range(sim, SIM_EVENT_SYNC_FAILED, handle->file, 0, 0, NULL);
+    else if (struck != -EINTR && !gone)
+        fail_sync(sim, handle->file);
     return (int)leave(sim, struck < 0 ? struck : 0);
 }
 
@@ -252,8 +265,8 @@ static int sim_allocate(void *ctx, int handle_number, enum ph_allocate_mode mode
 static void stat_file(const struct ph_sim *sim, uint32_t file, struct ph_file_stat *out)
 {
     const struct sim_file *found = &sim->files[file];
-    struct ph_file_stat inner = {0};
-    SIM_REQUIRE(ph_io_posix()->stat(NULL, found->memfd, &inner) == 0);
+    struct ph_file_stat inner = {.disk_bytes = found->size};
+    SIM_REQUIRE(found->plain != NULL || ph_io_posix()->stat(NULL, found->memfd, &inner) == 0);
     *out = (struct ph_file_stat){.type = PH_FILE_REGULAR,
                                  .device = DEVICE,
                                  .inode = file + 100,
@@ -273,13 +286,18 @@ static int sim_stat(void *ctx, int file, struct ph_file_stat *out)
     return (int)leave(sim, struck < 0 ? struck : 0);
 }
 
-static int64_t sim_next_data(void *ctx, int file, uint64_t offset, uint64_t *end)
+static int64_t sim_next_data(void *ctx, int handle_number, uint64_t offset, uint64_t *end)
 {
     struct ph_sim *sim = enter(ctx);
-    const struct sim_handle *handle = handle_of(sim, file);
+    const struct sim_handle *handle = handle_of(sim, handle_number);
     int64_t result = sim_strike(sim, PH_SIM_STAT, "next data", handle->path, 0, offset);
-    if (result >= 0)
-        result = ph_io_posix()->next_data(NULL, sim->files[handle->file].memfd, offset, end);
+    const struct sim_file *file = &sim->files[handle->file];
+    if (result >= 0 && file->plain != NULL) {
+        *end = file->size;
+        result = offset < file->size ? (int64_t)offset : -ENXIO;
+    } else if (result >= 0) {
+        result = ph_io_posix()->next_data(NULL, file->memfd, offset, end);
+    }
     return leave(sim, result);
 }
 
@@ -488,7 +506,11 @@ static int sim_map(void *ctx, int file, size_t length, unsigned flags, void **ad
     bool shared = (flags & PH_MAP_SHARED) != 0;
     if (result >= 0 && shared && (handle->flags & PH_OPEN_WRITE) == 0)
         result = -EACCES;
-    if (result >= 0)
+    if (result >= 0 && mapped->plain != NULL && length > PH_SIM_PLAIN_BYTES)
+        result = -ENOMEM;
+    if (result >= 0 && mapped->plain != NULL)
+        *address = mapped->plain;
+    else if (result >= 0)
         result = ph_io_posix()->map(NULL, mapped->memfd, length, flags, address);
     if (result >= 0) {
         add_map(sim, *address, length);
@@ -501,10 +523,9 @@ static int sim_unmap(void *ctx, void *address, size_t length)
 {
     struct ph_sim *sim = enter(ctx);
     for (size_t i = 0; i < sim->map_count; i++)
-        if (sim->maps[i].address == address) {
-            SIM_REQUIRE(sim->maps[i].length == length);
+        if (sim->maps[i].address == address && sim->maps[i].length == length) {
             sim->maps[i] = sim->maps[--sim->map_count];
-            return (int)leave(sim, ph_io_posix()->unmap(NULL, address, length));
+            return (int)leave(sim, sim->options.plain ? 0 : ph_io_posix()->unmap(NULL, address, length));
         }
     return (int)leave(sim, -EINVAL);
 }
@@ -513,14 +534,15 @@ static int sim_drop(void *ctx, void *address, size_t length)
 {
     struct ph_sim *sim = enter(ctx);
     int result = sim_strike(sim, PH_SIM_DROP, "drop", "", length, 0);
-    return (int)leave(sim, result < 0 ? result : ph_io_posix()->drop(NULL, address, length));
+    return (int)leave(sim, result < 0 || sim->options.plain ? result : ph_io_posix()->drop(NULL, address, length));
 }
 
 static int sim_protect(void *ctx, void *address, size_t length, bool writable)
 {
     struct ph_sim *sim = enter(ctx);
     int result = sim_strike(sim, PH_SIM_PROTECT, "protect", "", length, 0);
-    return (int)leave(sim, result < 0 ? result : ph_io_posix()->protect(NULL, address, length, writable));
+    return (int)leave(sim, result < 0 || sim->options.plain ? result
+                                                            : ph_io_posix()->protect(NULL, address, length, writable));
 }
 
 static int64_t sim_touched(void *ctx, const void *address, size_t length, uint8_t *bitmap)
@@ -753,7 +775,7 @@ void ph_sim_kill(struct ph_sim *sim)
     for (size_t i = 0; i < sim->handle_count; i++)
         if (sim->handles[i].open)
             (void)sim_close(sim, (int)i + FIRST_HANDLE);
-    for (size_t i = 0; i < sim->map_count; i++)
+    for (size_t i = 0; i < sim->map_count && !sim->options.plain; i++)
         SIM_REQUIRE(ph_io_posix()->unmap(NULL, sim->maps[i].address, sim->maps[i].length) == 0);
     sim->map_count = 0;
     while (sim->watch_count > 0)
@@ -791,6 +813,8 @@ void ph_sim_free(struct ph_sim *sim)
     for (size_t i = 0; i < sim->file_count; i++) {
         if (sim->files[i].memfd >= 0)
             (void)close(sim->files[i].memfd);
+        if (sim->files[i].plain != NULL)
+            (void)munmap(sim->files[i].plain, PH_SIM_PLAIN_BYTES);
         free(sim->files[i].stamps);
     }
     free(sim->handles);
@@ -827,6 +851,19 @@ int64_t ph_sim_live_maps(const struct ph_sim *sim)
 int64_t ph_sim_live_handles(const struct ph_sim *sim)
 {
     return sim->live_handles;
+}
+
+void ph_sim_remount(struct ph_sim *sim)
+{
+    for (size_t i = 0; i < sim->file_count && sim->shut_down; i++)
+        if (sim->files[i].used && !sim->files[i].coordination)
+            sim_file_revert(sim, (uint32_t)i);
+    sim->shut_down = false;
+}
+
+uint64_t ph_sim_clock(const struct ph_sim *sim)
+{
+    return sim->clock_ns;
 }
 
 void ph_sim_set_clock(struct ph_sim *sim, uint64_t now_ns)

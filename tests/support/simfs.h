@@ -20,6 +20,7 @@
 #include <setjmp.h>
 
 #define PH_SIM_SECTOR_BYTES 512u
+#define PH_SIM_PLAIN_BYTES (UINT64_C(16) << 20)
 
 struct ph_sim;
 
@@ -32,13 +33,17 @@ struct ph_sim_options {
     const char *lie_suffix; /* of the paths for which it lies; NULL: all */
     bool refuse_direct;     /* opening with PH_OPEN_DIRECT fails as on Linux: -EINVAL, but a created file stays */
     bool keep_dirty;        /* a failed sync leaves the data dirty; else, like ext4: in the cache, but called clean */
+    bool revert;            /* a failed sync, like that of btrfs, also brings the durable content back into the cache */
+    bool shut_down;         /* after a failed sync, like XFS when its log fails, nothing can be written any more */
     bool touched;           /* the `touched` operation works; else -ENOSYS */
     bool watch;             /* `watch` and `stored` work, where the system's do; else -ENOSYS */
     bool no_journal;        /* for machines that will not lose power: saves memory */
-    bool refuse_allocate;   /* -EOPNOTSUPP */
-    bool refuse_unnamed;    /* likewise, for files without a name */
-    uint64_t memory_limit;  /* 0: 1 GiB */
-    uint64_t filesystem;    /* magic number; 0: ext4 */
+    bool plain; /* contents are in plain memory, which every map shows as it is: many times faster, for images on which
+                   one process recovers, reads and closes; no file beyond PH_SIM_PLAIN_BYTES */
+    bool refuse_allocate;  /* -EOPNOTSUPP */
+    bool refuse_unnamed;   /* likewise, for files without a name */
+    uint64_t memory_limit; /* 0: 1 GiB */
+    uint64_t filesystem;   /* magic number; 0: ext4 */
 };
 
 /* NULL options: all zero. */
@@ -104,6 +109,8 @@ const char *ph_sim_struck_at(const struct ph_sim *sim);
 uint64_t ph_sim_struck_position(const struct ph_sim *sim);
 /* Calls so far of any kind in `ops`; a call is counted once for each kind that it is. */
 uint64_t ph_sim_calls(const struct ph_sim *sim, unsigned ops);
+/* A file system that had shut itself down is mounted again, without what it had not synced.  Nobody has files open. */
+void ph_sim_remount(struct ph_sim *sim);
 /* From now on every operation fails with -EIO and changes nothing: what is left is to close and free. */
 void ph_sim_power_off(struct ph_sim *sim);
 
@@ -113,6 +120,8 @@ int64_t ph_sim_live_maps(const struct ph_sim *sim);
 int64_t ph_sim_live_handles(const struct ph_sim *sim);
 
 /* The environment. */
+/* Without the step that asking through the table makes. */
+uint64_t ph_sim_clock(const struct ph_sim *sim);
 void ph_sim_set_clock(struct ph_sim *sim, uint64_t now_ns);
 void ph_sim_set_boot(struct ph_sim *sim, uint64_t number);
 void ph_sim_set_namespace(struct ph_sim *sim, uint64_t id);
@@ -130,6 +139,8 @@ int ph_sim_remove(struct ph_sim *sim, const char *path);
 
 /* Begin it anew: what the files hold now counts as durable. */
 void ph_sim_journal_restart(struct ph_sim *sim);
+/* A number that everything which the journal holds, in its order, goes into. */
+uint64_t ph_sim_journal_hash(const struct ph_sim *sim);
 /* Leave a mark that a cut passes on, such as "transaction 7 is acknowledged". */
 void ph_sim_note(struct ph_sim *sim, uint32_t kind, uint64_t value);
 uint64_t ph_sim_journal_length(const struct ph_sim *sim);

@@ -213,6 +213,22 @@ static void on_sync_failed(struct cut_file *file)
             v->clean = true;
 }
 
+/* What was written since the last sync is nowhere any more; sizes are the file system's own and stay. */
+static void on_reverted(struct ph_sim_cut *cut, struct cut_file *file)
+{
+    for (size_t i = 0; i < file->pending_count; i++) {
+        struct cut_sector *sector = &file->pending[i];
+        sector->last->next = cut->spare;
+        cut->spare = sector->first;
+        file->slots[sector->sector] = 0;
+        memcpy(file->cache + (uint64_t)sector->sector * PH_SIM_SECTOR_BYTES,
+               file->base + (uint64_t)sector->sector * PH_SIM_SECTOR_BYTES, PH_SIM_SECTOR_BYTES);
+    }
+    file->pending_count = 0;
+    if (file->size < file->capacity)
+        memset(file->cache + file->size, 0, (size_t)(file->capacity - file->size));
+}
+
 static void apply_name(struct sim_names *names, const struct sim_event *event)
 {
     if (event->kind == SIM_EVENT_CREATE) {
@@ -290,6 +306,9 @@ static void on_content(struct ph_sim_cut *cut, const struct sim_event *event)
         break;
     case SIM_EVENT_SYNC_FAILED:
         on_sync_failed(file);
+        break;
+    case SIM_EVENT_REVERTED:
+        on_reverted(cut, file);
         break;
     default:
         break;
@@ -400,4 +419,19 @@ void ph_sim_cut_free(struct ph_sim_cut *cut)
     free(cut->notes);
     free(cut->radixes);
     free(cut);
+}
+
+void sim_file_revert(struct ph_sim *sim, uint32_t file)
+{
+    if (!sim->journal.on)
+        return;
+    sim_journal_range(sim, SIM_EVENT_REVERTED, file, 0, 0, NULL);
+    struct ph_sim_cut *cut = ph_sim_cut_new(sim);
+    while (ph_sim_cut_next(cut))
+        continue;
+    struct sim_file *reverted = &sim->files[file];
+    uint64_t size = reverted->size;
+    SIM_REQUIRE(cut->files[file].capacity >= size || size == 0);
+    sim_file_write(reverted, cut->files[file].cache, (size_t)size, 0);
+    ph_sim_cut_free(cut);
 }

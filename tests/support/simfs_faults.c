@@ -4,11 +4,16 @@
 
 #include <errno.h>
 
+/* What a file system that has shut itself down refuses. */
+#define WRITING                                                                                       \
+    (PH_SIM_WRITE | PH_SIM_SYNC | PH_SIM_TRUNCATE | PH_SIM_ALLOCATE | PH_SIM_UNLINK | PH_SIM_RENAME | \
+     PH_SIM_SYNC_DIRECTORY)
+
 int sim_strike(struct ph_sim *sim, unsigned ops, const char *what, const char *path, uint64_t length, uint64_t offset)
 {
     for (unsigned i = 0; i < PH_SIM_OP_KINDS; i++)
         sim->calls[i] += (ops >> i) & 1;
-    if (sim->power_off)
+    if (sim->power_off || (sim->shut_down && (ops & WRITING) != 0))
         return -EIO;
     if (sim->fault_countdown == 0 || sim->fault_paused || (sim->fault_ops & ops) == 0)
         return 0;

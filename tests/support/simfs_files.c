@@ -72,7 +72,12 @@ void sim_file_open_slot(struct ph_sim *sim, uint32_t file)
             sim->files[sim->file_count] = (struct sim_file){.memfd = -1};
     }
     struct sim_file *slot = &sim->files[file];
-    if (slot->memfd < 0) {
+    if (sim->options.plain && slot->plain == NULL) {
+        void *plain =
+            mmap(NULL, PH_SIM_PLAIN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        SIM_REQUIRE(plain != MAP_FAILED);
+        slot->plain = plain;
+    } else if (!sim->options.plain && slot->memfd < 0) {
         slot->memfd = memfd_create("simulated", MFD_CLOEXEC);
         SIM_REQUIRE(slot->memfd >= 0);
     }
@@ -113,7 +118,10 @@ static void make_stamps(struct sim_file *file, uint64_t size)
 
 void sim_file_write(struct sim_file *file, const void *data, size_t length, uint64_t offset)
 {
-    for (size_t done = 0; done < length;) {
+    SIM_REQUIRE(file->plain == NULL || offset + length <= PH_SIM_PLAIN_BYTES);
+    if (file->plain != NULL && length > 0)
+        memcpy(file->plain + offset, data, length);
+    for (size_t done = 0; file->plain == NULL && done < length;) {
         ssize_t part = pwrite(file->memfd, (const uint8_t *)data + done, length - done, (off_t)(offset + done));
         SIM_REQUIRE(part > 0 || errno == EINTR);
         done += part > 0 ? (size_t)part : 0;
@@ -128,7 +136,9 @@ void sim_file_set_size(struct sim_file *file, uint64_t size)
 {
     if (size == file->size)
         return;
-    SIM_REQUIRE(ftruncate(file->memfd, (off_t)size) == 0);
+    SIM_REQUIRE(file->plain == NULL ? ftruncate(file->memfd, (off_t)size) == 0 : size <= PH_SIM_PLAIN_BYTES);
+    if (file->plain != NULL && size < file->size)
+        memset(file->plain + size, 0, (size_t)(file->size - size));
     if (size < file->size) {
         stamp(file, sim_pages(size), sim_pages(file->size), SIM_STAMP_ZERO);
         if (size % SIM_PAGE_BYTES != 0)
@@ -142,7 +152,10 @@ void sim_file_punch(struct sim_file *file, uint64_t offset, uint64_t length)
 {
     if (offset >= file->size || length == 0)
         return;
-    SIM_REQUIRE(fallocate(file->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0);
+    if (file->plain != NULL)
+        memset(file->plain + offset, 0, (size_t)(length < file->size - offset ? length : file->size - offset));
+    SIM_REQUIRE(file->plain != NULL ||
+                fallocate(file->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0);
     stamp(file, offset / SIM_PAGE_BYTES, sim_pages(offset + length), SIM_STAMP_UNKNOWN);
 }
 
@@ -152,7 +165,9 @@ size_t sim_file_read(const struct sim_file *file, void *data, size_t length, uin
         return 0;
     if (length > file->size - offset)
         length = (size_t)(file->size - offset);
-    for (size_t done = 0; done < length;) {
+    if (file->plain != NULL)
+        memcpy(data, file->plain + offset, length);
+    for (size_t done = 0; file->plain == NULL && done < length;) {
         ssize_t part = pread(file->memfd, (uint8_t *)data + done, length - done, (off_t)(offset + done));
         SIM_REQUIRE(part > 0 || errno == EINTR);
         done += part > 0 ? (size_t)part : 0;

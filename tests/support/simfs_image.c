@@ -277,7 +277,7 @@ static void reset_machine(struct ph_sim *image, uint64_t seed)
         image->files[i].used = false;
         image->files[i].links = 0;
     }
-    image->power_off = false;
+    image->power_off = image->shut_down = false;
     image->fault_countdown = 0;
     image->dice = seed;
     image->boot = dice_mix(image->boot + seed);

@@ -33,7 +33,8 @@
 #define SIM_STAMP_UNKNOWN UINT64_MAX
 
 struct sim_file {
-    int memfd; /* -1: never used */
+    int memfd;      /* -1: never used */
+    uint8_t *plain; /* the content instead, PH_SIM_PLAIN_BYTES of it, zeros after the end; NULL: never used */
     bool used;
     bool coordination; /* has been mapped shared */
     uint64_t size;
@@ -76,6 +77,7 @@ enum sim_event_kind {
     SIM_EVENT_SYNC,         /* file */
     SIM_EVENT_SYNC_RANGE,   /* file, offset, length */
     SIM_EVENT_SYNC_FAILED,  /* file: what was dirty is called clean */
+    SIM_EVENT_REVERTED,     /* file: what was dirty is gone */
     SIM_EVENT_SYNC_NAMES,   /* name: some file in the directory */
     SIM_EVENT_COORDINATION, /* file, length, data: what the coordination file held then */
     SIM_EVENT_NOTE          /* file: kind, offset: value */
@@ -134,6 +136,7 @@ struct ph_sim {
     uint64_t boot;
     uint64_t namespace;
     bool power_off;
+    bool shut_down;
 
     uint64_t calls[PH_SIM_OP_KINDS];
     unsigned fault_ops;
@@ -187,6 +190,9 @@ void sim_file_write(struct sim_file *file, const void *data, size_t length, uint
 void sim_file_set_size(struct sim_file *file, uint64_t size);
 void sim_file_punch(struct sim_file *file, uint64_t offset, uint64_t length);
 size_t sim_file_read(const struct sim_file *file, void *data, size_t length, uint64_t offset);
+
+/* Bring back what is durable, as a disk that loses what it could not sync would: simfs_cut.c. */
+void sim_file_revert(struct ph_sim *sim, uint32_t file);
 
 /* The journal: simfs_journal.c.  Calls do nothing while it is off. */
 void sim_journal_name(struct ph_sim *sim, enum sim_event_kind kind, const char *name, const char *name2, uint32_t file);

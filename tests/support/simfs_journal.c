@@ -121,3 +121,17 @@ uint64_t ph_sim_journal_length(const struct ph_sim *sim)
 {
     return sim->journal.count;
 }
+
+uint64_t ph_sim_journal_hash(const struct ph_sim *sim)
+{
+    uint64_t hash = 0;
+    for (size_t i = 0; i < sim->journal.count; i++) {
+        const struct sim_event *event = &sim->journal.events[i];
+        hash = dice_mix(hash ^ dice_mix((uint64_t)event->kind ^ (uint64_t)event->file << 8 ^ event->offset << 20) ^
+                        event->length);
+        /* The coordination file has locks and process numbers in it, which are the system's. */
+        for (uint64_t at = 0; event->kind == SIM_EVENT_WRITE && event->data != NULL && at < event->length; at++)
+            hash = (hash ^ event->data[at]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
