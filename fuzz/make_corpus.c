@@ -3,8 +3,7 @@
  * Makes seeds for the fuzz targets, always the same: what small programs leave on a simulated disk, after a clean close,
  * after the death of the program, and after power cuts at many places; records by the encoder; and archives.
  *
- *   make_corpus DIRECTORY      writes DIRECTORY/fuzz_open/..., DIRECTORY/fuzz_log/..., DIRECTORY/fuzz_record/...,
- *                              DIRECTORY/fuzz_archive/...
+ *   make_corpus DIRECTORY      writes DIRECTORY/TARGET/seed-...
  */
 #include "fuzz/input.h"
 #include "fuzz/machine.h"
@@ -156,7 +155,20 @@ static size_t make_script(uint8_t *script)
     return length;
 }
 
-/* The files as inputs of both targets. */
+/* Both superblocks and the log's header, as they are. */
+static void write_superblocks(const char *name, const struct fuzz_input *input)
+{
+    uint8_t data[3 + 3 * FUZZ_SECTOR_BYTES] = {0, 12, 15};
+    const uint8_t *const sectors[] = {fuzz_image_sector(&input->heap, 0),
+                                      fuzz_image_sector(&input->heap, PH_PAGE_BYTES / FUZZ_SECTOR_BYTES),
+                                      fuzz_image_sector(&input->log, 0)};
+    for (size_t i = 0; i < sizeof sectors / sizeof sectors[0]; i++)
+        if (sectors[i] != NULL)
+            memcpy(data + 3 + i * FUZZ_SECTOR_BYTES, sectors[i], FUZZ_SECTOR_BYTES);
+    write_file("fuzz_superblock", name, data, sizeof data);
+}
+
+/* The files as inputs of all targets that take files. */
 static void take_disk(struct ph_sim *sim, unsigned program, const char *what, unsigned number)
 {
     struct fuzz_input input = {0};
@@ -172,8 +184,9 @@ static void take_disk(struct ph_sim *sim, unsigned program, const char *what, un
         (void)snprintf(name, sizeof name, "seed-%u-%s-%u-bare", program, what, number);
         write_input("fuzz_log", name, &bare);
     }
-    fuzz_bytes_set(&input.script, script, make_script(script));
     (void)snprintf(name, sizeof name, "seed-%u-%s-%u", program, what, number);
+    write_superblocks(name, &input);
+    fuzz_bytes_set(&input.script, script, make_script(script));
     write_input("fuzz_open", name, &input);
     fuzz_input_deinit(&input);
 }
@@ -416,7 +429,7 @@ static void make_archive(unsigned number)
 
 int main(int argc, char **argv)
 {
-    static const char *const targets[] = {"fuzz_open", "fuzz_log", "fuzz_record", "fuzz_archive"};
+    static const char *const targets[] = {"fuzz_open", "fuzz_log", "fuzz_record", "fuzz_archive", "fuzz_superblock"};
     if (argc != 2) {
         (void)fprintf(stderr, "usage: make_corpus DIRECTORY\n");
         return 2;

@@ -51,8 +51,7 @@ static const uint64_t limits[] = {
     UINT64_MAX,
 };
 
-/* A value near `old`, near what the heap holds, or at a limit. */
-static uint64_t evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old)
+uint64_t fuzz_evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old)
 {
     uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, pages = heap->sectors / 8;
     switch (below(dice, 10)) {
@@ -84,7 +83,7 @@ static uint64_t evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old
 
 static void change_word(uint64_t *dice, struct fuzz_image *image, const struct fuzz_image *heap, uint64_t offset)
 {
-    fuzz_image_put(image, offset, evil(dice, heap, fuzz_image_get(image, offset)));
+    fuzz_image_put(image, offset, fuzz_evil(dice, heap, fuzz_image_get(image, offset)));
 }
 
 /* ------------------------------------------------------------------------------------------------------- the heap */
@@ -164,7 +163,7 @@ static void change_descriptor(uint64_t *dice, struct fuzz_input *input)
     uint64_t word0 = fuzz_image_get(heap, at), word1 = fuzz_image_get(heap, at + 8);
     switch (below(dice, 5)) {
     case 0: /* any state and value */
-        word0 = below(dice, 8) | (evil(dice, heap, word0 >> 4) & ((UINT64_C(1) << 36) - 1)) << 4 |
+        word0 = below(dice, 8) | (fuzz_evil(dice, heap, word0 >> 4) & ((UINT64_C(1) << 36) - 1)) << 4 |
                 below(dice, PH_CLASSES + 2) << 40;
         break;
     case 1: /* a large block or free extent that may reach over others */
@@ -172,10 +171,10 @@ static void change_descriptor(uint64_t *dice, struct fuzz_input *input)
         word1 = below(dice, 3) == 0 ? below(dice, pages + 1) : word1;
         break;
     case 2:
-        word0 = evil(dice, heap, word0);
+        word0 = fuzz_evil(dice, heap, word0);
         break;
     case 3:
-        word1 = evil(dice, heap, word1);
+        word1 = fuzz_evil(dice, heap, word1);
         break;
     default: { /* as some other page */
         uint64_t other = descriptor(heap, below(dice, pages + 1));
@@ -281,7 +280,8 @@ static void change_heap(uint64_t *dice, struct fuzz_input *input)
         change_slab(dice, input);
         break;
     case 11:
-        heap->sectors = (uint32_t)(evil(dice, heap, heap->sectors) & (below(dice, 50) == 0 ? UINT32_MAX : 0x3ffff));
+        heap->sectors =
+            (uint32_t)(fuzz_evil(dice, heap, heap->sectors) & (below(dice, 50) == 0 ? UINT32_MAX : 0x3ffff));
         break;
     case 12: /* the logical size with the size of the file */
         heap->sectors = 8 * (uint32_t)below(dice, below(dice, 2) == 0 ? 64 : 9000);
@@ -326,7 +326,8 @@ static size_t make_operation(uint64_t *dice, const struct fuzz_image *heap, uint
 {
     uint64_t size = (uint64_t)heap->sectors * FUZZ_SECTOR_BYTES, header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES;
     uint64_t kind = below(dice, 20) == 0 ? below(dice, 16) : 1 + below(dice, 3), count = 1 + below(dice, 6);
-    uint64_t offset = below(dice, 3) == 0 ? header + 8 * below(dice, 512) : evil(dice, heap, below(dice, size + 16));
+    uint64_t offset =
+        below(dice, 3) == 0 ? header + 8 * below(dice, 512) : fuzz_evil(dice, heap, below(dice, size + 16));
     size_t at = 0;
     if (kind == PH_OPERATION_FILL)
         count = below(dice, 2) == 0 ? PH_FILL_COUNT_MAX - below(dice, 3) : count * 16;
@@ -338,9 +339,9 @@ static size_t make_operation(uint64_t *dice, const struct fuzz_image *heap, uint
     if (kind == PH_OPERATION_GROW)
         put_word(bytes, &at,
                  below(dice, 2) == 0 ? size + PH_PAGE_BYTES * below(dice, 64)
-                                     : evil(dice, heap, size) & ~(uint64_t)(PH_PAGE_BYTES - 1));
+                                     : fuzz_evil(dice, heap, size) & ~(uint64_t)(PH_PAGE_BYTES - 1));
     for (uint64_t i = 0; i < (kind == PH_OPERATION_WRITE ? count : 1) && kind != PH_OPERATION_GROW; i++)
-        put_word(bytes, &at, evil(dice, heap, 0));
+        put_word(bytes, &at, fuzz_evil(dice, heap, 0));
     return at;
 }
 
@@ -413,7 +414,7 @@ static void change_word_at(uint64_t *dice, struct fuzz_input *input, uint8_t *by
 {
     uint64_t word;
     memcpy(&word, bytes, sizeof word);
-    word = evil(dice, &input->heap, word);
+    word = fuzz_evil(dice, &input->heap, word);
     memcpy(bytes, &word, sizeof word);
 }
 

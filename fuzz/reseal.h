@@ -39,6 +39,9 @@ void fuzz_reseal(struct fuzz_input *input, enum fuzz_seal seal);
 /* The checksum of one record. */
 void fuzz_reseal_record(uint8_t *record, size_t length);
 
+/* A value near `old`, near what the heap holds, or at a limit. */
+uint64_t fuzz_evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old);
+
 /* What LLVMFuzzerCustomMutator does: mutate in place, at most `most` bytes; the new size. */
 size_t fuzz_mutate_input(uint8_t *data, size_t size, size_t most, unsigned seed);
 size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed);
