@@ -2,6 +2,8 @@
 /* Inputs as bytes and as what they mean. */
 #include "fuzz/input.h"
 
+#include "pheap/pheap.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 void fuzz_fail(const char *file, int line, const char *what)
 {
     (void)fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
+    (void)fprintf(stderr, "what the library last said: %s\n", pheap_error_detail());
     abort();
 }
 

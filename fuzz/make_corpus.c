@@ -187,6 +187,10 @@ static void take_disk(struct ph_sim *sim, unsigned program, const char *what, un
     (void)snprintf(name, sizeof name, "seed-%u-%s-%u", program, what, number);
     write_superblocks(name, &input);
     fuzz_bytes_set(&input.script, script, make_script(script));
+    if (strcmp(what, "closed") == 0) {
+        struct fuzz_input bare = {.heap = input.heap, .script = input.script};
+        write_input("fuzz_allocator", name, &bare);
+    }
     write_input("fuzz_open", name, &input);
     fuzz_input_deinit(&input);
 }
@@ -429,7 +433,8 @@ static void make_archive(unsigned number)
 
 int main(int argc, char **argv)
 {
-    static const char *const targets[] = {"fuzz_open", "fuzz_log", "fuzz_record", "fuzz_archive", "fuzz_superblock"};
+    static const char *const targets[] = {"fuzz_open",    "fuzz_log",        "fuzz_record",
+                                          "fuzz_archive", "fuzz_superblock", "fuzz_allocator"};
     if (argc != 2) {
         (void)fprintf(stderr, "usage: make_corpus DIRECTORY\n");
         return 2;

@@ -256,14 +256,11 @@ static void change_slab(uint64_t *dice, struct fuzz_input *input)
     change_word(dice, heap, heap, at + 8 * below(dice, 3 + PH_SLAB_WORDS));
 }
 
-static void change_heap(uint64_t *dice, struct fuzz_input *input)
+/* What is behind the superblocks. */
+static void change_interior(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
-    switch (below(dice, 20)) {
-    case 0:
-    case 1:
-        change_superblock(dice, input);
-        break;
+    switch (2 + below(dice, 18)) {
     case 2:
     case 3:
     case 4:
@@ -311,6 +308,14 @@ static void change_heap(uint64_t *dice, struct fuzz_input *input)
             (void)LLVMFuzzerMutate(heap->list[below(dice, heap->count)].data, FUZZ_SECTOR_BYTES, FUZZ_SECTOR_BYTES);
         break;
     }
+}
+
+static void change_heap(uint64_t *dice, struct fuzz_input *input)
+{
+    if (below(dice, 10) == 0)
+        change_superblock(dice, input);
+    else
+        change_interior(dice, input);
 }
 
 /* -------------------------------------------------------------------------------------------------------- the log */
@@ -545,6 +550,22 @@ size_t fuzz_mutate_input(uint8_t *data, size_t size, size_t most, unsigned seed)
     uint64_t seal = below(&dice, 16);
     if (seal > 0)
         fuzz_reseal(&input, seal == 1 ? FUZZ_SEAL : FUZZ_RELINK);
+    size_t written = fuzz_input_write(&input, data, most);
+    fuzz_input_deinit(&input);
+    return written != 0 ? written : size;
+}
+
+size_t fuzz_mutate_heap(uint8_t *data, size_t size, size_t most, unsigned seed)
+{
+    uint64_t dice = seed;
+    struct fuzz_input input;
+    fuzz_input_parse(&input, data, size);
+    for (uint64_t left = 1 + below(&dice, CHANGES_MAX); left > 0; left--) {
+        if (below(&dice, 3) == 0)
+            change_interior(&dice, &input);
+        else
+            change_script(&dice, &input);
+    }
     size_t written = fuzz_input_write(&input, data, most);
     fuzz_input_deinit(&input);
     return written != 0 ? written : size;
