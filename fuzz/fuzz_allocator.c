@@ -27,13 +27,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HEAP_MAX (UINT64_C(16) << 20)
-#define START_MAX (UINT64_C(8) << 20) /* of the heap in the input */
+#define HEAP_MAX (UINT64_C(8) << 20)
+#define START_MAX (UINT64_C(4) << 20) /* of the heap in the input */
 #define UNIT 16u                      /* blocks are counted in these */
 #define OPERATIONS_MAX 300u
 #define BLOCKS_MAX 4096u
 #define SLOTS 64u
-#define WORK_BYTES (UINT64_C(8) << 20)
+#define WORK_BYTES (UINT64_C(1) << 20) /* that a script may ask for */
 #define LEVELS 3u
 #define UNTOUCHED UINT64_C(0x5ca1ab1e0ddba115)
 #define RECORD_MAX 65536u
@@ -529,10 +529,11 @@ static void replay(const struct ph_record_builder *builder)
             }
             FUZZ_REQUIRE(operation.offset >= PH_HEAP_START && operation.length <= bench.edits.heap_size);
             FUZZ_REQUIRE(operation.offset <= bench.edits.heap_size - operation.length);
-            for (uint64_t i = 0; i < operation.length; i += 8)
-                memcpy(bench.committed + operation.offset + i,
-                       operation.kind == PH_OPERATION_WRITE ? operation.bytes + i : (const uint8_t *)&operation.value,
-                       8);
+            uint8_t *to = bench.committed + operation.offset;
+            if (operation.kind == PH_OPERATION_WRITE)
+                memcpy(to, operation.bytes, operation.length);
+            for (uint64_t i = 0; operation.kind == PH_OPERATION_FILL && i < operation.length; i += 8)
+                memcpy(to + i, &operation.value, 8);
         }
     }
 }

@@ -24,6 +24,7 @@ static struct {
     ph_io io[FUZZ_PROCESSES];
     enum kind kinds[HANDLES];
     uint64_t written, waits, began_ns, file_max;
+    unsigned snapshot_in; /* calls until one is taken; 0: none is wanted */
 } machine;
 
 static const ph_io *inner(void)
@@ -43,8 +44,16 @@ static int watch_open(void *ctx, const char *path, unsigned flags, uint32_t mode
     return handle;
 }
 
+/* The files are about to change. */
+static void count_down(void)
+{
+    if (machine.snapshot_in > 0 && --machine.snapshot_in == 0)
+        fuzz_machine_snapshot();
+}
+
 static int64_t watch_write(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
 {
+    count_down();
     if (machine.kinds[file] == KIND_HEAP && length > 0) {
         uint64_t size = (uint64_t)ph_sim_size(machine.sim, FUZZ_PATH);
         FUZZ_REQUIRE(offset <= size && length <= size - offset); /* M1 */
@@ -59,6 +68,7 @@ static int64_t watch_write(void *ctx, int file, const void *buffer, size_t lengt
 
 static int watch_truncate(void *ctx, int file, uint64_t size)
 {
+    count_down();
     return size > machine.file_max ? -EFBIG : inner()->truncate(ctx, file, size);
 }
 
@@ -176,6 +186,7 @@ void fuzz_machine_start(const struct fuzz_input *input)
     machine.sim = new_sim();
     machine.next = NULL;
     machine.written = machine.waits = 0;
+    machine.snapshot_in = 0;
     machine.file_max = FUZZ_FILE_MAX;
     machine.began_ns = processor_ns();
     make_tables();
@@ -245,8 +256,19 @@ void fuzz_machine_snapshot(void)
     static const char *const paths[] = {FUZZ_PATH, FUZZ_LOG_PATH, FUZZ_COORD_PATH};
     ph_sim_free(machine.next);
     machine.next = new_sim();
+    machine.snapshot_in = 0;
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
         copy_file(machine.sim, machine.next, paths[i]);
+}
+
+void fuzz_machine_snapshot_at(unsigned nth)
+{
+    machine.snapshot_in = nth;
+}
+
+bool fuzz_machine_has_snapshot(void)
+{
+    return machine.next != NULL;
 }
 
 void fuzz_machine_revert(bool warm)
@@ -257,6 +279,7 @@ void fuzz_machine_revert(bool warm)
     ph_sim_free(machine.sim);
     machine.sim = machine.next;
     machine.next = NULL;
+    machine.snapshot_in = 0;
     if (!warm) {
         (void)ph_sim_remove(machine.sim, FUZZ_COORD_PATH);
         ph_sim_set_boot(machine.sim, 2);

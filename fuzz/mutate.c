@@ -509,22 +509,25 @@ static void change_ring(uint64_t *dice, struct fuzz_input *input)
 
 /* ----------------------------------------------------------------------------------------------------- the script */
 
+/* Change it in place, at most `most` bytes; the new length. */
+static size_t change_codes(uint64_t *dice, uint8_t *bytes, size_t length, size_t most)
+{
+    if (below(dice, 2) != 0 || length + 16 >= most)
+        return LLVMFuzzerMutate(bytes, length, most);
+    size_t at = (size_t)below(dice, length + 1), more = 1 + (size_t)below(dice, 12);
+    memmove(bytes + at + more, bytes + at, length - at);
+    for (size_t i = 0; i < more; i++)
+        bytes[at + i] = (uint8_t)dice_roll(dice);
+    return length + more;
+}
+
 static void change_script(uint64_t *dice, struct fuzz_input *input)
 {
     uint8_t bytes[SCRIPT_MAX];
     size_t length = input->script.length < SCRIPT_MAX ? input->script.length : SCRIPT_MAX;
     if (length > 0)
         memcpy(bytes, input->script.data, length);
-    if (below(dice, 2) == 0 && length + 16 < SCRIPT_MAX) {
-        size_t at = (size_t)below(dice, length + 1), more = 1 + (size_t)below(dice, 12);
-        memmove(bytes + at + more, bytes + at, length - at);
-        for (size_t i = 0; i < more; i++)
-            bytes[at + i] = (uint8_t)dice_roll(dice);
-        length += more;
-    } else {
-        length = LLVMFuzzerMutate(bytes, length, SCRIPT_MAX);
-    }
-    fuzz_bytes_set(&input->script, bytes, length);
+    fuzz_bytes_set(&input->script, bytes, change_codes(dice, bytes, length, SCRIPT_MAX));
 }
 
 /* ------------------------------------------------------------------------------------------------------- mutators */
@@ -569,6 +572,14 @@ size_t fuzz_mutate_heap(uint8_t *data, size_t size, size_t most, unsigned seed)
     size_t written = fuzz_input_write(&input, data, most);
     fuzz_input_deinit(&input);
     return written != 0 ? written : size;
+}
+
+size_t fuzz_mutate_script(uint8_t *data, size_t size, size_t most, unsigned seed)
+{
+    uint64_t dice = seed;
+    for (uint64_t left = 1 + below(&dice, CHANGES_MAX); left > 0; left--)
+        size = change_codes(&dice, data, size, most < SCRIPT_MAX ? most : SCRIPT_MAX);
+    return size;
 }
 
 size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed)

@@ -46,6 +46,8 @@ uint64_t fuzz_evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old);
 size_t fuzz_mutate_input(uint8_t *data, size_t size, size_t most, unsigned seed);
 /* The same of the heap image behind its superblocks, and the script, only. */
 size_t fuzz_mutate_heap(uint8_t *data, size_t size, size_t most, unsigned seed);
+/* An input that is a script and nothing else. */
+size_t fuzz_mutate_script(uint8_t *data, size_t size, size_t most, unsigned seed);
 size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed);
 /* And LLVMFuzzerCustomCrossOver: the parts of two inputs. */
 size_t fuzz_cross_inputs(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size, uint8_t *out,
