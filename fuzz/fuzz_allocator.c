@@ -621,6 +621,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_input input;
     if (size > FUZZ_INPUT_MAX)
         return -1;
+    fuzz_time_begin();
     fuzz_input_parse(&input, data, size);
     start(&input);
     look();
@@ -631,6 +632,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     commit();
     stop();
     fuzz_input_deinit(&input);
+    fuzz_time_end();
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define HEAD_BYTES 16u
 #define CHUNK_BYTES (4u + FUZZ_SECTOR_BYTES)
@@ -24,6 +25,27 @@ void *fuzz_memory(void *old, size_t length)
     if (memory == NULL)
         fuzz_fail(__FILE__, __LINE__, "there is memory");
     return memory;
+}
+
+static uint64_t processor_ns(void)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t began_ns;
+
+void fuzz_time_begin(void)
+{
+    began_ns = processor_ns();
+}
+
+void fuzz_time_end(void)
+{
+#ifdef PHEAP_LIBFUZZER
+    FUZZ_REQUIRE(processor_ns() - began_ns < UINT64_C(1000000000));
+#endif
 }
 
 static uint32_t load32(const uint8_t *data)

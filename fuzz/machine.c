@@ -9,13 +9,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define HANDLES 256
 #define COPY_MAX_BYTES (UINT64_C(8) << 20) /* what a snapshot keeps of a file */
 #define COPY_STEP_BYTES 65536u
 #define GARBAGE 0xa5
-#define SECOND_NS UINT64_C(1000000000)
 
 enum kind { KIND_OTHER, KIND_HEAP };
 
@@ -23,7 +21,7 @@ static struct {
     struct ph_sim *sim, *next;
     ph_io io[FUZZ_PROCESSES];
     enum kind kinds[HANDLES];
-    uint64_t written, waits, began_ns, file_max;
+    uint64_t written, waits, file_max;
     unsigned snapshot_in; /* calls until one is taken; 0: none is wanted */
 } machine;
 
@@ -174,13 +172,6 @@ static struct ph_sim *new_sim(void)
     return ph_sim_new(&(struct ph_sim_options){.seed = 1, .no_journal = true, .touched = true});
 }
 
-static uint64_t processor_ns(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
-}
-
 void fuzz_machine_start(const struct fuzz_input *input)
 {
     machine.sim = new_sim();
@@ -188,7 +179,7 @@ void fuzz_machine_start(const struct fuzz_input *input)
     machine.written = machine.waits = 0;
     machine.snapshot_in = 0;
     machine.file_max = FUZZ_FILE_MAX;
-    machine.began_ns = processor_ns();
+    fuzz_time_begin();
     make_tables();
     place_image(&input->heap, FUZZ_PATH, FUZZ_FILE_MAX);
     place_image(&input->log, FUZZ_LOG_PATH, FUZZ_LOG_FILE_MAX);
@@ -225,9 +216,7 @@ void fuzz_machine_stop(void)
     ph_sim_free(machine.sim);
     ph_sim_free(machine.next);
     machine.sim = machine.next = NULL;
-#ifdef PHEAP_LIBFUZZER
-    FUZZ_REQUIRE(processor_ns() - machine.began_ns < SECOND_NS); /* M5 */
-#endif
+    fuzz_time_end(); /* M5 */
 }
 
 /* ----------------------------------------------------------------------------------------------------- snapshots */

@@ -168,6 +168,17 @@ static void write_superblocks(const char *name, const struct fuzz_input *input)
     write_file("fuzz_superblock", name, data, sizeof data);
 }
 
+/* The heap with two bytes before it, which choose the command. */
+static void write_command(const char *name, const struct fuzz_input *input, unsigned number)
+{
+    static uint8_t data[2 + FUZZ_INPUT_MAX];
+    data[0] = (uint8_t)number;
+    data[1] = (uint8_t)(number / 2);
+    size_t size = fuzz_input_write(input, data + 2, sizeof data - 4);
+    if (size > 0)
+        write_file("fuzz_command", name, data, 2 + size);
+}
+
 /* The files as inputs of all targets that take files. */
 static void take_disk(struct ph_sim *sim, unsigned program, const char *what, unsigned number)
 {
@@ -186,6 +197,7 @@ static void take_disk(struct ph_sim *sim, unsigned program, const char *what, un
     }
     (void)snprintf(name, sizeof name, "seed-%u-%s-%u", program, what, number);
     write_superblocks(name, &input);
+    write_command(name, &input, program + number);
     fuzz_bytes_set(&input.script, script, make_script(script));
     if (strcmp(what, "closed") == 0) {
         struct fuzz_input bare = {.heap = input.heap, .script = input.script};
@@ -419,6 +431,12 @@ static void make_archive(unsigned number)
     memcpy(input + 1, collector.data, collector.length);
     (void)snprintf(name, sizeof name, "seed-%u", number);
     write_file("fuzz_archive", name, input, 1 + collector.length);
+    uint8_t *command = fuzz_memory(NULL, 2 + collector.length);
+    command[0] = 4; /* restore */
+    command[1] = (uint8_t)number;
+    memcpy(command + 2, collector.data, collector.length);
+    write_file("fuzz_command", name, command, 2 + collector.length);
+    free(command);
     size_t head = sizeof(struct ph_archive_header), foot = sizeof(struct ph_archive_footer);
     size_t length = ZSTD_decompress(content, sizeof content, collector.data + head, collector.length - head - foot);
     if (!ZSTD_isError(length) && length <= ARCHIVE_CONTENT_MAX) {
@@ -433,8 +451,8 @@ static void make_archive(unsigned number)
 
 int main(int argc, char **argv)
 {
-    static const char *const targets[] = {"fuzz_open",    "fuzz_log",        "fuzz_record",
-                                          "fuzz_archive", "fuzz_superblock", "fuzz_allocator"};
+    static const char *const targets[] = {"fuzz_open",       "fuzz_log",       "fuzz_record", "fuzz_archive",
+                                          "fuzz_superblock", "fuzz_allocator", "fuzz_command"};
     if (argc != 2) {
         (void)fprintf(stderr, "usage: make_corpus DIRECTORY\n");
         return 2;
