@@ -678,10 +678,5 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
 size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size,
                                  uint8_t *out, size_t most, unsigned seed)
 {
-    size_t cut = one_size == 0 ? 0 : seed % one_size, from = other_size == 0 ? 0 : seed / 7 % other_size;
-    cut = cut < most ? cut : most;
-    size_t more = other_size - from < most - cut ? other_size - from : most - cut;
-    memcpy(out, one, cut);
-    memcpy(out + cut, other + from, more);
-    return cut + more;
+    return fuzz_cross_bytes(one, one_size, other, other_size, out, most, seed);
 }

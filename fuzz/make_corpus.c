@@ -449,10 +449,27 @@ static void make_archive(unsigned number)
     ph_sim_free(program.sim);
 }
 
+/* ----------------------------------------------------------------------------------------------------------- XML */
+
+static void make_documents(void)
+{
+    static const char *const documents[] = {
+        "<a/>",
+        "<?xml version=\"1.0\" standalone=\"yes\"?>\n<!-- c --><a b=\"&lt;&#10;\">t</a>",
+        "<a>t<b>u</b>v<?p i?><![CDATA[<&]]></a>\n<!-- d -->",
+        "<!DOCTYPE a SYSTEM \"x\" [<!ENTITY e \"f\"><!ATTLIST a c CDATA \"d\">]><a>&e;<b c='1'/>&f;</a>",
+    };
+    char name[32];
+    for (unsigned i = 0; i < sizeof documents / sizeof documents[0]; i++) {
+        (void)snprintf(name, sizeof name, "seed-%u", i);
+        write_file("fuzz_import", name, (const uint8_t *)documents[i], strlen(documents[i]));
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const targets[] = {"fuzz_open",       "fuzz_log",       "fuzz_record", "fuzz_archive",
-                                          "fuzz_superblock", "fuzz_allocator", "fuzz_command"};
+    static const char *const targets[] = {"fuzz_open",       "fuzz_log",       "fuzz_record",  "fuzz_archive",
+                                          "fuzz_superblock", "fuzz_allocator", "fuzz_command", "fuzz_import"};
     if (argc != 2) {
         (void)fprintf(stderr, "usage: make_corpus DIRECTORY\n");
         return 2;
@@ -466,6 +483,7 @@ int main(int argc, char **argv)
     }
     for (unsigned number = 0; number < PROGRAMS; number++)
         make_disks(number);
+    make_documents();
     dice = 0;
     for (unsigned number = 0; number < 8; number++)
         make_record(number);

@@ -53,6 +53,10 @@ size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed
 size_t fuzz_cross_inputs(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size, uint8_t *out,
                          size_t most, unsigned seed);
 
+/* The beginning of one and the end of the other. */
+size_t fuzz_cross_bytes(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size, uint8_t *out,
+                        size_t most, unsigned seed);
+
 /* What libFuzzer, or in its absence the replay driver, provides. */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
 /* What every target provides. */
