@@ -121,6 +121,14 @@ static int bench_truncate(void *ctx, int file, uint64_t size)
     return size > HEAP_MAX ? -EFBIG : 0;
 }
 
+static int bench_stat(void *ctx, int file, struct ph_file_stat *out)
+{
+    (void)ctx;
+    (void)file;
+    *out = (struct ph_file_stat){.type = PH_FILE_REGULAR, .size_bytes = bench.usable};
+    return 0;
+}
+
 static int bench_allocate(void *ctx, int file, enum ph_allocate_mode mode, uint64_t offset, uint64_t length)
 {
     (void)mode;
@@ -144,6 +152,7 @@ static const ph_io bench_io = {
     .random = bench_random,
     .truncate = bench_truncate,
     .allocate = bench_allocate,
+    .stat = bench_stat,
     .touched = bench_touched,
 };
 
@@ -185,7 +194,7 @@ static void start(const struct fuzz_input *input)
         memcpy(bench.committed + at, input->heap.list[i].data, FUZZ_SECTOR_BYTES);
     }
     memset(bench.coord, 0, sizeof *bench.coord);
-    bench.coord->physical_bytes = size;
+    bench.store.heap_file_bytes = size;
     bench.store.io = &bench_io;
     bench.store.heap = (struct ph_file){.io = &bench_io, .path = path};
     bench.store.wal.coord = bench.coord;

@@ -66,7 +66,7 @@ static uint64_t take_place(struct run *run)
         offsetof(struct ph_coord, flush_crowd),  offsetof(struct ph_coord, reserve_limit),
         offsetof(struct ph_coord, fold_intent),  offsetof(struct ph_coord, folded),
         offsetof(struct ph_coord, checkpoint),   offsetof(struct ph_coord, sync_in_progress),
-        offsetof(struct ph_coord, epoch_open),   offsetof(struct ph_coord, physical_bytes),
+        offsetof(struct ph_coord, epoch_open),   offsetof(struct ph_coord, slot_count),
         offsetof(struct ph_coord, commit_marks), offsetof(struct ph_coord, fragment_marks),
         offsetof(struct ph_coord, flush_marks),  offsetof(struct ph_coord, fold_marks),
         offsetof(struct ph_coord, seats),        offsetof(struct ph_coord, slot_sequence),
