@@ -21,6 +21,7 @@
 #define OPEN_WORK_BYTES (UINT64_C(1) << 20)
 #define RESERVE_BYTES (UINT64_C(32) << 20)
 #define VERIFIED_MAX_BYTES (UINT64_C(64) << 20)
+#define SALVAGED_MAX_BYTES (UINT64_C(1) << 20)
 #define BUDGET_BYTES (UINT64_C(4) << 20)
 #define UNTOUCHED UINT64_C(0x5ca1ab1e0ddba115)
 #define SECOND_NS UINT64_C(1000000000)
@@ -478,14 +479,14 @@ static void act(struct run *run)
         maintain(run, p, (unsigned)((code - FUZZ_MAINTAIN) % 8));
 }
 
-/* Salvage what is there, unless it is so large that this takes long. */
-static void salvage(void)
+/* Salvage what is there, unless it is so large that this takes long; `rarely`, if it is not small. */
+static void salvage(bool rarely)
 {
     const struct pheap_options options = {.size = sizeof options, .reserve_bytes = RESERVE_BYTES};
     pheap *heap = NULL;
     pheap_read *reader = NULL;
     int64_t size = ph_sim_size(fuzz_machine_sim(), FUZZ_PATH);
-    if (size < 0 || size > (int64_t)VERIFIED_MAX_BYTES)
+    if (size < 0 || size > (int64_t)(rarely ? SALVAGED_MAX_BYTES : VERIFIED_MAX_BYTES))
         return;
     fuzz_machine_limit(VERIFIED_MAX_BYTES);
     if (ph_salvage_io(fuzz_machine_io(0), FUZZ_PATH, SAVED_PATH, NULL, NULL) != PH_OK ||
@@ -510,7 +511,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         act(&run);
     ph_sim_fail_clear(fuzz_machine_sim());
     close_all(&run);
-    salvage();
+    salvage(input.script.length % 16 != 0);
     fuzz_machine_stop();
     fuzz_input_deinit(&input);
     return 0;

@@ -2,9 +2,12 @@
 /* Inputs as bytes and as what they mean. */
 #include "fuzz/input.h"
 
+#include "pheap/pheap.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define HEAD_BYTES 16u
 #define CHUNK_BYTES (4u + FUZZ_SECTOR_BYTES)
@@ -12,6 +15,7 @@
 void fuzz_fail(const char *file, int line, const char *what)
 {
     (void)fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
+    (void)fprintf(stderr, "what the library last said: %s\n", pheap_error_detail());
     abort();
 }
 
@@ -21,6 +25,27 @@ void *fuzz_memory(void *old, size_t length)
     if (memory == NULL)
         fuzz_fail(__FILE__, __LINE__, "there is memory");
     return memory;
+}
+
+static uint64_t processor_ns(void)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t began_ns;
+
+void fuzz_time_begin(void)
+{
+    began_ns = processor_ns();
+}
+
+void fuzz_time_end(void)
+{
+#ifdef PHEAP_LIBFUZZER
+    FUZZ_REQUIRE(processor_ns() - began_ns < UINT64_C(1000000000));
+#endif
 }
 
 static uint32_t load32(const uint8_t *data)

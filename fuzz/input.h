@@ -83,4 +83,8 @@ void *fuzz_memory(void *old, size_t length);
 void fuzz_fail(const char *file, int line, const char *what);
 #define FUZZ_REQUIRE(condition) ((condition) ? (void)0 : fuzz_fail(__FILE__, __LINE__, #condition))
 
+/* Between the two no more than a second of the processor's time may pass, which is looked at under libFuzzer only. */
+void fuzz_time_begin(void);
+void fuzz_time_end(void);
+
 #endif

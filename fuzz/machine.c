@@ -9,13 +9,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define HANDLES 256
 #define COPY_MAX_BYTES (UINT64_C(8) << 20) /* what a snapshot keeps of a file */
 #define COPY_STEP_BYTES 65536u
 #define GARBAGE 0xa5
-#define SECOND_NS UINT64_C(1000000000)
 
 enum kind { KIND_OTHER, KIND_HEAP };
 
@@ -23,7 +21,8 @@ static struct {
     struct ph_sim *sim, *next;
     ph_io io[FUZZ_PROCESSES];
     enum kind kinds[HANDLES];
-    uint64_t written, waits, began_ns, file_max;
+    uint64_t written, waits, file_max;
+    unsigned snapshot_in; /* calls until one is taken; 0: none is wanted */
 } machine;
 
 static const ph_io *inner(void)
@@ -43,8 +42,16 @@ static int watch_open(void *ctx, const char *path, unsigned flags, uint32_t mode
     return handle;
 }
 
+/* The files are about to change. */
+static void count_down(void)
+{
+    if (machine.snapshot_in > 0 && --machine.snapshot_in == 0)
+        fuzz_machine_snapshot();
+}
+
 static int64_t watch_write(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
 {
+    count_down();
     if (machine.kinds[file] == KIND_HEAP && length > 0) {
         uint64_t size = (uint64_t)ph_sim_size(machine.sim, FUZZ_PATH);
         FUZZ_REQUIRE(offset <= size && length <= size - offset); /* M1 */
@@ -59,6 +66,7 @@ static int64_t watch_write(void *ctx, int file, const void *buffer, size_t lengt
 
 static int watch_truncate(void *ctx, int file, uint64_t size)
 {
+    count_down();
     return size > machine.file_max ? -EFBIG : inner()->truncate(ctx, file, size);
 }
 
@@ -165,20 +173,14 @@ static struct ph_sim *new_sim(void)
     return ph_sim_new(&(struct ph_sim_options){.seed = 1, .no_journal = true, .touched = true});
 }
 
-static uint64_t processor_ns(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
-}
-
 void fuzz_machine_start(const struct fuzz_input *input)
 {
     machine.sim = new_sim();
     machine.next = NULL;
     machine.written = machine.waits = 0;
+    machine.snapshot_in = 0;
     machine.file_max = FUZZ_FILE_MAX;
-    machine.began_ns = processor_ns();
+    fuzz_time_begin();
     make_tables();
     place_image(&input->heap, FUZZ_PATH, FUZZ_FILE_MAX);
     place_image(&input->log, FUZZ_LOG_PATH, FUZZ_LOG_FILE_MAX);
@@ -215,9 +217,7 @@ void fuzz_machine_stop(void)
     ph_sim_free(machine.sim);
     ph_sim_free(machine.next);
     machine.sim = machine.next = NULL;
-#ifdef PHEAP_LIBFUZZER
-    FUZZ_REQUIRE(processor_ns() - machine.began_ns < SECOND_NS); /* M5 */
-#endif
+    fuzz_time_end(); /* M5 */
 }
 
 /* ----------------------------------------------------------------------------------------------------- snapshots */
@@ -246,8 +246,19 @@ void fuzz_machine_snapshot(void)
     static const char *const paths[] = {FUZZ_PATH, FUZZ_LOG_PATH, FUZZ_COORD_PATH};
     ph_sim_free(machine.next);
     machine.next = new_sim();
+    machine.snapshot_in = 0;
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
         copy_file(machine.sim, machine.next, paths[i]);
+}
+
+void fuzz_machine_snapshot_at(unsigned nth)
+{
+    machine.snapshot_in = nth;
+}
+
+bool fuzz_machine_has_snapshot(void)
+{
+    return machine.next != NULL;
 }
 
 void fuzz_machine_revert(bool warm)
@@ -258,6 +269,7 @@ void fuzz_machine_revert(bool warm)
     ph_sim_free(machine.sim);
     machine.sim = machine.next;
     machine.next = NULL;
+    machine.snapshot_in = 0;
     if (!warm) {
         (void)ph_sim_remove(machine.sim, FUZZ_COORD_PATH);
         ph_sim_set_boot(machine.sim, 2);

@@ -44,6 +44,9 @@ void fuzz_machine_limit(uint64_t file_bytes);
 /* Remember what the files hold now; and later, when every heap has been closed, go on from there after a reboot or, if
  * `warm`, after the death of all processes. */
 void fuzz_machine_snapshot(void);
+/* The same just before the `nth` (1, 2, ...) call from now on that changes a file. */
+void fuzz_machine_snapshot_at(unsigned nth);
+bool fuzz_machine_has_snapshot(void);
 void fuzz_machine_revert(bool warm);
 
 #endif

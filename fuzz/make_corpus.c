@@ -3,8 +3,7 @@
  * Makes seeds for the fuzz targets, always the same: what small programs leave on a simulated disk, after a clean close,
  * after the death of the program, and after power cuts at many places; records by the encoder; and archives.
  *
- *   make_corpus DIRECTORY      writes DIRECTORY/fuzz_open/..., DIRECTORY/fuzz_log/..., DIRECTORY/fuzz_record/...,
- *                              DIRECTORY/fuzz_archive/...
+ *   make_corpus DIRECTORY      writes DIRECTORY/TARGET/seed-...
  */
 #include "fuzz/input.h"
 #include "fuzz/machine.h"
@@ -156,7 +155,31 @@ static size_t make_script(uint8_t *script)
     return length;
 }
 
-/* The files as inputs of both targets. */
+/* Both superblocks and the log's header, as they are. */
+static void write_superblocks(const char *name, const struct fuzz_input *input)
+{
+    uint8_t data[3 + 3 * FUZZ_SECTOR_BYTES] = {0, 12, 15};
+    const uint8_t *const sectors[] = {fuzz_image_sector(&input->heap, 0),
+                                      fuzz_image_sector(&input->heap, PH_PAGE_BYTES / FUZZ_SECTOR_BYTES),
+                                      fuzz_image_sector(&input->log, 0)};
+    for (size_t i = 0; i < sizeof sectors / sizeof sectors[0]; i++)
+        if (sectors[i] != NULL)
+            memcpy(data + 3 + i * FUZZ_SECTOR_BYTES, sectors[i], FUZZ_SECTOR_BYTES);
+    write_file("fuzz_superblock", name, data, sizeof data);
+}
+
+/* The heap with two bytes before it, which choose the command. */
+static void write_command(const char *name, const struct fuzz_input *input, unsigned number)
+{
+    static uint8_t data[2 + FUZZ_INPUT_MAX];
+    data[0] = (uint8_t)number;
+    data[1] = (uint8_t)(number / 2);
+    size_t size = fuzz_input_write(input, data + 2, sizeof data - 4);
+    if (size > 0)
+        write_file("fuzz_command", name, data, 2 + size);
+}
+
+/* The files as inputs of all targets that take files. */
 static void take_disk(struct ph_sim *sim, unsigned program, const char *what, unsigned number)
 {
     struct fuzz_input input = {0};
@@ -172,8 +195,14 @@ static void take_disk(struct ph_sim *sim, unsigned program, const char *what, un
         (void)snprintf(name, sizeof name, "seed-%u-%s-%u-bare", program, what, number);
         write_input("fuzz_log", name, &bare);
     }
-    fuzz_bytes_set(&input.script, script, make_script(script));
     (void)snprintf(name, sizeof name, "seed-%u-%s-%u", program, what, number);
+    write_superblocks(name, &input);
+    write_command(name, &input, program + number);
+    fuzz_bytes_set(&input.script, script, make_script(script));
+    if (strcmp(what, "closed") == 0) {
+        struct fuzz_input bare = {.heap = input.heap, .script = input.script};
+        write_input("fuzz_allocator", name, &bare);
+    }
     write_input("fuzz_open", name, &input);
     fuzz_input_deinit(&input);
 }
@@ -402,6 +431,12 @@ static void make_archive(unsigned number)
     memcpy(input + 1, collector.data, collector.length);
     (void)snprintf(name, sizeof name, "seed-%u", number);
     write_file("fuzz_archive", name, input, 1 + collector.length);
+    uint8_t *command = fuzz_memory(NULL, 2 + collector.length);
+    command[0] = 4; /* restore */
+    command[1] = (uint8_t)number;
+    memcpy(command + 2, collector.data, collector.length);
+    write_file("fuzz_command", name, command, 2 + collector.length);
+    free(command);
     size_t head = sizeof(struct ph_archive_header), foot = sizeof(struct ph_archive_footer);
     size_t length = ZSTD_decompress(content, sizeof content, collector.data + head, collector.length - head - foot);
     if (!ZSTD_isError(length) && length <= ARCHIVE_CONTENT_MAX) {
@@ -414,9 +449,27 @@ static void make_archive(unsigned number)
     ph_sim_free(program.sim);
 }
 
+/* ----------------------------------------------------------------------------------------------------------- XML */
+
+static void make_documents(void)
+{
+    static const char *const documents[] = {
+        "<a/>",
+        "<?xml version=\"1.0\" standalone=\"yes\"?>\n<!-- c --><a b=\"&lt;&#10;\">t</a>",
+        "<a>t<b>u</b>v<?p i?><![CDATA[<&]]></a>\n<!-- d -->",
+        "<!DOCTYPE a SYSTEM \"x\" [<!ENTITY e \"f\"><!ATTLIST a c CDATA \"d\">]><a>&e;<b c='1'/>&f;</a>",
+    };
+    char name[32];
+    for (unsigned i = 0; i < sizeof documents / sizeof documents[0]; i++) {
+        (void)snprintf(name, sizeof name, "seed-%u", i);
+        write_file("fuzz_import", name, (const uint8_t *)documents[i], strlen(documents[i]));
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const targets[] = {"fuzz_open", "fuzz_log", "fuzz_record", "fuzz_archive"};
+    static const char *const targets[] = {"fuzz_open",       "fuzz_log",       "fuzz_record",  "fuzz_archive",
+                                          "fuzz_superblock", "fuzz_allocator", "fuzz_command", "fuzz_import"};
     if (argc != 2) {
         (void)fprintf(stderr, "usage: make_corpus DIRECTORY\n");
         return 2;
@@ -430,6 +483,7 @@ int main(int argc, char **argv)
     }
     for (unsigned number = 0; number < PROGRAMS; number++)
         make_disks(number);
+    make_documents();
     dice = 0;
     for (unsigned number = 0; number < 8; number++)
         make_record(number);

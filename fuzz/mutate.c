@@ -51,8 +51,7 @@ static const uint64_t limits[] = {
     UINT64_MAX,
 };
 
-/* A value near `old`, near what the heap holds, or at a limit. */
-static uint64_t evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old)
+uint64_t fuzz_evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old)
 {
     uint64_t header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES, pages = heap->sectors / 8;
     switch (below(dice, 10)) {
@@ -84,7 +83,7 @@ static uint64_t evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old
 
 static void change_word(uint64_t *dice, struct fuzz_image *image, const struct fuzz_image *heap, uint64_t offset)
 {
-    fuzz_image_put(image, offset, evil(dice, heap, fuzz_image_get(image, offset)));
+    fuzz_image_put(image, offset, fuzz_evil(dice, heap, fuzz_image_get(image, offset)));
 }
 
 /* ------------------------------------------------------------------------------------------------------- the heap */
@@ -164,7 +163,7 @@ static void change_descriptor(uint64_t *dice, struct fuzz_input *input)
     uint64_t word0 = fuzz_image_get(heap, at), word1 = fuzz_image_get(heap, at + 8);
     switch (below(dice, 5)) {
     case 0: /* any state and value */
-        word0 = below(dice, 8) | (evil(dice, heap, word0 >> 4) & ((UINT64_C(1) << 36) - 1)) << 4 |
+        word0 = below(dice, 8) | (fuzz_evil(dice, heap, word0 >> 4) & ((UINT64_C(1) << 36) - 1)) << 4 |
                 below(dice, PH_CLASSES + 2) << 40;
         break;
     case 1: /* a large block or free extent that may reach over others */
@@ -172,10 +171,10 @@ static void change_descriptor(uint64_t *dice, struct fuzz_input *input)
         word1 = below(dice, 3) == 0 ? below(dice, pages + 1) : word1;
         break;
     case 2:
-        word0 = evil(dice, heap, word0);
+        word0 = fuzz_evil(dice, heap, word0);
         break;
     case 3:
-        word1 = evil(dice, heap, word1);
+        word1 = fuzz_evil(dice, heap, word1);
         break;
     default: { /* as some other page */
         uint64_t other = descriptor(heap, below(dice, pages + 1));
@@ -257,14 +256,11 @@ static void change_slab(uint64_t *dice, struct fuzz_input *input)
     change_word(dice, heap, heap, at + 8 * below(dice, 3 + PH_SLAB_WORDS));
 }
 
-static void change_heap(uint64_t *dice, struct fuzz_input *input)
+/* What is behind the superblocks. */
+static void change_interior(uint64_t *dice, struct fuzz_input *input)
 {
     struct fuzz_image *heap = &input->heap;
-    switch (below(dice, 20)) {
-    case 0:
-    case 1:
-        change_superblock(dice, input);
-        break;
+    switch (2 + below(dice, 18)) {
     case 2:
     case 3:
     case 4:
@@ -281,7 +277,8 @@ static void change_heap(uint64_t *dice, struct fuzz_input *input)
         change_slab(dice, input);
         break;
     case 11:
-        heap->sectors = (uint32_t)(evil(dice, heap, heap->sectors) & (below(dice, 50) == 0 ? UINT32_MAX : 0x3ffff));
+        heap->sectors =
+            (uint32_t)(fuzz_evil(dice, heap, heap->sectors) & (below(dice, 50) == 0 ? UINT32_MAX : 0x3ffff));
         break;
     case 12: /* the logical size with the size of the file */
         heap->sectors = 8 * (uint32_t)below(dice, below(dice, 2) == 0 ? 64 : 9000);
@@ -313,6 +310,14 @@ static void change_heap(uint64_t *dice, struct fuzz_input *input)
     }
 }
 
+static void change_heap(uint64_t *dice, struct fuzz_input *input)
+{
+    if (below(dice, 10) == 0)
+        change_superblock(dice, input);
+    else
+        change_interior(dice, input);
+}
+
 /* -------------------------------------------------------------------------------------------------------- the log */
 
 static void put_word(uint8_t *bytes, size_t *at, uint64_t word)
@@ -326,7 +331,8 @@ static size_t make_operation(uint64_t *dice, const struct fuzz_image *heap, uint
 {
     uint64_t size = (uint64_t)heap->sectors * FUZZ_SECTOR_BYTES, header = (uint64_t)PH_HEADER_PAGE * PH_PAGE_BYTES;
     uint64_t kind = below(dice, 20) == 0 ? below(dice, 16) : 1 + below(dice, 3), count = 1 + below(dice, 6);
-    uint64_t offset = below(dice, 3) == 0 ? header + 8 * below(dice, 512) : evil(dice, heap, below(dice, size + 16));
+    uint64_t offset =
+        below(dice, 3) == 0 ? header + 8 * below(dice, 512) : fuzz_evil(dice, heap, below(dice, size + 16));
     size_t at = 0;
     if (kind == PH_OPERATION_FILL)
         count = below(dice, 2) == 0 ? PH_FILL_COUNT_MAX - below(dice, 3) : count * 16;
@@ -338,9 +344,9 @@ static size_t make_operation(uint64_t *dice, const struct fuzz_image *heap, uint
     if (kind == PH_OPERATION_GROW)
         put_word(bytes, &at,
                  below(dice, 2) == 0 ? size + PH_PAGE_BYTES * below(dice, 64)
-                                     : evil(dice, heap, size) & ~(uint64_t)(PH_PAGE_BYTES - 1));
+                                     : fuzz_evil(dice, heap, size) & ~(uint64_t)(PH_PAGE_BYTES - 1));
     for (uint64_t i = 0; i < (kind == PH_OPERATION_WRITE ? count : 1) && kind != PH_OPERATION_GROW; i++)
-        put_word(bytes, &at, evil(dice, heap, 0));
+        put_word(bytes, &at, fuzz_evil(dice, heap, 0));
     return at;
 }
 
@@ -413,7 +419,7 @@ static void change_word_at(uint64_t *dice, struct fuzz_input *input, uint8_t *by
 {
     uint64_t word;
     memcpy(&word, bytes, sizeof word);
-    word = evil(dice, &input->heap, word);
+    word = fuzz_evil(dice, &input->heap, word);
     memcpy(bytes, &word, sizeof word);
 }
 
@@ -503,22 +509,25 @@ static void change_ring(uint64_t *dice, struct fuzz_input *input)
 
 /* ----------------------------------------------------------------------------------------------------- the script */
 
+/* Change it in place, at most `most` bytes; the new length. */
+static size_t change_codes(uint64_t *dice, uint8_t *bytes, size_t length, size_t most)
+{
+    if (below(dice, 2) != 0 || length + 16 >= most)
+        return LLVMFuzzerMutate(bytes, length, most);
+    size_t at = (size_t)below(dice, length + 1), more = 1 + (size_t)below(dice, 12);
+    memmove(bytes + at + more, bytes + at, length - at);
+    for (size_t i = 0; i < more; i++)
+        bytes[at + i] = (uint8_t)dice_roll(dice);
+    return length + more;
+}
+
 static void change_script(uint64_t *dice, struct fuzz_input *input)
 {
     uint8_t bytes[SCRIPT_MAX];
     size_t length = input->script.length < SCRIPT_MAX ? input->script.length : SCRIPT_MAX;
     if (length > 0)
         memcpy(bytes, input->script.data, length);
-    if (below(dice, 2) == 0 && length + 16 < SCRIPT_MAX) {
-        size_t at = (size_t)below(dice, length + 1), more = 1 + (size_t)below(dice, 12);
-        memmove(bytes + at + more, bytes + at, length - at);
-        for (size_t i = 0; i < more; i++)
-            bytes[at + i] = (uint8_t)dice_roll(dice);
-        length += more;
-    } else {
-        length = LLVMFuzzerMutate(bytes, length, SCRIPT_MAX);
-    }
-    fuzz_bytes_set(&input->script, bytes, length);
+    fuzz_bytes_set(&input->script, bytes, change_codes(dice, bytes, length, SCRIPT_MAX));
 }
 
 /* ------------------------------------------------------------------------------------------------------- mutators */
@@ -547,6 +556,30 @@ size_t fuzz_mutate_input(uint8_t *data, size_t size, size_t most, unsigned seed)
     size_t written = fuzz_input_write(&input, data, most);
     fuzz_input_deinit(&input);
     return written != 0 ? written : size;
+}
+
+size_t fuzz_mutate_heap(uint8_t *data, size_t size, size_t most, unsigned seed)
+{
+    uint64_t dice = seed;
+    struct fuzz_input input;
+    fuzz_input_parse(&input, data, size);
+    for (uint64_t left = 1 + below(&dice, CHANGES_MAX); left > 0; left--) {
+        if (below(&dice, 3) == 0)
+            change_interior(&dice, &input);
+        else
+            change_script(&dice, &input);
+    }
+    size_t written = fuzz_input_write(&input, data, most);
+    fuzz_input_deinit(&input);
+    return written != 0 ? written : size;
+}
+
+size_t fuzz_mutate_script(uint8_t *data, size_t size, size_t most, unsigned seed)
+{
+    uint64_t dice = seed;
+    for (uint64_t left = 1 + below(&dice, CHANGES_MAX); left > 0; left--)
+        size = change_codes(&dice, data, size, most < SCRIPT_MAX ? most : SCRIPT_MAX);
+    return size;
 }
 
 size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed)
@@ -604,4 +637,15 @@ size_t fuzz_cross_inputs(const uint8_t *one, size_t one_size, const uint8_t *oth
     fuzz_input_deinit(&a);
     fuzz_input_deinit(&b);
     return written;
+}
+
+size_t fuzz_cross_bytes(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size, uint8_t *out,
+                        size_t most, unsigned seed)
+{
+    size_t cut = one_size == 0 ? 0 : seed % one_size, from = other_size == 0 ? 0 : seed / 7 % other_size;
+    cut = cut < most ? cut : most;
+    size_t more = other_size - from < most - cut ? other_size - from : most - cut;
+    memcpy(out, one, cut);
+    memcpy(out + cut, other + from, more);
+    return cut + more;
 }

@@ -39,12 +39,23 @@ void fuzz_reseal(struct fuzz_input *input, enum fuzz_seal seal);
 /* The checksum of one record. */
 void fuzz_reseal_record(uint8_t *record, size_t length);
 
+/* A value near `old`, near what the heap holds, or at a limit. */
+uint64_t fuzz_evil(uint64_t *dice, const struct fuzz_image *heap, uint64_t old);
+
 /* What LLVMFuzzerCustomMutator does: mutate in place, at most `most` bytes; the new size. */
 size_t fuzz_mutate_input(uint8_t *data, size_t size, size_t most, unsigned seed);
+/* The same of the heap image behind its superblocks, and the script, only. */
+size_t fuzz_mutate_heap(uint8_t *data, size_t size, size_t most, unsigned seed);
+/* An input that is a script and nothing else. */
+size_t fuzz_mutate_script(uint8_t *data, size_t size, size_t most, unsigned seed);
 size_t fuzz_mutate_record(uint8_t *data, size_t size, size_t most, unsigned seed);
 /* And LLVMFuzzerCustomCrossOver: the parts of two inputs. */
 size_t fuzz_cross_inputs(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size, uint8_t *out,
                          size_t most, unsigned seed);
+
+/* The beginning of one and the end of the other. */
+size_t fuzz_cross_bytes(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size, uint8_t *out,
+                        size_t most, unsigned seed);
 
 /* What libFuzzer, or in its absence the replay driver, provides. */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);

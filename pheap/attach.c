@@ -144,10 +144,6 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
 {
     const ph_io *io = core->io;
     const struct ph_superblock *s = &core->store.superblock;
-    struct ph_file_stat stat;
-    ph_status status = ph_file_stat(&core->store.heap, &stat);
-    if (status != PH_OK)
-        return status;
     memset(coord, 0, sizeof *coord);
     if (io->boot_id(io->ctx, coord->boot_id) < 0 || io->pid_namespace(io->ctx, &coord->pid_namespace) < 0 ||
         !ph_mutex_init(&coord->writer_lock) || !ph_mutex_init(&coord->flush_lock) || !ph_mutex_init(&coord->fold_lock))
@@ -177,7 +173,6 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
     coord->checkpoint.generation = s->generation;
     coord->checkpoint.epoch = s->epoch;
     coord->reserved = coord->committed = coord->durable = coord->folded = coord->fold_intent = s->checkpoint_lsn;
-    coord->physical_bytes = stat.size_bytes;
     return PH_OK;
 }
 

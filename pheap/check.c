@@ -113,8 +113,11 @@ static void check_map(struct check *c, unsigned k, uint64_t table)
     check_zero(c, bits % 64 != 0 ? at + 8 : at, end, "the map of a table segment beyond its end");
 }
 
-/* Pages that were never allocated are zero, or a block that is to be zeroed would get what is there. */
-static void check_zero_pages(struct check *c)
+/*
+ * Pages that were never allocated are zero, or a block that is to be zeroed would get what is there.  Those behind the
+ * end page as well: growth takes them in.
+ */
+static void check_zero_pages(struct check *c, uint64_t end)
 {
     const struct ph_heap *heap = &c->heap;
     uint64_t zero = ph_load(heap->base, PH_HEADER_AT(zero_page));
@@ -124,7 +127,7 @@ static void check_zero_pages(struct check *c)
                heap->end);
         return;
     }
-    uint64_t stop = heap->end - zero > INSIDE_MAX ? zero + INSIDE_MAX : heap->end;
+    uint64_t stop = end - zero > INSIDE_MAX ? zero + INSIDE_MAX : end;
     check_zero(c, page_offset(zero), page_offset(stop), "a word of a page that was never allocated");
 }
 
@@ -482,7 +485,7 @@ ph_status ph_check_heap(const ph_io *io, struct ph_space space, pheap_fault faul
         walk(&c);
         check_lists(&c);
         check_root(&c, space);
-        check_zero_pages(&c);
+        check_zero_pages(&c, space.size >> PH_PAGE_SHIFT);
     }
     if (c.stopped) {
         return ph_fail(PH_BUSY, "the check was stopped");

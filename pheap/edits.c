@@ -413,15 +413,18 @@ void ph_edits_clear(struct ph_edits *edits, uint64_t offset, uint64_t length)
  */
 static ph_status extend_file(struct ph_store *store, uint64_t size)
 {
-    struct ph_coord *coord = store->wal.coord;
-    uint64_t now = atomic_load(&coord->physical_bytes);
-    ph_status status = PH_UNSUPPORTED;
-    if (size - now <= RESERVE_MAX_BYTES || store->tmpfs)
-        status = ph_file_allocate(&store->heap, PH_ALLOCATE_RESERVE, now, size - now);
-    if (status == PH_UNSUPPORTED)
-        status = ph_file_truncate(&store->heap, size);
+    struct ph_file_stat stat;
+    ph_status status = ph_file_stat(&store->heap, &stat);
+    if (status == PH_OK && stat.size_bytes < size) {
+        uint64_t now = stat.size_bytes;
+        status = PH_UNSUPPORTED;
+        if (size - now <= RESERVE_MAX_BYTES || store->tmpfs)
+            status = ph_file_allocate(&store->heap, PH_ALLOCATE_RESERVE, now, size - now);
+        if (status == PH_UNSUPPORTED)
+            status = ph_file_truncate(&store->heap, size);
+    }
     if (status == PH_OK)
-        atomic_store(&coord->physical_bytes, size);
+        atomic_store(&store->heap_file_bytes, size);
     return status;
 }
 
@@ -437,7 +440,7 @@ ph_status ph_edits_grow(struct ph_edits *edits, uint64_t size)
                        "%s: the heap would grow to %llu bytes, beyond the %llu of address space reserved when it was "
                        "opened; close and open it again, or set reserve_bytes",
                        store->heap.path, (unsigned long long)size, (unsigned long long)edits->view->reserve_bytes);
-    if (atomic_load(&store->wal.coord->physical_bytes) < size) {
+    if (atomic_load(&store->heap_file_bytes) < size) {
         ph_status status = extend_file(store, size);
         if (status != PH_OK)
             return status;

@@ -128,7 +128,7 @@ static inline void rig_open(struct rig *rig, uint64_t reserve)
     rig->coord = aligned_alloc(64, (sizeof *rig->coord + 63) / 64 * 64);
     assert_non_null(rig->coord);
     memset(rig->coord, 0, sizeof *rig->coord);
-    rig->coord->physical_bytes = UINT64_MAX; /* no file to extend */
+    rig->store.heap_file_bytes = UINT64_MAX; /* no file to extend */
     rig->store.io = &rig->io;
     rig->store.heap.path = heap_name;
     rig->store.wal.coord = rig->coord;

@@ -495,12 +495,30 @@ static void check__refuses_a_short_heap(void **state)
     rig_close(&rig);
 }
 
+/* Catches a check that passes over pages behind the end page: growth takes them in, and calls them zero. */
+static void check__sees_what_growth_would_take_for_zero(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, MIB);
+    uint64_t last = rig.edits.heap_size - 8, end = rig.edits.heap_size / PH_PAGE_BYTES - 2, dirt = 1;
+    memcpy(rig.edits.base + PH_HEADER_AT(end_page), &end, sizeof end);
+    assert_int_equal(ph_check_heap(NULL, rig_space(&rig), print_fault, NULL, NULL), PH_OK);
+    memcpy(rig.edits.base + last, &dirt, sizeof dirt);
+    assert_int_equal(ph_check_heap(NULL, rig_space(&rig), NULL, NULL, NULL), PH_CORRUPT);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(alloc__behaves_like_the_model), cmocka_unit_test(alloc__survives_lack_of_memory),
-        cmocka_unit_test(check__notices_flipped_bits),   cmocka_unit_test(check__ends_on_garbage),
-        cmocka_unit_test(check__can_be_stopped),         cmocka_unit_test(check__refuses_a_short_heap),
+        cmocka_unit_test(alloc__behaves_like_the_model),
+        cmocka_unit_test(alloc__survives_lack_of_memory),
+        cmocka_unit_test(check__notices_flipped_bits),
+        cmocka_unit_test(check__ends_on_garbage),
+        cmocka_unit_test(check__can_be_stopped),
+        cmocka_unit_test(check__refuses_a_short_heap),
+        cmocka_unit_test(check__sees_what_growth_would_take_for_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

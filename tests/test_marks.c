@@ -107,6 +107,27 @@ static void fold_mark__fits_no_longer(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a view of more bytes than the heap file has, because a mark says so: to read behind its end is a SIGBUS. */
+static void fold_mark__says_more_than_the_file_has(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS);
+    commit_word(first, 0, 1, PHEAP_DURABLE);
+    ok(pheap_fold(first));
+    struct ph_coord *coord = first->core->coord;
+    struct ph_fold_mark *mark = &coord->fold_marks[coord->fold_marks[0].lsn == coord->folded ? 0 : 1];
+    uint64_t right = mark->heap_bytes;
+    mark->heap_bytes = right + (UINT64_C(1) << 20);
+    pheap *second = machine_open(&machine.second, 0);
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", try_read(second));
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", try_begin(second));
+    mark->heap_bytes = right;
+    demand_use(&machine, first, second, 1);
+    machine_end(&machine);
+}
+
 /* Catches: a fold to a place that is none; room promised that nobody counted; a batch written anywhere. */
 static void flush_mark__fits_no_longer(void **state)
 {
@@ -595,6 +616,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(commit_mark__fits_no_longer),
         cmocka_unit_test(fold_mark__fits_no_longer),
+        cmocka_unit_test(fold_mark__says_more_than_the_file_has),
         cmocka_unit_test(flush_mark__fits_no_longer),
         cmocka_unit_test(flush_mark__leads_elsewhere),
         cmocka_unit_test(fragment_mark__fits_no_longer),

@@ -30,7 +30,7 @@
 #include <stdatomic.h>
 
 #define PH_COORD_MAGIC UINT64_C(0x31434d4850414548)
-#define PH_COORD_ABI 2u
+#define PH_COORD_ABI 3u
 #define PH_SEATS 254u
 #define PH_PINS 4u          /* read views that a process may have */
 #define PH_PIN_EVICTABLE 1u /* added to a pin's LSN, which is a multiple of 8: a writer in need may take it away */
@@ -138,7 +138,6 @@ struct ph_coord {
     _Atomic uint32_t poisoned;
     _Atomic uint32_t epoch_open;     /* 1: the superblock says OPEN and the log is in use */
     _Atomic uint32_t slot_count;     /* segments in the log file */
-    _Atomic uint64_t physical_bytes; /* size of the heap file, never less than the logical size */
 
     _Alignas(64) struct ph_seat seats[PH_SEATS];
     _Atomic uint64_t slot_sequence[PH_SEGMENTS_MAX]; /* sequence number of the segment in a slot, 0: free */
