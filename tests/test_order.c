@@ -3,6 +3,7 @@
  * Orders of things that cannot be seen in what comes of them, unless somebody else is quick, or the power fails, at the
  * right moment: calls to the simulated system look at the marks and locks as they are just then.
  */
+#include "recovery/superblock.h"
 #include "tests/machine.h"
 
 #define WORDS 4096u
@@ -84,6 +85,134 @@ static void fold__says_how_far_before_it_looks_at_pins(void **state)
     machine_end(&machine);
 }
 
+/* ---------------------------------------------------------------------------------------------- checkpoint and close */
+
+static void read_superblocks(pheap *heap, struct ph_superblock copies[2])
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        size_t got;
+        require_equal(
+            ph_file_read(&heap->core->store.heap, &copies[i], sizeof copies[i], PH_SUPERBLOCK_OFFSET(i), &got), PH_OK);
+        require_equal(got, sizeof copies[i]);
+    }
+}
+
+/* Catches: a checkpoint that writes its superblock over the newest one, so that only one that is too old is left if that
+ * write goes wrong. */
+static void checkpoint__spares_the_newest_superblock(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    for (uint64_t i = 1; i <= 6; i++) {
+        struct ph_superblock before[2], after[2];
+        read_superblocks(heap, before);
+        const uint32_t newest = before[1].generation > before[0].generation;
+        commit_wide(heap, i, PHEAP_LAZY);
+        ok(pheap_checkpoint(heap));
+        read_superblocks(heap, after);
+        require(memcmp(&before[newest], &after[newest], sizeof before[newest]) == 0);
+        require_equal(after[1 - newest].generation, before[newest].generation + 1);
+    }
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* Catches: a close that leaves LAZY commits to those who stay (R5): they may never flush them. */
+static void close__leaves_nothing_to_be_flushed(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = second->core->coord;
+    commit_wide(first, 1, PHEAP_LAZY);
+    require(atomic_load(&coord->durable) < atomic_load(&coord->committed));
+    ok(pheap_close(first));
+    require_equal(atomic_load(&coord->durable), atomic_load(&coord->committed));
+    ok(pheap_close(second));
+    machine_end(&machine);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- recovery */
+
+static pheap *neighbour; /* commits while the superblock is on its way */
+static uint64_t value;   /* of the last commit */
+
+/* The superblock reaches the cache and not the disk; meanwhile another process goes on. */
+static int64_t lose_superblock(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    if (neighbour == NULL || length != sizeof(struct ph_superblock) || offset >= 2 * PH_PAGE_BYTES)
+        return real->write(ctx, file, buffer, length, offset, flags);
+    for (uint64_t i = 0; i < 25; i++)
+        commit_wide(neighbour, ++value, PHEAP_LAZY);
+    neighbour = NULL;
+    require_equal(real->write(ctx, file, buffer, length, offset, flags & ~(unsigned)PH_WRITE_DSYNC), length);
+    return -EIO;
+}
+
+/* Fill two segments and most of the next, so that what is committed next needs another one. */
+static void fill_segments(pheap *heap)
+{
+    struct ph_flush_mark mark;
+    const uint64_t first = atomic_load(&heap->core->coord->checkpoint.segment);
+    do {
+        commit_wide(heap, ++value, PHEAP_DURABLE);
+        require(ph_coord_read_flush(heap->core->coord, &mark));
+    } while (mark.segment < first + 2 || mark.offset < small_options().segment_bytes - 2048);
+    require_equal(atomic_load(&heap->core->coord->checkpoint.segment), first);
+}
+
+/* Open the machine as it is after a power cut that left nothing of what was not synced. */
+static uint64_t word_after_cut(struct ph_sim_cut *cut, struct ph_sim *image)
+{
+    struct ph_sim_choice choice = {0};
+    ph_sim_cut_choose(cut, 0, &choice);
+    ph_sim_cut_image(cut, &choice, 1, image);
+    ph_sim_choice_deinit(&choice);
+    pheap *heap = machine_open(ph_sim_io(image), 0);
+    const uint64_t word = fresh_word(heap, 0);
+    check_sound(heap);
+    ok(pheap_close(heap));
+    ph_core_forget_mappings(ph_sim_io(image));
+    return word;
+}
+
+/* Catches: recovery that begins from a superblock which is in the cache only, and does not write it again before it
+ * uses the segments of the log which that one has freed (R4): the disk's superblock still needs them. */
+static void recovery__secures_the_superblock_it_begins_from(void **state)
+{
+    (void)state;
+    struct machine machine = {.sim = ph_sim_new(NULL)};
+    machine.first = real = ph_sim_io(machine.sim);
+    machine.second = *real;
+    machine.second.write = lose_superblock;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    while (ph_store_extend_log(&first->core->store, UINT64_MAX) == PH_OK) /* so that no commit has to do it */
+        continue;
+    ok(pheap_checkpoint(first));
+    fill_segments(first);
+    const uint64_t durable = value;
+    neighbour = first;
+    expect(PHEAP_IO, pheap_checkpoint(second));
+    require(neighbour == NULL);
+    expect(PHEAP_POISONED, pheap_close(second));
+    expect(PHEAP_POISONED, pheap_close(first));
+    const uint64_t before = ph_sim_journal_length(machine.sim);
+    first = machine_open(machine.first, 0);
+    require_equal(fresh_word(first, 0), value);
+    ok(pheap_close(first));
+    struct ph_sim *image = ph_sim_new(NULL);
+    struct ph_sim_cut *cut = ph_sim_cut_new(machine.sim);
+    while (ph_sim_cut_next(cut))
+        if (ph_sim_cut_position(cut) > before)
+            require(word_after_cut(cut, image) >= durable);
+    ph_sim_cut_free(cut);
+    ph_sim_free(image);
+    machine_end(&machine);
+}
+
 /* -------------------------------------------------------------------------------------------------------- writer lock */
 
 /* The lock refuses its own owner as well. */
@@ -139,6 +268,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fold__goes_no_further_than_what_is_durable),
         cmocka_unit_test(fold__says_how_far_before_it_looks_at_pins),
+        cmocka_unit_test(checkpoint__spares_the_newest_superblock),
+        cmocka_unit_test(close__leaves_nothing_to_be_flushed),
+        cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
         cmocka_unit_test(writer_lock__is_free_while_the_disk_works),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
