@@ -85,6 +85,46 @@ static void fold__says_how_far_before_it_looks_at_pins(void **state)
     machine_end(&machine);
 }
 
+/* -------------------------------------------------------------------------------------------------------------- flush */
+
+static pheap *neighbour; /* the other process, which commits while this one writes */
+static uint64_t value;   /* of the last commit */
+
+static int64_t commit_meanwhile(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    if (neighbour != NULL) {
+        pheap *heap = neighbour;
+        neighbour = NULL;
+        commit_wide(heap, ++value, PHEAP_LAZY);
+    }
+    return real->write(ctx, file, buffer, length, offset, flags);
+}
+
+/* Catches: a flush that takes the time since which something is not durable for that of what it writes (R5), so that what
+ * was committed meanwhile is thought to be younger than it is. */
+static void flush__remembers_the_age_of_what_came_meanwhile(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    real = machine.first;
+    machine.second.write = commit_meanwhile;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = first->core->coord;
+    ph_sim_set_clock(machine.sim, UINT64_C(100000000000));
+    commit_wide(first, ++value, PHEAP_LAZY);
+    neighbour = first;
+    ok(pheap_sync(second));
+    require(neighbour == NULL);
+    require(atomic_load(&coord->durable) < atomic_load(&coord->committed));
+    ph_sim_set_clock(machine.sim, UINT64_C(101500000000));
+    require_equal(fresh_word(first, 0), value);
+    require_equal(atomic_load(&coord->durable), atomic_load(&coord->committed));
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* ---------------------------------------------------------------------------------------------- checkpoint and close */
 
 static void read_superblocks(pheap *heap, struct ph_superblock copies[2])
@@ -136,9 +176,6 @@ static void close__leaves_nothing_to_be_flushed(void **state)
 }
 
 /* ----------------------------------------------------------------------------------------------------------- recovery */
-
-static pheap *neighbour; /* commits while the superblock is on its way */
-static uint64_t value;   /* of the last commit */
 
 /* The superblock reaches the cache and not the disk; meanwhile another process goes on. */
 static int64_t lose_superblock(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
@@ -268,6 +305,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fold__goes_no_further_than_what_is_durable),
         cmocka_unit_test(fold__says_how_far_before_it_looks_at_pins),
+        cmocka_unit_test(flush__remembers_the_age_of_what_came_meanwhile),
         cmocka_unit_test(checkpoint__spares_the_newest_superblock),
         cmocka_unit_test(close__leaves_nothing_to_be_flushed),
         cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
