@@ -538,6 +538,35 @@ static void hold__of_a_dead_backup_is_dropped(void **state)
     ok(pheap_close(heap));
 }
 
+static void stay_open(const struct peer *test, const char *path)
+{
+    pheap *heap = open_heap(path);
+    peer_tell(test, 'o');
+    peer_hear(test, 'x');
+    ok(pheap_close(heap));
+}
+
+/* Catches: a process that inherits, with its seat, the hold of a backup that was killed there, and keeps it while it
+ * lives. */
+static void hold__of_a_dead_backup_is_not_inherited(void **state)
+{
+    (void)state;
+    const char *path = path_of("heir", "");
+    pheap *heap = create_model(path, 256u << 10);
+    require(transact(heap));
+    struct peer child = peer_start(stall_in_child, path);
+    peer_hear(&child, 's');
+    peer_kill(&child);
+    struct peer heir = peer_start(stay_open, path); /* before anybody has looked whether the child lives */
+    peer_hear(&heir, 'o');
+    for (uint64_t i = 0; i < 200; i++) { /* many times what fills the log */
+        require(transact(heap));
+    }
+    peer_tell(&heir, 'x');
+    peer_join(&heir);
+    ok(pheap_close(heap));
+}
+
 /* ------------------------------------------------------------------------------------------------------------- kills */
 
 static uint64_t now_us(void)
@@ -858,6 +887,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(backup__under_writers_with_a_larger_log, forget_the_past),
         cmocka_unit_test_setup(hold__stalled_backup_fills_the_log_and_is_named, forget_the_past),
         cmocka_unit_test_setup(hold__of_a_dead_backup_is_dropped, forget_the_past),
+        cmocka_unit_test_setup(hold__of_a_dead_backup_is_not_inherited, forget_the_past),
         cmocka_unit_test_setup(kill__backup_leaves_a_whole_archive_or_none, forget_the_past),
         cmocka_unit_test_setup(kill__restore_leaves_the_old_heap_or_the_new, forget_the_past),
         cmocka_unit_test_setup(restore__into_a_place_that_is_taken, forget_the_past),

@@ -64,14 +64,39 @@ static void require_pages_in_file(struct machine *machine, uint64_t block, uint6
     }
 }
 
+static struct block_watch {
+    const ph_io *real;
+    uint64_t at, pages, round;
+    bool watched;
+    uint64_t writes;
+} watch;
+
+/* No write may take a page of the block back to an older round. */
+static int64_t write_newest(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    for (uint64_t at = offset & ~(uint64_t)(PAGE - 1); watch.watched && at < offset + length; at += PAGE) {
+        const uint64_t page = (at - watch.at) / PAGE, place = at + page % 512 * 8;
+        if (at < watch.at || page >= watch.pages || place < offset || place + 8 > offset + length)
+            continue;
+        uint64_t word;
+        memcpy(&word, (const uint8_t *)buffer + (place - offset), sizeof word);
+        require_equal(word, word_of(page, watch.round));
+        watch.writes++;
+    }
+    return watch.real->write(ctx, file, buffer, length, offset, flags);
+}
+
 /* Catches (R7): pages that a sync of unknown end may have lost, and that are not all written again because they do not
- * fit in memory together. */
+ * fit in memory together; and (R3) that are written again in steps that go back in time, for views to see. */
 static void fold__again_in_parts(void **state)
 {
     (void)state;
     const uint64_t pages = 17408; /* 68 MiB */
     struct machine machine;
     machine_begin(&machine, NULL);
+    watch = (struct block_watch){.real = machine.first};
+    machine.second.write = write_newest;
+    machine.first = &machine.second;
     pheap *heap = open_large(&machine, PHEAP_CREATE);
     uint64_t block = make_pages(heap, pages);
     change_pages(heap, block, pages, 1);
@@ -84,7 +109,10 @@ static void fold__again_in_parts(void **state)
     require_equal(ph_sim_poke(machine.sim, HEAP, zeros, pages * PAGE, block), pages * PAGE);
     free(zeros);
     atomic_store(&heap->core->coord->sync_in_progress, 1);
+    watch = (struct block_watch){.real = watch.real, .at = block, .pages = pages, .round = 2, .watched = true};
     ok(pheap_checkpoint(heap));
+    watch.watched = false;
+    require_equal(watch.writes, pages);
     require_pages_in_file(&machine, block, pages, 2);
     ok(pheap_close(heap));
     machine_end(&machine);

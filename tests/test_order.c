@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Orders of things that cannot be seen in what comes of them, unless somebody else is quick, or the power fails, at the
+ * right moment: calls to the simulated system look at the marks and locks as they are just then.
+ */
+#include "recovery/superblock.h"
+#include "tests/machine.h"
+
+#define WORDS 4096u
+
+static const ph_io *real;        /* the table that the calls below hand on to */
+static struct ph_coord *watched; /* what they look at; NULL: nothing */
+static unsigned looks;
+
+static void commit_wide(pheap *heap, uint64_t value, enum pheap_durability how)
+{
+    pheap_txn *txn = begin(heap);
+    for (uint64_t i = 0; i < WORDS; i += 512)
+        put_word(txn, i, value);
+    ok(pheap_commit(txn, how, NULL));
+}
+
+/* --------------------------------------------------------------------------------------------------------------- fold */
+
+/* Catches: a fold by one who has not just flushed, as gathering does, that puts into the heap file what is committed but
+ * not durable (R1, R2): a power cut then leaves pages of a commit that the log does not have. */
+static void fold__goes_no_further_than_what_is_durable(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    commit_wide(heap, 1, PHEAP_DURABLE);
+    commit_wide(heap, 2, PHEAP_LAZY);
+    const uint64_t durable = atomic_load(&coord->durable);
+    require(durable < atomic_load(&coord->committed));
+    require_equal(ph_fold_lock(&heap->core->store, UINT64_MAX), PH_OK);
+    require_equal(ph_fold_locked(&heap->core->store), PH_OK);
+    ph_fold_unlock(&heap->core->store);
+    require_equal(atomic_load(&coord->durable), durable);
+    require_equal(atomic_load(&coord->folded), durable);
+    require_equal(fresh_word(heap, 0), 2);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+static uint64_t intended;
+
+/* Of a seat that has a pin a folder asks whether its process lives. */
+static int look_at_intent(void *ctx, int file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
+{
+    if (watched != NULL && length == 1 && start < PH_SEATS && type == PH_LOCK_EXCLUSIVE) {
+        intended = atomic_load(&watched->fold_intent);
+        looks++;
+    }
+    return real->lock(ctx, file, type, start, length, wait);
+}
+
+/* Catches: a folder that looks at the pins before it has said how far it will fold (R3): a reader that pins in between
+ * sees nothing of the fold, which goes past it. */
+static void fold__says_how_far_before_it_looks_at_pins(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    real = machine.first;
+    machine.second.lock = look_at_intent;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = first->core->coord;
+    pheap_read *reader = read_begin(first, 0);
+    const uint64_t pinned = atomic_load(&coord->committed);
+    commit_wide(first, 1, PHEAP_DURABLE);
+    watched = coord;
+    looks = 0;
+    ok(pheap_fold(second));
+    watched = NULL;
+    require(looks > 0);
+    require_equal(intended, atomic_load(&coord->committed));
+    require_equal(atomic_load(&coord->folded), pinned);
+    require_equal(read_word(reader, 0), 0);
+    pheap_read_end(reader);
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- flush */
+
+static pheap *neighbour; /* the other process, which commits while this one writes */
+static uint64_t value;   /* of the last commit */
+
+static int64_t commit_meanwhile(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    if (neighbour != NULL) {
+        pheap *heap = neighbour;
+        neighbour = NULL;
+        commit_wide(heap, ++value, PHEAP_LAZY);
+    }
+    return real->write(ctx, file, buffer, length, offset, flags);
+}
+
+/* Catches: a flush that takes the time since which something is not durable for that of what it writes (R5), so that what
+ * was committed meanwhile is thought to be younger than it is. */
+static void flush__remembers_the_age_of_what_came_meanwhile(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    real = machine.first;
+    machine.second.write = commit_meanwhile;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = first->core->coord;
+    ph_sim_set_clock(machine.sim, UINT64_C(100000000000));
+    commit_wide(first, ++value, PHEAP_LAZY);
+    neighbour = first;
+    ok(pheap_sync(second));
+    require(neighbour == NULL);
+    require(atomic_load(&coord->durable) < atomic_load(&coord->committed));
+    ph_sim_set_clock(machine.sim, UINT64_C(101500000000));
+    require_equal(fresh_word(first, 0), value);
+    require_equal(atomic_load(&coord->durable), atomic_load(&coord->committed));
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
+/* ---------------------------------------------------------------------------------------------- checkpoint and close */
+
+static void read_superblocks(pheap *heap, struct ph_superblock copies[2])
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        size_t got;
+        require_equal(
+            ph_file_read(&heap->core->store.heap, &copies[i], sizeof copies[i], PH_SUPERBLOCK_OFFSET(i), &got), PH_OK);
+        require_equal(got, sizeof copies[i]);
+    }
+}
+
+/* Catches: a checkpoint that writes its superblock over the newest one, so that only one that is too old is left if that
+ * write goes wrong. */
+static void checkpoint__spares_the_newest_superblock(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    for (uint64_t i = 1; i <= 6; i++) {
+        struct ph_superblock before[2], after[2];
+        read_superblocks(heap, before);
+        const uint32_t newest = before[1].generation > before[0].generation;
+        commit_wide(heap, i, PHEAP_LAZY);
+        ok(pheap_checkpoint(heap));
+        read_superblocks(heap, after);
+        require(memcmp(&before[newest], &after[newest], sizeof before[newest]) == 0);
+        require_equal(after[1 - newest].generation, before[newest].generation + 1);
+    }
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* Catches: a close that leaves LAZY commits to those who stay (R5): they may never flush them. */
+static void close__leaves_nothing_to_be_flushed(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = second->core->coord;
+    commit_wide(first, 1, PHEAP_LAZY);
+    require(atomic_load(&coord->durable) < atomic_load(&coord->committed));
+    ok(pheap_close(first));
+    require_equal(atomic_load(&coord->durable), atomic_load(&coord->committed));
+    ok(pheap_close(second));
+    machine_end(&machine);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- recovery */
+
+/* The superblock reaches the cache and not the disk; meanwhile another process goes on. */
+static int64_t lose_superblock(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    if (neighbour == NULL || length != sizeof(struct ph_superblock) || offset >= 2 * PH_PAGE_BYTES)
+        return real->write(ctx, file, buffer, length, offset, flags);
+    for (uint64_t i = 0; i < 25; i++)
+        commit_wide(neighbour, ++value, PHEAP_LAZY);
+    neighbour = NULL;
+    require_equal(real->write(ctx, file, buffer, length, offset, flags & ~(unsigned)PH_WRITE_DSYNC), length);
+    return -EIO;
+}
+
+/* Fill two segments and most of the next, so that what is committed next needs another one. */
+static void fill_segments(pheap *heap)
+{
+    struct ph_flush_mark mark;
+    const uint64_t first = atomic_load(&heap->core->coord->checkpoint.segment);
+    do {
+        commit_wide(heap, ++value, PHEAP_DURABLE);
+        require(ph_coord_read_flush(heap->core->coord, &mark));
+    } while (mark.segment < first + 2 || mark.offset < small_options().segment_bytes - 2048);
+    require_equal(atomic_load(&heap->core->coord->checkpoint.segment), first);
+}
+
+/* Open the machine as it is after a power cut that left nothing of what was not synced. */
+static uint64_t word_after_cut(struct ph_sim_cut *cut, struct ph_sim *image)
+{
+    struct ph_sim_choice choice = {0};
+    ph_sim_cut_choose(cut, 0, &choice);
+    ph_sim_cut_image(cut, &choice, 1, image);
+    ph_sim_choice_deinit(&choice);
+    pheap *heap = machine_open(ph_sim_io(image), 0);
+    const uint64_t word = fresh_word(heap, 0);
+    check_sound(heap);
+    ok(pheap_close(heap));
+    ph_core_forget_mappings(ph_sim_io(image));
+    return word;
+}
+
+/* Catches: recovery that begins from a superblock which is in the cache only, and does not write it again before it
+ * uses the segments of the log which that one has freed (R4): the disk's superblock still needs them. */
+static void recovery__secures_the_superblock_it_begins_from(void **state)
+{
+    (void)state;
+    struct machine machine = {.sim = ph_sim_new(NULL)};
+    machine.first = real = ph_sim_io(machine.sim);
+    machine.second = *real;
+    machine.second.write = lose_superblock;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    while (ph_store_extend_log(&first->core->store, UINT64_MAX) == PH_OK) /* so that no commit has to do it */
+        continue;
+    ok(pheap_checkpoint(first));
+    fill_segments(first);
+    const uint64_t durable = value;
+    neighbour = first;
+    expect(PHEAP_IO, pheap_checkpoint(second));
+    require(neighbour == NULL);
+    expect(PHEAP_POISONED, pheap_close(second));
+    expect(PHEAP_POISONED, pheap_close(first));
+    const uint64_t before = ph_sim_journal_length(machine.sim);
+    first = machine_open(machine.first, 0);
+    require_equal(fresh_word(first, 0), value);
+    ok(pheap_close(first));
+    struct ph_sim *image = ph_sim_new(NULL);
+    struct ph_sim_cut *cut = ph_sim_cut_new(machine.sim);
+    while (ph_sim_cut_next(cut))
+        if (ph_sim_cut_position(cut) > before)
+            require(word_after_cut(cut, image) >= durable);
+    ph_sim_cut_free(cut);
+    ph_sim_free(image);
+    machine_end(&machine);
+}
+
+/* -------------------------------------------------------------------------------------------------------- writer lock */
+
+/* The lock refuses its own owner as well. */
+static void look_at_writer_lock(void)
+{
+    if (watched == NULL)
+        return;
+    require_equal(ph_mutex_trylock(&watched->writer_lock), PH_MUTEX_ACQUIRED);
+    ph_mutex_unlock(&watched->writer_lock);
+    looks++;
+}
+
+static int64_t write_unlocked(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    look_at_writer_lock();
+    return real->write(ctx, file, buffer, length, offset, flags);
+}
+
+static int sync_unlocked(void *ctx, int file)
+{
+    look_at_writer_lock();
+    return real->sync(ctx, file);
+}
+
+/* Catches: a flush, a fold, a checkpoint or a new segment of the log under the writer lock, while every other writer
+ * waits for the disk (R10).  The log is so small that all of them are needed on the way. */
+static void writer_lock__is_free_while_the_disk_works(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    real = machine.first;
+    machine.second.write = write_unlocked;
+    machine.second.sync = sync_unlocked;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = first->core->coord;
+    const uint64_t generation = atomic_load(&coord->checkpoint.generation);
+    watched = coord;
+    looks = 0;
+    for (uint64_t i = 1; i <= 4000; i++)
+        commit_wide(second, i, i % 3 == 0 ? PHEAP_DURABLE : PHEAP_LAZY);
+    watched = NULL;
+    require(looks > 1000);
+    require(atomic_load(&coord->checkpoint.generation) > generation);
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
+int main(int argc, char **argv)
+{
+    choose_cases(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fold__goes_no_further_than_what_is_durable),
+        cmocka_unit_test(fold__says_how_far_before_it_looks_at_pins),
+        cmocka_unit_test(flush__remembers_the_age_of_what_came_meanwhile),
+        cmocka_unit_test(checkpoint__spares_the_newest_superblock),
+        cmocka_unit_test(close__leaves_nothing_to_be_flushed),
+        cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
+        cmocka_unit_test(writer_lock__is_free_while_the_disk_works),
+    };
+    return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A process that is stopped, or killed, between any two of its instructions, and what others do then: the tests run it
+ * step by step, as a debugger does.  What goes wrong only in a window of a few instructions is met each time.
+ *
+ * Not under the sanitizers, whose instructions it would count; nor where the system lets nobody trace his own child.
+ */
+#include "pheap/core.h"
+#include "tests/public.h"
+
+#include <sys/ptrace.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STEPS 0
+#else
+#define STEPS 1
+#endif
+
+#define PAGES 1500u
+#define WORDS_PER_PAGE 512u
+
+/* ------------------------------------------------------------------------------------------------------- single steps */
+
+/* In the child: from here on the test decides about each step. */
+static void hand_over(void)
+{
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+        _exit(77);
+}
+
+/* Wait until the child stops: false if it has ended instead, *status says how. */
+static bool await_stop(const struct peer *child, int *status)
+{
+    require(waitpid(child->pid, status, 0) == child->pid);
+    return WIFSTOPPED(*status);
+}
+
+/* The child has come to a place where it stops itself; the case is skipped if it may not be traced. */
+static void await_own_stop(const struct peer *child)
+{
+    int status;
+    if (!await_stop(child, &status)) {
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+            print_message("skipped: this system does not let a process trace its child\n");
+            skip();
+        }
+        check_failed(__FILE__, __LINE__, "the child ended with status 0x%x", (unsigned)status);
+    }
+    require_equal(WSTOPSIG(status), SIGSTOP);
+}
+
+static void go_on(const struct peer *child)
+{
+    require(ptrace(PTRACE_CONT, child->pid, NULL, NULL) == 0);
+}
+
+/* One instruction; false if the child has stopped by itself. */
+static bool step(const struct peer *child)
+{
+    int status;
+    require(ptrace(PTRACE_SINGLESTEP, child->pid, NULL, NULL) == 0);
+    require(await_stop(child, &status));
+    return WSTOPSIG(status) == SIGTRAP;
+}
+
+static void finish(struct peer *child)
+{
+    peer_kill(child);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- pins */
+
+/* Round r stores r in the first page, which every reader has a private copy of, and in page 1 + r, which none has. */
+static void commit_round(pheap *heap, uint64_t round)
+{
+    pheap_txn *txn = begin(heap);
+    put_word(txn, 0, round);
+    put_word(txn, (1 + round) * WORDS_PER_PAGE, round);
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+}
+
+static void read_again_and_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = open_heap(path);
+    hand_over();
+    for (;;) {
+        (void)raise(SIGSTOP);
+        pheap_read *reader = read_begin(heap, 0);
+        const uint64_t round = read_word(reader, 0);
+        for (uint64_t r = round < 10 ? 1 : round - 9; r <= round + 10; r++)
+            require_equal(read_word(reader, (1 + r) * WORDS_PER_PAGE), r <= round ? r : 0);
+        pheap_read_end(reader);
+    }
+}
+
+/*
+ * Catches: a reader whose pin a fold does not see, because of the order in which the two store and look (R3): what the
+ * reader's untouched pages show is then newer than its version.
+ */
+static void pin__a_fold_at_every_instruction_of_begin(void **state)
+{
+    (void)state;
+    if (!STEPS)
+        skip();
+    const char *path = path_of("pin", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, PAGES * WORDS_PER_PAGE);
+    struct peer child = peer_start(read_again_and_again, path);
+    await_own_stop(&child);
+    const struct ph_coord *coord = heap->core->coord;
+    const uint32_t seat = heap->core->store.seat == 0 ? 1 : 0;
+    uint64_t steps = 0, pinned_at = 0, round = 0;
+    while (pinned_at == 0 || steps < pinned_at + 40) {
+        commit_round(heap, ++round); /* so that the reader has somewhere to move */
+        bool inside = true;
+        for (uint64_t i = 0; i < steps && inside; i++)
+            inside = step(&child);
+        require(inside);
+        if (pinned_at == 0 && atomic_load(&coord->seats[seat].pins[0].lsn) != 0)
+            pinned_at = steps;
+        commit_round(heap, ++round);
+        ok(pheap_fold(heap));
+        go_on(&child);
+        await_own_stop(&child);
+        steps++;
+        require(round + 20 < PAGES);
+    }
+    print_message("a fold after each of the first %llu instructions of a reader, whose pin is there after %llu\n",
+                  (unsigned long long)steps, (unsigned long long)pinned_at);
+    finish(&child);
+    check_sound(heap);
+    ok(pheap_close(heap));
+}
+
+/* -------------------------------------------------------------------------------------------------------------- death */
+
+#define WORDS 64u
+#define DEATHS 60u
+
+static void put_all(pheap *heap, uint64_t value, bool stop)
+{
+    pheap_txn *txn = begin(heap);
+    for (uint64_t i = 0; i < WORDS; i += 9)
+        put_word(txn, i, value);
+    if (stop)
+        (void)raise(SIGSTOP);
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+}
+
+static uint64_t get_all(pheap *heap)
+{
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    const uint64_t value = read_word(reader, 0);
+    for (uint64_t i = 0; i < WORDS; i += 9)
+        require_equal(read_word(reader, i), value);
+    pheap_read_end(reader);
+    return value;
+}
+
+static void commit_stepwise(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = open_heap(path);
+    hand_over();
+    put_all(heap, get_all(heap) + 1, true);
+    (void)raise(SIGSTOP);
+}
+
+/* Catches: marks, locks, records or a view that a writer leaves unusable, or half changed, wherever in a commit it is
+ * killed (R6). */
+static void death__at_any_instruction_of_a_commit(void **state)
+{
+    (void)state;
+    if (!STEPS)
+        skip();
+    const char *path = path_of("death", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, WORDS);
+    uint64_t length = 1, done = 0; /* instructions of a commit, as far as they are known */
+    struct peer child = peer_start(commit_stepwise, path);
+    await_own_stop(&child);
+    while (step(&child))
+        length++;
+    finish(&child);
+    const uint64_t offset = choose_seed();
+    for (uint64_t i = 0; i < DEATHS; i++) {
+        const uint64_t before = get_all(heap), steps = (i * length + offset % length) / DEATHS;
+        child = peer_start(commit_stepwise, path);
+        await_own_stop(&child);
+        bool inside = true;
+        for (uint64_t j = 0; j < steps && inside; j++)
+            inside = step(&child);
+        finish(&child);
+        const uint64_t after = get_all(heap);
+        require(after == before || after == before + 1);
+        done += after != before;
+        put_all(heap, after + 1, false);
+        require_equal(get_all(heap), after + 1);
+        if (i % 8 == 0)
+            ok(pheap_checkpoint(heap));
+    }
+    print_message("%u deaths in a commit of about %llu instructions, %llu of them behind the point of no return\n",
+                  DEATHS, (unsigned long long)length, (unsigned long long)done);
+    require(done > 0 && done < DEATHS);
+    check_sound(heap);
+    ok(pheap_close(heap));
+    heap = open_heap(path);
+    (void)get_all(heap);
+    check_sound(heap);
+    ok(pheap_close(heap));
+}
+
+int main(int argc, char **argv)
+{
+    choose_cases(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pin__a_fold_at_every_instruction_of_begin),
+        cmocka_unit_test(death__at_any_instruction_of_a_commit),
+    };
+    return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
+}
