@@ -2,6 +2,8 @@
 /* Robust locks in shared memory, and plain locks, over POSIX threads. */
 #include "io/mutex.h"
 
+#include "io/failpoint.h"
+
 #include <errno.h>
 #include <string.h>
 #include <time.h>
@@ -40,6 +42,7 @@ static enum ph_mutex_result taken(struct ph_mutex *mutex, int error)
     case 0:
         return PH_MUTEX_ACQUIRED;
     case EOWNERDEAD:
+        PH_POINT(lock_owner_died);
         /* The state of the lock is good again; that of what it guards is for the caller to see to. */
         return pthread_mutex_consistent(&mutex->u.mutex) == 0 ? PH_MUTEX_OWNER_DIED : PH_MUTEX_ERROR;
     case EBUSY:

@@ -2,6 +2,8 @@
 /* A new file that appears under its name whole, or not at all. */
 #include "io/newfile.h"
 
+#include "io/failpoint.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +106,7 @@ ph_status ph_newfile_publish(struct ph_newfile *file, bool replace)
     if (result < 0)
         return ph_file_fail(file->path, "cannot create", -result);
     file->named = false;
+    PH_POINT(create_named);
     if (!was_named) /* that it has a name is a change of the file itself */
         status = ph_file_sync(&file->file);
     result = io->sync_directory(io->ctx, file->path);

@@ -14,6 +14,7 @@
  * A process that may only read the heap file, and so cannot have the lock exclusively, opens a cleanly closed heap that
  * nobody has attached; its shared lock keeps every writer out.
  */
+#include "io/failpoint.h"
 #include "pheap/core.h"
 #include "wal/flush.h"
 
@@ -145,6 +146,7 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
     const ph_io *io = core->io;
     const struct ph_superblock *s = &core->store.superblock;
     memset(coord, 0, sizeof *coord);
+    PH_POINT(attach_coord_zeroed);
     if (io->boot_id(io->ctx, coord->boot_id) < 0 || io->pid_namespace(io->ctx, &coord->pid_namespace) < 0 ||
         !ph_mutex_init(&coord->writer_lock) || !ph_mutex_init(&coord->flush_lock) || !ph_mutex_init(&coord->fold_lock))
         return ph_fail(PH_UNSUPPORTED, "%s: this system lacks robust locks, or /proc is not mounted", core->path);
@@ -213,6 +215,7 @@ static ph_status take_seat(struct ph_core *core)
             continue;
         if (status != PH_OK)
             return status;
+        PH_POINT(attach_seat_locked);
         core->store.seat = seat;
         struct ph_seat *s = &core->coord->seats[seat];
         for (uint32_t i = 0; i < PH_PINS; i++)
@@ -274,24 +277,30 @@ static ph_status attach_first(struct ph_core *core)
         status = map_coord(core, length);
     if (status != PH_OK && (found || status != PH_NOT_FOUND))
         return status;
+    PH_POINT(attach_coord_looked_at);
     bool usable = whole && coord_usable(core->io, &core->store.superblock, core->coord, length);
     status = ph_store_recover(store, usable ? core->coord : NULL, core->read_only);
     if (status == PH_OK && !found) /* only now: a heap that is refused leaves nothing behind */
         status = open_coord(core, PH_OPEN_CREATE);
+    PH_POINT(attach_coord_made);
     if (status == PH_OK)
         status = size_coord(core, length);
+    PH_POINT(attach_coord_sized);
     if (status == PH_OK && core->coord == NULL)
         status = map_coord(core, length);
     if (status == PH_OK)
         status = ph_file_stat(&store->coord_file, &stat);
     if (status == PH_OK)
         status = init_coord(core, core->coord, length, &stat);
+    PH_POINT(attach_coord_filled);
     if (status == PH_OK)
         status = take_seat(core);
     if (status != PH_OK)
         return status;
     store->wal.coord = core->coord;
+    PH_POINT(attach_to_be_ready);
     atomic_store_explicit(&core->coord->ready, 1, memory_order_release);
+    PH_POINT(attach_ready);
     return PH_OK;
 }
 
@@ -327,6 +336,7 @@ static ph_status attach_later(struct ph_core *core)
                        "between processes are not safe; run all users of the heap in one",
                        core->path);
     core->store.wal.coord = coord;
+    PH_POINT(attach_coord_believed);
     return take_seat(core);
 }
 
@@ -455,6 +465,10 @@ static ph_status attach_once(struct ph_core *core, unsigned *strikes)
     if (status != PH_OK)
         return status;
     *strikes += !first;
+    if (first)
+        PH_POINT(attach_alone);
+    else
+        PH_POINT(attach_shared);
     status = first ? attach_first(core) : attach_later(core);
     if (status == PH_OK && first)
         status = ph_file_lock(heap, PH_LOCK_SHARED, ATTACH_LOCK_START, 1, false);
@@ -492,18 +506,25 @@ ph_status ph_detach(struct ph_core *core)
     ph_status status = ph_coord_check_poison(core->coord, core->path);
     if (status == PH_OK && atomic_load(&core->coord->epoch_open) != 0)
         status = ph_flush_all(&core->store.wal);
+    PH_POINT(detach_flushed);
     struct ph_seat *seat = &core->coord->seats[core->store.seat];
     for (uint32_t i = 0; i < PH_PINS; i++)
         atomic_store(&seat->pins[i].lsn, 0);
     atomic_store(&seat->process, 0);
     ph_status alone = ph_file_lock(&core->store.heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
+    if (alone == PH_OK)
+        PH_POINT(detach_alone);
+    else
+        PH_POINT(detach_leaves_others);
     if (alone == PH_OK && status == PH_OK)
         status = ph_store_close_epoch(&core->store);
     if (alone == PH_OK && status == PH_OK)
         atomic_store(&core->coord->ready, 0);
+    PH_POINT(detach_to_unlock);
     /* Closing would not do while a forked child that never used the heap holds copies of the descriptors. */
     ph_status unlocked = ph_file_lock(&core->store.coord_file, PH_LOCK_NONE, core->store.seat, 1, false);
     leave_coord(core);
+    PH_POINT(detach_seat_unlocked);
     if (unlocked == PH_OK)
         unlocked = ph_file_lock(&core->store.heap, PH_LOCK_NONE, ATTACH_LOCK_START, 1, false);
     return status == PH_OK ? unlocked : status;

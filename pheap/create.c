@@ -5,6 +5,7 @@
  * It is made under NAME-new, synced, and renamed without replacing anything; then the directory is synced
  * (io/newfile.h).
  */
+#include "io/failpoint.h"
 #include "io/newfile.h"
 #include "pheap/alloc.h"
 #include "pheap/core.h"
@@ -108,6 +109,7 @@ ph_status ph_create(const ph_io *io, const char *path, const struct pheap_option
     if (status != PH_OK)
         return status;
     status = write_heap(&file.file, &superblock);
+    PH_POINT(create_written);
     if (status == PH_OK)
         status = ph_newfile_publish(&file, false);
     ph_newfile_end(&file);

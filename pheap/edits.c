@@ -2,6 +2,7 @@
 /* Edits: the undo image and the fresh blocks of the open transaction, and what commit logs of them. */
 #include "pheap/edits.h"
 
+#include "io/failpoint.h"
 #include "pheap/track.h"
 #include "pheap/view.h"
 
@@ -423,6 +424,7 @@ static ph_status extend_file(struct ph_store *store, uint64_t size)
         if (status == PH_UNSUPPORTED)
             status = ph_file_truncate(&store->heap, size);
     }
+    PH_POINT(growth_file_extended);
     if (status == PH_OK)
         atomic_store(&store->heap_file_bytes, size);
     return status;

@@ -10,6 +10,7 @@
  *
  * For event loops a watch is a thread that waits in that way and adds 1 to an eventfd for each time it was woken.
  */
+#include "io/failpoint.h"
 #include "pheap/core.h"
 #include "wal/flush.h"
 
@@ -26,8 +27,11 @@ void ph_notify_commit(struct ph_core *core)
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&coord->commit_awaited, memory_order_relaxed) == 0)
         return;
+    PH_POINT(notify_wanted);
     atomic_store(&coord->commit_awaited, 0);
+    PH_POINT(notify_cleared);
     atomic_fetch_add(&coord->commit_word, 1);
+    PH_POINT(notify_word_changed);
     core->io->wake(core->io->ctx, commit_word(core), INT32_MAX);
 }
 
@@ -47,6 +51,7 @@ static ph_status wait_slice(struct ph_core *core, uint64_t version, uint64_t tim
     struct ph_coord *coord = core->coord;
     uint32_t word = atomic_load(&coord->commit_word);
     atomic_store(&coord->commit_awaited, 1);
+    PH_POINT(wait_announced);
     atomic_thread_fence(memory_order_seq_cst);
     ph_status status = newest_version(core, newest);
     if (status != PH_OK || *newest > version || (stop != NULL && atomic_load(stop)))

@@ -2,6 +2,7 @@
 /* Read transactions: their begin and end, and the views behind them. */
 #include "pheap/readview.h"
 
+#include "io/failpoint.h"
 #include "pheap/core.h"
 
 #define WAIT_DEFAULT_NS UINT64_C(10000000000)
@@ -43,6 +44,7 @@ static ph_status pin_newest(struct ph_core *core, struct ph_read_view *on, bool 
         *lsn = atomic_load(&core->coord->committed);
         on->pinned = *lsn | (evictable ? PH_PIN_EVICTABLE : 0);
         atomic_store(&pin->lsn, on->pinned);
+        PH_POINT(pin_stored);
         uint64_t intent = atomic_load(&core->coord->fold_intent);
         if (intent <= *lsn)
             return PH_OK;
@@ -55,6 +57,7 @@ static ph_status pin_newest(struct ph_core *core, struct ph_read_view *on, bool 
 static bool unpin(struct ph_core *core, struct ph_read_view *on)
 {
     struct ph_pin *pin = pin_of(core, on);
+    PH_POINT(pin_to_release);
     if ((on->pinned & PH_PIN_EVICTABLE) != 0)
         return atomic_exchange(&pin->lsn, 0) == on->pinned;
     atomic_store_explicit(&pin->lsn, 0, memory_order_release);
@@ -76,6 +79,7 @@ static bool change_pin(struct ph_core *core, struct ph_read_view *on, bool evict
     if (!atomic_compare_exchange_strong(&pin_of(core, on)->lsn, &now, wanted))
         return false;
     on->pinned = wanted;
+    PH_POINT(pin_changed);
     return true;
 }
 
@@ -142,6 +146,7 @@ static ph_status enter_once(struct ph_core *core, struct ph_read_view *on, bool 
         status = ph_view_move(view, lsn);
     if (status == PH_OK)
         status = protect_view(core, view, false);
+    PH_POINT(pin_view_moved);
     if (status == PH_OK)
         note_pin(core, on);
     return status;

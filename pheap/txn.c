@@ -13,6 +13,7 @@
  * three exceptions: a view that must be reset may read the log; a transaction larger than the buffer must drain its own
  * fragments; one larger than the free log must gain log first, for which it waits for readers for a second at most.
  */
+#include "io/failpoint.h"
 #include "pheap/alloc.h"
 #include "pheap/core.h"
 #include "pheap/memory.h"
@@ -105,6 +106,7 @@ static ph_status lock_writer(struct ph_core *core, uint64_t timeout_ns)
     switch (ph_mutex_timedlock(&core->coord->writer_lock, timeout_ns)) {
     case PH_MUTEX_OWNER_DIED:
     case PH_MUTEX_ACQUIRED: /* another process may have met the dead owner before us */
+        PH_POINT(writer_locked);
         if (atomic_exchange_explicit(&core->writing, true, memory_order_relaxed))
             clear_away(core);
         return PH_OK;
@@ -122,7 +124,9 @@ static void unlock_writer(struct ph_core *core)
 {
     atomic_store_explicit(&core->coord->writer_seat, 0, memory_order_relaxed);
     atomic_store_explicit(&core->writing, false, memory_order_relaxed);
+    PH_POINT(writer_to_unlock);
     ph_mutex_unlock(&core->coord->writer_lock);
+    PH_POINT(writer_unlocked);
 }
 
 /* Under the writer lock: whether half of the budget for private pages is free. */
@@ -220,6 +224,7 @@ static ph_status bury_fragments(struct ph_core *core)
         return status;
     ph_record_builder_finish(builder, mark.version);
     status = publish(core, &mark);
+    PH_POINT(begin_fragments_buried);
     if (status != PH_OK)
         return status;
     core->begin_mark = mark;
@@ -249,6 +254,7 @@ static ph_status start(struct ph_core *core)
         status = ph_view_move(&core->shadow_view, core->begin_mark.lsn);
     if (status == PH_OK && atomic_load(&core->coord->appended) > core->begin_mark.lsn)
         status = bury_fragments(core);
+    PH_POINT(begin_view_moved);
     if (status == PH_OK)
         status = ph_edits_begin(&core->edits, &core->write_view);
     return status;
@@ -344,6 +350,7 @@ static void leave(struct ph_core *core, bool committed)
 static void undo(struct ph_core *core)
 {
     ph_track_abort(core);
+    PH_POINT(abort_begins);
     ph_alloc_undo(&core->edits);
     if (core->verify)
         ph_verify_undone(core);
@@ -396,7 +403,9 @@ static ph_status commit_changes(struct ph_core *core, uint64_t *end)
     mark.version++;
     mark.heap_bytes = core->edits.heap_size;
     ph_record_builder_finish(builder, mark.version);
+    PH_POINT(commit_encoded);
     status = check_room(core, &mark);
+    PH_POINT(commit_has_room);
     if (status == PH_OK)
         status = publish(core, &mark);
     if (status != PH_OK)
@@ -438,13 +447,16 @@ enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64
         return (enum pheap_status)status;
     }
     uint64_t number = core->write_view.at.version;
+    PH_POINT(commit_stands);
     leave(core, true);
     if (end != 0)
         ph_notify_commit(core);
+    PH_POINT(commit_notified);
     if (end != 0 && how == PHEAP_LAZY)
         ph_upkeep_note_lazy(core);
     if (end != 0 && how == PHEAP_DURABLE)
         status = wait_durable(core, end);
+    PH_POINT(commit_is_durable);
     if (end != 0 && status == PH_OK)
         status = ph_upkeep_after_commit(core);
     if (status == PH_OK && version != NULL)

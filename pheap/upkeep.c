@@ -10,6 +10,7 @@
  *                            or checkpoint if less than a segment is free
  *   every call               flush LAZY commits older than a second (R5)
  */
+#include "io/failpoint.h"
 #include "pheap/core.h"
 #include "wal/flush.h"
 
@@ -164,6 +165,7 @@ static bool may_wait(struct ph_core *core, uint64_t waited, uint64_t timeout_ns)
 
 static bool evict(struct ph_core *core)
 {
+    PH_POINT(pin_to_evict);
     return ph_store_evict(&core->store, atomic_load(&core->coord->committed));
 }
 

@@ -2,6 +2,8 @@
 /* Views: private mappings of the heap file brought to a version by replay. */
 #include "pheap/view.h"
 
+#include "io/failpoint.h"
+
 #include <string.h>
 
 #define RETRIES_MAX 100 /* of a reset that writers, fold and log recycling overtake */
@@ -113,6 +115,7 @@ static ph_status run(struct ph_view *view, struct ph_replay *replay, uint64_t ls
 {
     view->current = false;
     ph_status status = ph_replay_run(replay, ph_view_apply, view);
+    PH_POINT(view_replayed);
     if (status == PH_OK && replay->boundary.lsn != lsn)
         status = ph_fail(PH_CORRUPT, "%s: replay ended at LSN %llu, not at the commit %llu", view->store->heap.path,
                          (unsigned long long)replay->boundary.lsn, (unsigned long long)lsn);
@@ -139,6 +142,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
         status = ph_view_drop(view, 0, view->reserve_bytes);
     if (status != PH_OK)
         return status;
+    PH_POINT(view_dropped);
     view->touched_bytes = 0;
     view->reset_lsn = mark.lsn;
     view->incompressible = 0;

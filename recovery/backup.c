@@ -28,6 +28,7 @@
  */
 #include "recovery/backup.h"
 
+#include "io/failpoint.h"
 #include "wal/flush.h"
 
 #include <string.h>
@@ -86,6 +87,7 @@ static ph_status take_hold(struct backup *backup)
     do {
         before = mark;
         atomic_store(&seat->hold, mark.segment + 1);
+        PH_POINT(hold_published);
         if (atomic_load(&coord->checkpoint.segment) <= mark.segment)
             break;
         if (!ph_coord_read_fold(coord, &mark))
@@ -98,6 +100,7 @@ static ph_status take_hold(struct backup *backup)
 
 static void release_hold(struct ph_store *store)
 {
+    PH_POINT(hold_to_release);
     atomic_store(&own_seat(store)->hold, 0);
 }
 
@@ -167,6 +170,7 @@ static ph_status follow(struct backup *backup)
         return status;
     set_cursor(backup, &mark);
     atomic_store(&own_seat(backup->store)->hold, mark.segment + 1);
+    PH_POINT(hold_moved);
     return report(backup);
 }
 

@@ -8,6 +8,7 @@
  * be on the disk: they are all written anew from the log, each once and in its last state so that no view sees it go
  * back in time, before the next sync is believed.
  */
+#include "io/failpoint.h"
 #include "recovery/store.h"
 #include "wal/flush.h"
 
@@ -72,11 +73,15 @@ static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *n
 {
     struct ph_coord *coord = store->wal.coord;
     ph_status status = PH_OK;
-    if (atomic_exchange(&coord->sync_in_progress, 1) != 0)
+    if (atomic_exchange(&coord->sync_in_progress, 1) != 0) {
+        PH_POINT(checkpoint_sync_was_unfinished);
         status = fold_again(store);
+    }
+    PH_POINT(checkpoint_to_sync);
     if (status != PH_OK)
         return status;
     status = ph_file_sync(&store->heap);
+    PH_POINT(checkpoint_synced);
     if (status == PH_NO_SPACE) /* pages may have been dropped; the next checkpoint writes them again */
         return status;
     if (status != PH_OK)
@@ -84,9 +89,12 @@ static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *n
     status = ph_superblock_write(&store->heap, next);
     if (status != PH_OK)
         return status == PH_NO_SPACE ? status : poison(store, status);
+    PH_POINT(checkpoint_superblock_written);
     coord->checkpoint.generation = next->generation;
     coord->checkpoint.lsn = next->checkpoint_lsn;
+    PH_POINT(checkpoint_half_marked);
     coord->checkpoint.segment = next->checkpoint_segment;
+    PH_POINT(checkpoint_marked);
     atomic_store(&coord->sync_in_progress, 0);
     return PH_OK;
 }
@@ -101,8 +109,10 @@ static void free_segments(struct ph_store *store)
     uint32_t count = atomic_load(&coord->slot_count);
     for (uint32_t slot = 0; slot < count && slot < PH_SEGMENTS_MAX; slot++) {
         uint64_t sequence = atomic_load(&coord->slot_sequence[slot]);
-        if (sequence != 0 && sequence < keep)
+        if (sequence != 0 && sequence < keep) {
             atomic_store(&coord->slot_sequence[slot], 0);
+            PH_POINT(checkpoint_segment_freed);
+        }
     }
 }
 
@@ -121,6 +131,7 @@ static ph_status checkpoint_locked(struct ph_store *store, uint64_t timeout_ns)
         if (status != PH_OK)
             return status;
     }
+    PH_POINT(checkpoint_to_free);
     free_segments(store); /* even if nothing is new: a backup may have ended */
     return ph_flush_update_limit(&store->wal, timeout_ns);
 }
@@ -192,8 +203,10 @@ static ph_status open_epoch_locked(struct ph_store *store)
         int result = store->io->sync_directory(store->io->ctx, store->heap.path);
         status = result < 0 ? ph_file_fail(store->heap.path, "cannot sync the directory", -result) : PH_OK;
     }
+    PH_POINT(epoch_begins);
     if (status == PH_OK)
         status = ph_log_begin_epoch(&store->wal, &header);
+    PH_POINT(epoch_log_ready);
     uint32_t slots = 0;
     if (status == PH_OK)
         status = ph_log_count_slots(&store->wal, &slots);
@@ -206,12 +219,16 @@ static ph_status open_epoch_locked(struct ph_store *store)
     status = ph_superblock_write(&store->heap, &next);
     if (status != PH_OK)
         return status == PH_NO_SPACE ? status : poison(store, status);
+    PH_POINT(epoch_superblock_written);
     coord->checkpoint.lsn = mark.lsn;
     coord->checkpoint.segment = start_segment;
     coord->checkpoint.generation = next.generation;
     coord->checkpoint.epoch = next.epoch;
+    PH_POINT(epoch_half_marked);
     set_marks(store, start_segment, slots);
+    PH_POINT(epoch_marked);
     atomic_store_explicit(&coord->epoch_open, 1, memory_order_release);
+    PH_POINT(epoch_opened);
     return PH_OK;
 }
 
@@ -248,11 +265,14 @@ ph_status ph_store_close_epoch(struct ph_store *store)
     next.state = PH_STATE_CLEAN;
     next.checkpoint_segment = flushed.segment;
     next.checkpoint_offset = 0;
+    PH_POINT(epoch_ends);
     status = ph_superblock_write(&store->heap, &next);
     if (status != PH_OK)
         return status;
+    PH_POINT(epoch_clean_written);
     coord->checkpoint.generation = next.generation;
     coord->checkpoint.segment = next.checkpoint_segment;
     atomic_store(&coord->epoch_open, 0);
+    PH_POINT(epoch_ended);
     return PH_OK;
 }

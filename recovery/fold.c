@@ -12,6 +12,7 @@
  * begins at the present `folded` and reaches no further than the fold may go saves reading that stretch of the log
  * file; any other is thrown away and the stretch is read.  It is private to the process, under the fold lock.
  */
+#include "io/failpoint.h"
 #include "recovery/store.h"
 #include "wal/flush.h"
 
@@ -21,6 +22,7 @@
 ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns)
 {
     enum ph_mutex_result result = ph_mutex_timedlock(&store->wal.coord->fold_lock, timeout_ns);
+    PH_POINT(fold_lock_tried);
     if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED)
         return PH_OK;
     if (result == PH_MUTEX_TIMEOUT)
@@ -48,10 +50,12 @@ bool ph_store_seat_alive(struct ph_store *store, uint32_t seat)
     ph_local_lock(&store->wal.local_lock); /* all threads of the process count as one owner of the lock */
     bool dead = ph_file_lock(&store->coord_file, PH_LOCK_EXCLUSIVE, seat_lock_start(seat), 1, false) == PH_OK;
     if (dead) {
+        PH_POINT(seat_of_dead_locked);
         /* While we hold its lock nobody can take the seat, so clearing what the dead left there is safe. */
         for (uint32_t i = 0; i < PH_PINS; i++)
             atomic_store(&store->wal.coord->seats[seat].pins[i].lsn, 0);
         atomic_store(&store->wal.coord->seats[seat].hold, 0);
+        PH_POINT(seat_of_dead_cleared);
         ph_status status = ph_file_lock(&store->coord_file, PH_LOCK_NONE, seat_lock_start(seat), 1, false);
         (void)status; /* at worst the seat stays taken until this process closes the heap */
     }
@@ -178,6 +182,7 @@ void ph_store_gather(struct ph_store *store)
     if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
         return;
     gather_locked(store);
+    PH_POINT(fold_gathered);
     ph_fold_unlock(store);
 }
 
@@ -247,6 +252,7 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
     }
     if (status != PH_OK || reached.lsn == from.lsn)
         return status;
+    PH_POINT(fold_wrote);
     bool positioned = flushed->lsn == reached.lsn;
     struct ph_fold_mark mark = {
         .lsn = reached.lsn,
@@ -271,9 +277,11 @@ ph_status ph_fold_locked(struct ph_store *store)
     uint64_t intent = atomic_load(&coord->fold_intent);
     if (target > intent)
         atomic_store(&coord->fold_intent, target);
+    PH_POINT(fold_intended);
     struct ph_held_pin pin;
     if (ph_store_oldest_pin(store, &pin) && pin.lsn < target)
         target = pin.lsn;
+    PH_POINT(fold_pins_read);
     return fold_to(store, target, &flushed);
 }
 

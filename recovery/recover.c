@@ -13,6 +13,7 @@
  *
  * A crash at any point leaves the same work to be done again.
  */
+#include "io/failpoint.h"
 #include "recovery/store.h"
 #include "wal/flush.h"
 
@@ -115,6 +116,7 @@ static ph_status append_buffer(struct ph_store *store, const struct ph_log_origi
     coord->appended = 0;
     coord->durable = tail->place.lsn;
     coord->committed = end->lsn;
+    PH_POINT(recovery_buffer_found);
     status = ph_flush_all(wal);
     struct ph_flush_mark mark;
     if (status == PH_OK && ph_coord_read_flush(coord, &mark))
@@ -159,6 +161,7 @@ static ph_status write_clean(struct ph_store *store, const struct ph_log_origin 
                              uint64_t newest_segment)
 {
     ph_status status = ph_file_sync(&store->heap);
+    PH_POINT(recovery_synced);
     if (status != PH_OK)
         return status;
     struct ph_superblock clean = store->superblock;
@@ -173,6 +176,7 @@ static ph_status write_clean(struct ph_store *store, const struct ph_log_origin 
     clean.heap_bytes = end->heap_bytes;
     clean.durable_lsn = end->lsn;
     status = ph_superblock_write(&store->heap, &clean);
+    PH_POINT(recovery_finished);
     if (status == PH_OK)
         store->superblock = clean;
     return status;
@@ -188,14 +192,17 @@ static ph_status bring_up_to_date(struct ph_store *store, const struct ph_log_or
         ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES, 0, gather ? 1 : 0 /* one part: all or nothing */);
     if (status == PH_OK)
         status = find_end(store, origin, gather ? set : NULL, found);
+    PH_POINT(recovery_found);
     if (status == PH_OK)
         status = secure(store, origin, found, segment);
+    PH_POINT(recovery_secured);
     if (status == PH_OK)
         status = extend_heap(store, found->end.heap_bytes);
     if (status == PH_OK && !gather)
         status = gather_again(store, origin, &found->end, set);
     if (status == PH_OK)
         status = ph_fold_set_write(set);
+    PH_POINT(recovery_folded);
     ph_fold_set_deinit(set);
     return status;
 }

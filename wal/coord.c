@@ -2,6 +2,8 @@
 /* The coordination file's marks: paired slots and their publication. */
 #include "wal/coord.h"
 
+#include "io/failpoint.h"
+
 #include <string.h>
 
 _Static_assert(sizeof(struct ph_commit_mark) == 64, "one cache line");
@@ -22,8 +24,12 @@ static void publish(void *slots, _Atomic uint64_t *published, const void *mark)
     uint64_t words[MARK_WORDS];
     memcpy(words, mark, sizeof words);
     bool first_valid = atomic_load_explicit(word(slots, 0), memory_order_relaxed) == atomic_load(published);
-    for (size_t i = 0; i < MARK_WORDS; i++)
+    for (size_t i = 0; i < MARK_WORDS; i++) {
+        if (i == MARK_WORDS / 2)
+            PH_POINT(mark_half_stored);
         atomic_store_explicit(word(slots, i + (first_valid ? MARK_WORDS : 0)), words[i], memory_order_release);
+    }
+    PH_POINT(mark_stored);
     atomic_store_explicit(published, words[0], memory_order_release);
 }
 
@@ -44,22 +50,26 @@ static bool read_mark(void *slots, _Atomic uint64_t *published, void *mark)
 void ph_coord_publish_commit(struct ph_coord *coord, const struct ph_commit_mark *mark)
 {
     publish(coord->commit_marks, &coord->committed, mark);
+    PH_POINT(commit_published);
     atomic_store_explicit(&coord->reserve, mark->reserve, memory_order_relaxed);
 }
 
 void ph_coord_publish_fragment(struct ph_coord *coord, const struct ph_commit_mark *mark)
 {
     publish(coord->fragment_marks, &coord->appended, mark);
+    PH_POINT(fragment_published);
 }
 
 void ph_coord_publish_flush(struct ph_coord *coord, const struct ph_flush_mark *mark)
 {
     publish(coord->flush_marks, &coord->durable, mark);
+    PH_POINT(flush_published);
 }
 
 void ph_coord_publish_fold(struct ph_coord *coord, const struct ph_fold_mark *mark)
 {
     publish(coord->fold_marks, &coord->folded, mark);
+    PH_POINT(fold_published);
 }
 
 bool ph_coord_read_commit(struct ph_coord *coord, struct ph_commit_mark *mark)

@@ -3,6 +3,7 @@
 #include "wal/flush.h"
 
 #include "io/checksum.h"
+#include "io/failpoint.h"
 #include "wal/record.h"
 #include "wal/ring.h"
 
@@ -58,6 +59,7 @@ static int64_t choose_slot(struct ph_wal *wal, uint64_t sequence)
         slot = ph_coord_find_slot(wal->coord, 0);
     if (slot >= 0)
         atomic_store_explicit(&wal->coord->slot_sequence[slot], sequence, memory_order_release);
+    PH_POINT(flush_slot_taken);
     return slot;
 }
 
@@ -138,8 +140,10 @@ static ph_status write_batch(struct ph_wal *wal, struct ph_flush_mark *mark, uin
     ph_ring_copy_stable(wal, mark->lsn, records, length);
     uint64_t bytes = head + ph_record_reserve(length, wal->block_bytes);
     memset(records + length, 0, bytes - head - sizeof(struct ph_batch_header) - length);
+    PH_POINT(flush_to_write);
     ph_status status = ph_file_write(&wal->file, wal->staging, bytes,
                                      ph_log_slot_offset(wal, (uint64_t)slot) + mark->offset, PH_WRITE_DSYNC);
+    PH_POINT(flush_wrote);
     if (status != PH_OK)
         return status;
     mark->lsn += length;
@@ -178,6 +182,7 @@ static ph_status flush_locked(struct ph_wal *wal)
     ph_status status = ph_log_ensure_open(wal);
     if (status != PH_OK)
         return status;
+    PH_POINT(flush_leads);
     await_crowd(wal);
     const uint64_t began = wal->io->clock_ns(wal->io->ctx, PH_CLOCK_COARSE);
     struct ph_flush_mark mark;
@@ -194,6 +199,7 @@ static ph_status flush_locked(struct ph_wal *wal)
     }
     atomic_store_explicit(&wal->coord->flush_crowd, atomic_load(&wal->coord->flush_waiters) + 1, memory_order_relaxed);
     ph_flush_set_limit(wal);
+    PH_POINT(flush_limit_set);
     atomic_store(&wal->coord->lazy_since_ns, 0);
     if (atomic_load(&wal->coord->committed) > mark.lsn) /* also by one who saw the old time and noted none (R5) */
         atomic_store(&wal->coord->lazy_since_ns, began);
@@ -208,7 +214,9 @@ static uint32_t *futex_word(struct ph_wal *wal)
 
 static void wake_waiters(struct ph_wal *wal)
 {
+    PH_POINT(flush_to_wake);
     atomic_fetch_add(&wal->coord->flush_word, 1);
+    PH_POINT(flush_word_changed);
     if (atomic_load(&wal->coord->flush_waiters) != 0)
         wal->io->wake(wal->io->ctx, futex_word(wal), INT32_MAX);
 }
@@ -216,6 +224,7 @@ static void wake_waiters(struct ph_wal *wal)
 static void wait_for_flusher(struct ph_wal *wal, uint32_t word, uint64_t lsn, uint64_t timeout_ns)
 {
     atomic_fetch_add(&wal->coord->flush_waiters, 1);
+    PH_POINT(flush_waits);
     if (atomic_load(&wal->coord->durable) < lsn)
         wal->io->wait(wal->io->ctx, futex_word(wal), word, timeout_ns < WAIT_SLICE_NS ? timeout_ns : WAIT_SLICE_NS);
     atomic_fetch_sub(&wal->coord->flush_waiters, 1);

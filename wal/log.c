@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The log file: creation, header, slots. */
 #include "io/checksum.h"
+#include "io/failpoint.h"
 #include "wal/record.h"
 #include "wal/wal.h"
 
@@ -216,6 +217,7 @@ ph_status ph_log_begin_epoch(struct ph_wal *wal, struct ph_log_header *header)
         int result = wal->io->sync_directory(wal->io->ctx, wal->path);
         status = result < 0 ? ph_file_fail(wal->path, "cannot sync the directory", -result) : PH_OK;
     }
+    PH_POINT(log_slots_ready);
     if (status == PH_OK)
         status = write_header(wal, header);
     if (status != PH_OK) {
@@ -270,6 +272,7 @@ ph_status ph_log_add_slot(struct ph_wal *wal)
         return ph_fail(PH_LOG_FULL, "%s: the log is at its limit of %llu bytes", wal->path,
                        (unsigned long long)wal->log_limit_bytes);
     status = fill_slot(wal, slots);
+    PH_POINT(log_slot_filled);
     if (status == PH_OK) {
         atomic_store(&wal->coord->slot_sequence[slots], 0);
         atomic_store_explicit(&wal->coord->slot_count, slots + 1, memory_order_release);

@@ -2,6 +2,8 @@
 /* The shared log buffer. */
 #include "wal/ring.h"
 
+#include "io/failpoint.h"
+
 #include <string.h>
 
 static _Atomic uint64_t *word_at(struct ph_wal *wal, uint64_t lsn)
@@ -14,9 +16,12 @@ void ph_ring_append(struct ph_wal *wal, uint64_t lsn, const uint8_t *bytes, size
     /* It never goes back: a writer that died here may have announced, and overwritten, more than this one does. */
     if (atomic_load_explicit(&wal->coord->reserved, memory_order_relaxed) < lsn + length)
         atomic_store_explicit(&wal->coord->reserved, lsn + length, memory_order_relaxed);
+    PH_POINT(ring_reserved);
     /* The first word's release orders what was announced before it. */
     for (size_t at = 0; at < length; at += 8) {
         uint64_t word;
+        if (at == length / 16 * 8)
+            PH_POINT(ring_half_stored);
         memcpy(&word, bytes + at, sizeof word);
         atomic_store_explicit(word_at(wal, lsn + at), word, memory_order_release);
     }
