@@ -126,9 +126,10 @@ ph_status ph_fold_set_apply(void *set, const struct ph_operation *operation);
 PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
 /* Bytes of images in it. */
 uint64_t ph_fold_set_bytes(const struct ph_fold_set *set);
-/* How many of the words in it, not counting zeros and those behind the file's end, the file has already.  IO. */
-PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t *same,
-                                            uint64_t *words);
+/* How many pages there are words for, not counting zeros and those behind the file's end, and how many of these pages the
+ * file shows with at least one in `part` of the words.  IO. */
+PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t part,
+                                            uint64_t *shown, uint64_t *pages);
 /* From now on as with parts 0; the set was begun with one part. */
 void ph_fold_set_unbound(struct ph_fold_set *set);
 
