@@ -2,8 +2,10 @@
 /*
  * Recovery: bring a heap that nobody has open to its last commit.
  *
- *   find     where the records end, and judge that end (R9); nothing is written before the judgement.  What the records
- *            say is gathered on the way if it fits in memory, else the log is read once more for folding.
+ *   find     where the records end, and judge that end (R9); nothing is written before the judgement, and what is judged
+ *            is where the log itself ends: the buffer of the last users may go on from a torn tail, but it does not make
+ *            good what was durable once, since writing that again would first destroy what tells of the damage.  What the
+ *            records say is gathered on the way if it fits in memory, else the log is read once more for folding.
  *   secure   make every record found durable in the log, because folding comes only after that (R1): what was read may
  *            be in a cache only (the write failed, or its writer died before it was done), or in the shared buffer of
  *            the last users.  Batches beyond the proven durable LSN are written again, as they are; records from the
@@ -61,7 +63,8 @@ static ph_status find_end(struct ph_store *store, const struct ph_log_origin *or
     if (status == PH_OK)
         status = ph_scan_evidence(&replay.scan, origin->segment, &found->evidence);
     if (status == PH_OK)
-        status = ph_judge_end(store->wal.path, &store->superblock, replay.place.lsn, &found->evidence, replay.fault);
+        status =
+            ph_judge_end(store->wal.path, &store->superblock, found->last.place.lsn, &found->evidence, replay.fault);
     if (status == PH_OK && found->end.lsn >= PH_NUMBER_LIMIT)
         status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path, (unsigned long long)found->end.lsn);
     ph_replay_deinit(&replay);
