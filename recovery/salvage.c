@@ -6,8 +6,9 @@
  * last (after a power cut it may be a mix of commits, which only the log could mend).  Records are replayed in order and
  * give the same if they are replayed again.  So:
  *
- *   the log is whole, as opening judges it   all of it is replayed: the last commit.  A torn tail is no loss.
- *                                            (Damage to nothing but the last flush looks like one, and is cut off.)
+ *   the log is whole, as opening judges it,  all of it is replayed: the last commit.  A torn tail is no loss.
+ *   or the buffer has what it lacks          (Damage to nothing but the last flush, if that is not folded, looks like
+ *                                            one, and is cut off.)
  *   it breaks off, and went on once          the heap file may be ahead of what can be read.  Replaying that would put
  *                                            back some words of a later commit and not others: a state that never was.
  *                                            Nothing tells how far fold has come, but the heap file shows it: if hardly any

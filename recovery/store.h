@@ -53,6 +53,10 @@ PH_MUST_CHECK ph_status ph_store_recover(struct ph_store *store, struct ph_coord
 /* Make sure an epoch is open, so that commits may be logged.  Any process, any time. */
 PH_MUST_CHECK ph_status ph_store_open_epoch(struct ph_store *store, uint64_t timeout_ns);
 
+/* See to it that something on stable storage says that the log was durable up to `lsn`, which it is: before a fold up to
+ * there writes.  Under the fold lock. */
+PH_MUST_CHECK ph_status ph_store_vouch(struct ph_store *store, uint64_t lsn);
+
 /* Flush and fold everything, as far as pins allow.  timeout_ns as for a checkpoint. */
 PH_MUST_CHECK ph_status ph_store_fold(struct ph_store *store, uint64_t timeout_ns);
 
