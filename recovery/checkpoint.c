@@ -94,6 +94,7 @@ static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *n
     coord->checkpoint.lsn = next->checkpoint_lsn;
     PH_POINT(checkpoint_half_marked);
     coord->checkpoint.segment = next->checkpoint_segment;
+    coord->checkpoint.vouched = next->durable_lsn;
     PH_POINT(checkpoint_marked);
     atomic_store(&coord->sync_in_progress, 0);
     return PH_OK;
@@ -114,6 +115,30 @@ static void free_segments(struct ph_store *store)
             PH_POINT(checkpoint_segment_freed);
         }
     }
+}
+
+ph_status ph_store_vouch(struct ph_store *store, uint64_t lsn)
+{
+    struct ph_coord *coord = store->wal.coord;
+    if (lsn <= atomic_load_explicit(&coord->vouched, memory_order_acquire) || lsn <= coord->checkpoint.vouched)
+        return PH_OK;
+    struct ph_superblock next;
+    bool other_damaged;
+    ph_status status = ph_superblock_read(&store->heap, &next, &other_damaged);
+    if (status != PH_OK)
+        return status;
+    next.generation++;
+    next.durable_lsn = lsn;
+    /* This sync too may be the one that is told of pages that did not reach the disk. */
+    bool unfinished = atomic_exchange(&coord->sync_in_progress, 1) != 0;
+    status = ph_superblock_write(&store->heap, &next);
+    if (status != PH_OK)
+        return status == PH_NO_SPACE ? status : poison(store, status);
+    coord->checkpoint.generation = next.generation;
+    coord->checkpoint.vouched = lsn;
+    if (!unfinished)
+        atomic_store(&coord->sync_in_progress, 0);
+    return PH_OK;
 }
 
 static ph_status checkpoint_locked(struct ph_store *store, uint64_t timeout_ns)
@@ -224,6 +249,7 @@ static ph_status open_epoch_locked(struct ph_store *store)
     coord->checkpoint.segment = start_segment;
     coord->checkpoint.generation = next.generation;
     coord->checkpoint.epoch = next.epoch;
+    coord->checkpoint.vouched = next.durable_lsn;
     PH_POINT(epoch_half_marked);
     set_marks(store, start_segment, slots);
     PH_POINT(epoch_marked);

@@ -7,6 +7,10 @@
  * sides sequentially consistent).  Whoever finds the fold lock's owner dead folds again from `folded`.  A pin marked
  * evictable may be taken away by compare-and-swap at any time; its reader finds that out when it ends.
  *
+ * Vouching (R9): before the heap file gets anything of a record, something on stable storage says that the log was durable
+ * beyond it: the header of a later batch, or else the superblock, which is written once more for that.  So if the record
+ * rots, the log is not taken for one that was torn there, under a heap file that is ahead of it.
+ *
  * Gathering: a process that flushes the log also takes what has become durable from the shared buffer into page images,
  * a fold set that begins where the heap file ends (`folded`).  Nothing depends on it: when the fold comes, a set that
  * begins at the present `folded` and reaches no further than the fold may go saves reading that stretch of the log
@@ -238,9 +242,11 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
         return ph_coord_damaged(store->heap.path);
     if (target <= now.lsn)
         return PH_OK;
+    ph_status status = ph_store_vouch(store, target);
+    if (status != PH_OK)
+        return status;
     const struct ph_boundary from = fold_boundary(&now);
     struct ph_boundary reached = from;
-    ph_status status;
     if (has_gathered(store, &now) && gathered->to.lsn <= target) {
         struct ph_fold_set *set = gathered->set;
         gathered->set = NULL;

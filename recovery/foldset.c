@@ -383,13 +383,15 @@ ph_status ph_fold_set_write(struct ph_fold_set *set)
 
 /* ------------------------------------------------------------------------------------------------------- comparing */
 
-ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t *same, uint64_t *words)
+ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t part, uint64_t *shown,
+                              uint64_t *pages)
 {
-    *same = *words = 0;
+    *shown = *pages = 0;
     apply_all_queued(set);
     for (uint32_t i = 0; i < set->page_count; i++) {
         const struct page *page = &set->pages[i];
         uint8_t there[PH_PAGE_BYTES];
+        uint64_t same = 0, words = 0;
         size_t got;
         ph_status status = ph_file_read(file, there, sizeof there, page->number * PH_PAGE_BYTES, &got);
         if (status != PH_OK)
@@ -399,9 +401,11 @@ ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uin
             memcpy(&wanted, page->image + word * 8, sizeof wanted);
             if (!has_word(page, word) || wanted == 0)
                 continue;
-            *words += 1;
-            *same += memcmp(there + word * 8, &wanted, sizeof wanted) == 0;
+            words++;
+            same += memcmp(there + word * 8, &wanted, sizeof wanted) == 0;
         }
+        *pages += words > 0;
+        *shown += words > 0 && same * part >= words;
     }
     return PH_OK;
 }

@@ -2,12 +2,15 @@
 /*
  * Recovery: bring a heap that nobody has open to its last commit.
  *
- *   find     where the records end, and judge that end (R9); nothing is written before the judgement.  What the records
- *            say is gathered on the way if it fits in memory, else the log is read once more for folding.
+ *   find     where the records end, and judge that end (R9); nothing is written before the judgement, and what is judged
+ *            is where the log itself ends: the buffer of the last users may go on from a torn tail, but it does not make
+ *            good what was durable once, since writing that again would first destroy what tells of the damage.  What the
+ *            records say is gathered on the way if it fits in memory, else the log is read once more for folding.
  *   secure   make every record found durable in the log, because folding comes only after that (R1): what was read may
  *            be in a cache only (the write failed, or its writer died before it was done), or in the shared buffer of
  *            the last users.  Batches beyond the proven durable LSN are written again, as they are; records from the
- *            buffer are appended.  Likewise the superblock, because what is older than it is about to be overwritten.
+ *            buffer are appended.  Likewise the superblock, because what is older than it is about to be overwritten;
+ *            and once more, to say how far the log is durable, which folding makes it have been for good (R9).
  *   fold     all records into the heap file; bytes that "already match" are written all the same (R7)
  *   finish   sync the heap file, write the CLEAN superblock
  *
@@ -62,7 +65,8 @@ static ph_status find_end(struct ph_store *store, const struct ph_log_origin *or
     if (status == PH_OK)
         status = ph_scan_evidence(&replay.scan, origin->segment, &found->evidence);
     if (status == PH_OK)
-        status = ph_judge_end(store->wal.path, &store->superblock, replay.place.lsn, &found->evidence, replay.fault);
+        status =
+            ph_judge_end(store->wal.path, &store->superblock, found->last.place.lsn, &found->evidence, replay.fault);
     if (status == PH_OK && found->end.lsn >= PH_NUMBER_LIMIT)
         status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path, (unsigned long long)found->end.lsn);
     ph_replay_deinit(&replay);
@@ -124,6 +128,22 @@ static ph_status append_buffer(struct ph_store *store, const struct ph_log_origi
     return status;
 }
 
+/* The log is durable up to `end`: let the superblock say so, before the heap file is folded up to there. */
+static ph_status vouch(struct ph_store *store, const struct ph_log_origin *origin, const struct ph_boundary *end)
+{
+    struct ph_superblock next = store->superblock;
+    next.state = PH_STATE_OPEN;
+    next.generation++;
+    next.epoch = origin->epoch;
+    next.checkpoint_segment = origin->segment;
+    next.checkpoint_offset = origin->offset;
+    next.durable_lsn = end->lsn;
+    ph_status status = ph_superblock_write(&store->heap, &next);
+    if (status == PH_OK)
+        store->superblock = next;
+    return status;
+}
+
 /* *segment: the greatest sequence number of a segment, found or taken for records from the buffer. */
 static ph_status secure(struct ph_store *store, const struct ph_log_origin *origin, const struct finding *found,
                         uint64_t *segment)
@@ -145,7 +165,7 @@ static ph_status secure(struct ph_store *store, const struct ph_log_origin *orig
     if (status == PH_OK && tail.place.lsn < found->end.lsn)
         status = append_buffer(store, origin, &tail, &found->end, &appended);
     *segment = appended > found->evidence.newest_segment ? appended : found->evidence.newest_segment;
-    return status;
+    return status == PH_OK ? vouch(store, origin, &found->end) : status;
 }
 
 static ph_status extend_heap(struct ph_store *store, uint64_t heap_bytes)

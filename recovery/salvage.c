@@ -6,13 +6,15 @@
  * last (after a power cut it may be a mix of commits, which only the log could mend).  Records are replayed in order and
  * give the same if they are replayed again.  So:
  *
- *   the log is whole, as opening judges it   all of it is replayed: the last commit.  A torn tail is no loss.
- *                                            (Damage to nothing but the last flush looks like one, and is cut off.)
+ *   the log is whole, as opening judges it,  all of it is replayed: the last commit.  A torn tail is no loss.
+ *   or the buffer has what it lacks          (Damage to nothing but the last flush, if that is not folded, looks like
+ *                                            one, and is cut off.)
  *   it breaks off, and went on once          the heap file may be ahead of what can be read.  Replaying that would put
  *                                            back some words of a later commit and not others: a state that never was.
- *                                            Nothing tells how far fold has come, but the heap file shows it: if it has
- *                                            hardly any of the words that the readable records leave behind, nothing was
+ *                                            Nothing tells how far fold has come, but the heap file shows it: if hardly any
+ *                                            of its pages has what the readable records leave behind there, nothing was
  *                                            folded since the checkpoint, and they are replayed.  Else it is left as it is.
+ *                                            (Pages are counted, not words: one that is damaged itself has one voice.)
  *   missing, foreign, header damaged,        the heap file as it is
  *   checkpoint not reached, no superblock
  *
@@ -234,15 +236,15 @@ static ph_status is_behind(struct ph_wal *wal, const struct ph_log_origin *origi
                            struct ph_file *to, bool *behind)
 {
     struct ph_fold_set *set = NULL;
-    uint64_t same = 0, words = 0;
+    uint64_t shown = 0, pages = 0;
     *behind = false;
     ph_status status = ph_fold_set_init(&set, to, COMPARE_MEMORY_BYTES, 0, 1);
     if (status == PH_OK)
         status = gather(wal, origin, end, set);
     if (status == PH_OK)
-        status = ph_fold_set_compare(set, to, &same, &words);
+        status = ph_fold_set_compare(set, to, SHOWN_PART, &shown, &pages);
     if (status == PH_OK)
-        *behind = same * SHOWN_PART < words;
+        *behind = shown * SHOWN_PART < pages;
     ph_fold_set_deinit(set);
     return status == PH_TOO_BIG ? PH_OK : status;
 }

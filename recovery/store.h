@@ -54,6 +54,10 @@ PH_MUST_CHECK ph_status ph_store_recover(struct ph_store *store, struct ph_coord
 /* Make sure an epoch is open, so that commits may be logged.  Any process, any time. */
 PH_MUST_CHECK ph_status ph_store_open_epoch(struct ph_store *store, uint64_t timeout_ns);
 
+/* See to it that something on stable storage says that the log was durable up to `lsn`, which it is: before a fold up to
+ * there writes.  Under the fold lock. */
+PH_MUST_CHECK ph_status ph_store_vouch(struct ph_store *store, uint64_t lsn);
+
 /* Flush and fold everything, as far as pins allow.  timeout_ns as for a checkpoint. */
 PH_MUST_CHECK ph_status ph_store_fold(struct ph_store *store, uint64_t timeout_ns);
 
@@ -127,9 +131,10 @@ ph_status ph_fold_set_apply(void *set, const struct ph_operation *operation);
 PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
 /* Bytes of images in it. */
 uint64_t ph_fold_set_bytes(const struct ph_fold_set *set);
-/* How many of the words in it, not counting zeros and those behind the file's end, the file has already.  IO. */
-PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t *same,
-                                            uint64_t *words);
+/* How many pages there are words for, not counting zeros and those behind the file's end, and how many of these pages the
+ * file shows with at least one in `part` of the words.  IO. */
+PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t part,
+                                            uint64_t *shown, uint64_t *pages);
 /* From now on as with parts 0; the set was begun with one part. */
 void ph_fold_set_unbound(struct ph_fold_set *set);
 

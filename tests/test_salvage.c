@@ -110,8 +110,8 @@ static void judge(const struct wreck *wreck, uint64_t number, struct ph_sim *sim
     bool unused = result->log_state == PHEAP_SALVAGE_UNUSED;
     const struct state *states[2] = {&of->states[unused ? of->folded : result->version]};
     states[1] = states[0];
-    if (!unused && result->version < of->folded) { /* only the last flush can be lost like this */
-        if (result->log_state != PHEAP_SALVAGE_WHOLE)
+    if (!unused && result->version < of->folded) { /* the last flush is lost, and so is what vouched for it */
+        if (result->log_state != PHEAP_SALVAGE_WHOLE || !was_hit(wreck, 0, 8192))
             blame(wreck, number, "records applied to a heap file that was newer", 0);
         states[1] = &of->states[of->folded];
         tally->mixed++;

@@ -13,6 +13,8 @@
  *   durable    the log file has everything before this on stable storage
  *   folded     the heap file has everything before this (in the page cache at least)
  *   fold_intent  >= folded; a fold may be under way up to here
+ *   vouched    something on stable storage says that the log was durable up to here: the header of the last batch, or
+ *              (checkpoint.vouched) the superblock; folded <= the larger of the two
  *
  * A mark that is more than one number is a pair of slots and an LSN: the slot whose lsn equals the published LSN is
  * the valid one, so that death between two stores leaves the old or the new state (R6).
@@ -68,6 +70,7 @@ struct ph_checkpoint_mark { /* changed under the fold lock; each field can be re
     _Atomic uint64_t segment;
     _Atomic uint64_t generation; /* of the newest superblock */
     _Atomic uint64_t epoch;
+    _Atomic uint64_t vouched; /* durable_lsn of the newest superblock */
 };
 
 /* A version that a read view needs: nothing may be folded beyond it. */
@@ -120,6 +123,7 @@ struct ph_coord {
     /* Flush. */
     _Alignas(64) struct ph_mutex flush_lock;
     _Alignas(64) _Atomic uint64_t durable;
+    _Atomic uint64_t vouched;    /* where the last batch begins */
     _Atomic uint32_t flush_word; /* futex: changes with every flush */
     _Atomic uint32_t flush_waiters;
     _Atomic uint32_t flush_crowd; /* how many committed or waited around the last flush */

@@ -192,9 +192,11 @@ static ph_status flush_locked(struct ph_wal *wal)
     }
     uint64_t end = ph_coord_stream_end(wal->coord);
     while (mark.lsn < end) {
+        const uint64_t start = mark.lsn;
         status = write_batch(wal, &mark, end);
         if (status != PH_OK)
             return poison(wal);
+        atomic_store_explicit(&wal->coord->vouched, start, memory_order_release);
         ph_coord_publish_flush(wal->coord, &mark);
     }
     atomic_store_explicit(&wal->coord->flush_crowd, atomic_load(&wal->coord->flush_waiters) + 1, memory_order_relaxed);
