@@ -117,7 +117,7 @@ static inline void repair_lock(struct ph_mutex *lock)
 }
 
 /* Word `index` in every page of the root block, of `words` words, has a number of its own. */
-static inline void commit_wide(pheap *heap, uint64_t words, uint64_t value)
+static inline void commit_spread(pheap *heap, uint64_t words, uint64_t value)
 {
     pheap_txn *txn = begin(heap);
     for (uint64_t i = 0; i < words; i += PH_PAGE_BYTES / 8)
@@ -125,7 +125,7 @@ static inline void commit_wide(pheap *heap, uint64_t words, uint64_t value)
     ok(pheap_commit(txn, PHEAP_LAZY, NULL));
 }
 
-static inline void require_wide(pheap *heap, uint64_t words, uint64_t value)
+static inline void require_spread(pheap *heap, uint64_t words, uint64_t value)
 {
     pheap_read *reader = read_begin(heap, PHEAP_FRESH);
     for (uint64_t i = 0; i < words; i += PH_PAGE_BYTES / 8)

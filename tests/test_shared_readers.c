@@ -54,8 +54,8 @@ static void reader__view_stays_within_its_budget(void **state)
         }
         require(touched != 0 ? drops <= 1 : drops < 100);
         for (uint64_t i = 1; i <= 20; i++) {
-            commit_wide(first, WORDS, i * 100);
-            require_wide(second, WORDS, i * 100);
+            commit_spread(first, WORDS, i * 100);
+            require_spread(second, WORDS, i * 100);
             ok(pheap_fold(first));
             require(view->touched_bytes <= 4 * options.budget_bytes);
         }
@@ -198,7 +198,7 @@ static void view__is_evicted_while_it_moves(void **state)
     machine.second.alloc = evict_at_alloc;
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     evict_seat = second->core->store.seat;
-    commit_wide(first, WORDS, 1000);
+    commit_spread(first, WORDS, 1000);
     evict_coord = first->core->coord;
     pheap_read *reader = read_begin(second, PHEAP_EVICTABLE);
     require(evictions >= 100);

@@ -46,7 +46,7 @@ static void fragments__of_the_dead_are_buried(void **state)
         struct machine machine;
         machine_begin(&machine, NULL);
         pheap *first = machine_create(&machine, flags[i], WORDS), *second = machine_open(&machine.second, 0);
-        commit_wide(first, WORDS, 1000);
+        commit_spread(first, WORDS, 1000);
         struct ph_coord *coord = first->core->coord;
         /* All the log there can be is there and free: what is written next is the fragments. */
         while (ph_store_extend_log(&first->core->store, UINT64_MAX) == PH_OK)
@@ -58,26 +58,26 @@ static void fragments__of_the_dead_are_buried(void **state)
         require_equal(pthread_join(thread, NULL), 0);
         uint64_t appended = atomic_load(&coord->appended);
         require(appended > atomic_load(&coord->committed));
-        require_wide(second, WORDS, 1000);
+        require_spread(second, WORDS, 1000);
         uint64_t version = heap_info(second).version;
         pheap_txn *txn = begin(first);
         require_equal(get_word(txn, 1), 0);
         require(atomic_load(&coord->committed) > appended);
         require_equal(heap_info(second).version, version);
         ok(pheap_abort(txn));
-        require_wide(second, WORDS, 1000);
+        require_spread(second, WORDS, 1000);
         ok(pheap_sync(first)); /* it died with the flush lock too */
-        commit_wide(first, WORDS, 2000);
-        require_wide(second, WORDS, 2000);
+        commit_spread(first, WORDS, 2000);
+        require_spread(second, WORDS, 2000);
         ok(pheap_fold(second));
         require_equal(atomic_load(&coord->folded), atomic_load(&coord->committed));
-        commit_wide(second, WORDS, 3000);
-        require_wide(first, WORDS, 3000);
+        commit_spread(second, WORDS, 3000);
+        require_spread(first, WORDS, 3000);
         check_sound(first);
         ok(pheap_close(first));
         ok(pheap_close(second));
         first = machine_open(machine.first, 0);
-        require_wide(first, WORDS, 3000);
+        require_spread(first, WORDS, 3000);
         require_equal(fresh_word(first, 1), 0);
         ok(pheap_close(first));
         machine_end(&machine);
@@ -290,7 +290,7 @@ static void log__held_by_a_reader(void **state)
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     pheap *holders[] = {first, second};
     uint64_t value = 1000;
-    commit_wide(first, WORDS, value);
+    commit_spread(first, WORDS, value);
     for (unsigned round = 0; round < 4; round++) {
         pheap *holder = holders[round % 2];
         pheap_read *reader = read_begin(holder, PHEAP_FRESH);
@@ -319,8 +319,8 @@ static void log__held_by_a_reader(void **state)
         require_equal(waited_ns >= 1000000000, round == 0);
         require_equal(read_word(reader, 512), kept + 512);
         pheap_read_end(reader);
-        commit_wide(second, WORDS, ++value);
-        require_wide(first, WORDS, value);
+        commit_spread(second, WORDS, ++value);
+        require_spread(first, WORDS, value);
     }
     check_sound(first);
     machine_close(&machine, second, first);
@@ -353,7 +353,7 @@ static void log__reader_ends_while_room_is_made(void **state)
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     uint64_t value = 1;
     for (unsigned round = 0; round < 2; round++) {
-        commit_wide(first, WORDS, ++value);
+        commit_spread(first, WORDS, ++value);
         pheap_read *reader = read_begin(first, PHEAP_FRESH), *own = NULL;
         pheap_txn *txn = NULL;
         enum pheap_status status = PHEAP_OK;
