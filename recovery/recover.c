@@ -128,9 +128,12 @@ static ph_status append_buffer(struct ph_store *store, const struct ph_log_origi
     return status;
 }
 
-/* The log is durable up to `end`: let the superblock say so, before the heap file is folded up to there. */
+/* The log is durable up to `end`: let the superblock say so, before the heap file is folded up to there.  If there is
+ * anything to fold: else the log's header, which an OPEN superblock relies on, may be in a cache only. */
 static ph_status vouch(struct ph_store *store, const struct ph_log_origin *origin, const struct ph_boundary *end)
 {
+    if (end->lsn == origin->from.lsn)
+        return PH_OK;
     struct ph_superblock next = store->superblock;
     next.state = PH_STATE_OPEN;
     next.generation++;
