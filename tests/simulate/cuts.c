@@ -346,8 +346,7 @@ static void explore(struct level *level)
         bool noted = level->depth == 1 || opened;
         state.least = noted ? (uint32_t)ph_sim_cut_note(level->cut, ORACLE_NOTE_DURABLE) : level->least;
         state.tip = noted ? (uint32_t)ph_sim_cut_note(level->cut, ORACLE_NOTE_TIP) : level->tip;
-        /* Where the name's sync has failed it is known to be there only once something in the heap is durable. */
-        bool there = opened && !(level->oracle->forgiving && state.least == 0);
+        bool there = opened && !(level->oracle->orphan && state.least == 0);
         state.flags = there || level->opened ? 0 : PHEAP_CREATE;
         explore_position(level, &state);
     } while (!level->failure->found && level->tally->states < level->plan->states_max &&

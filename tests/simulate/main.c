@@ -8,7 +8,7 @@
 
 static int usage(void)
 {
-    fprintf(stderr, "simulate [--states N] [--seed S] [--jobs J] | --replay PLAN [--whole]\n");
+    fprintf(stderr, "simulate [--states N] [--seed S] [--jobs J] [--whole] | --replay PLAN [--whole]\n");
     return 2;
 }
 
@@ -73,5 +73,5 @@ int main(int argc, char **argv)
     if (good)
         return 0;
     struct outcome outcome = {.failure = campaign.failure};
-    return explain(&campaign.failed, &outcome, true);
+    return explain(&campaign.failed, &outcome, !whole);
 }

@@ -118,6 +118,7 @@ static void kill_group(unsigned group)
 {
     tell("process %u is killed", stage.process[group]);
     stage.run->kills++;
+    oracle()->orphan = oracle()->orphan || stage.opens == 0;
     process_kill(stage.process[group]);
     stage.process[group] = process_start();
     for (unsigned i = group; i < stage.plan->threads; i += stage.plan->processes) {
@@ -377,6 +378,7 @@ static void let_fail(const struct step *step)
         PH_SIM_READ};
     unsigned what = ops[step->seed % (sizeof ops / sizeof ops[0])];
     stage.failed = oracle()->forgiving = true;
+    oracle()->orphan = oracle()->orphan || stage.opens == 0;
     ph_sim_fail_at(stage.run->sim, what, step->amount, EIO, PH_SIM_ONCE);
 }
 
