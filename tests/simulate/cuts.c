@@ -20,7 +20,8 @@ struct level {
     struct failure *failure;
     unsigned depth;
     struct ph_sim *image; /* plain: states are made on it */
-    uint64_t first, last; /* positions of the journal */
+    uint64_t last;        /* position of the journal */
+    uint64_t stride;      /* about one position in so many is looked at */
     uint32_t least, tip;  /* where the journal has no note of these yet */
     bool opened;          /* before the journal begins */
     bool forgiving;       /* a disk fails while the image recovers */
@@ -281,8 +282,8 @@ static void deepen(struct level *level, struct state *state)
     live_on(level, state, image);
     struct level below = *level;
     below.depth++;
-    below.first = 0;
     below.last = ph_sim_journal_length(image);
+    below.stride = 1;
     below.least = state->least;
     below.tip = state->tip;
     below.opened = (state->flags & PHEAP_CREATE) == 0;
@@ -340,7 +341,7 @@ static void explore(struct level *level)
     struct state state = {.choice = &choice};
     do {
         uint64_t position = ph_sim_cut_position(level->cut);
-        if (!ph_sim_cut_before_io(level->cut) || position < level->first)
+        if (!ph_sim_cut_before_io(level->cut) || dice_mix(level->plan->seed + position) % level->stride != 0)
             continue;
         bool opened = ph_sim_cut_note(level->cut, ORACLE_NOTE_OPENED) != 0;
         bool noted = level->depth == 1 || opened;
@@ -349,8 +350,7 @@ static void explore(struct level *level)
         bool there = opened && !(level->oracle->orphan && state.least == 0);
         state.flags = there || level->opened ? 0 : PHEAP_CREATE;
         explore_position(level, &state);
-    } while (!level->failure->found && level->tally->states < level->plan->states_max &&
-             ph_sim_cut_position(level->cut) < level->last && ph_sim_cut_next(level->cut));
+    } while (!level->failure->found && ph_sim_cut_position(level->cut) < level->last && ph_sim_cut_next(level->cut));
     ph_sim_choice_deinit(&choice);
 }
 
@@ -364,6 +364,7 @@ void cuts_explore(struct run *run, const struct plan *plan, struct tally *tally,
                           .depth = 1,
                           .image = ph_sim_new(&plain),
                           .last = run->journal_length,
+                          .stride = 1 + run->journal_length * plan->samples * 3 / plan->states_max,
                           .cut = ph_sim_cut_new(run->sim)};
     explore(&level);
     ph_sim_cut_free(level.cut);

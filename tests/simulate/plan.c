@@ -57,7 +57,7 @@ static void draw_step(const struct plan *plan, uint64_t *dice, struct step *step
     *step = (struct step){.kind = draw_kind(plan, dice), .thread = (unsigned)below(dice, plan->threads)};
     step->seed = dice_roll(dice);
     uint64_t roll = below(dice, 16);
-    step->amount = step->kind == STEP_TRANSACTIONS ? 1 + (unsigned)below(dice, 3)
+    step->amount = step->kind == STEP_TRANSACTIONS ? 1 + (unsigned)below(dice, plan->busy ? 25 : 3)
                    : step->kind == STEP_READ       ? 1 + (unsigned)below(dice, roll < 12 ? 60 : 3000)
                    : step->kind == STEP_FAULT      ? 1 + (unsigned)below(dice, 12)
                                                    : 0;
@@ -68,7 +68,7 @@ static void draw_step(const struct plan *plan, uint64_t *dice, struct step *step
 
 void plan_make(struct plan *plan, uint64_t seed)
 {
-    static const unsigned rates[] = {2, 3, 8, 30};
+    static const unsigned rates[] = {3, 8, 20, 60};
     uint64_t dice = dice_mix(seed ^ 0x73696d);
     *plan = (struct plan){.seed = seed};
     plan->processes = 1 + (unsigned)below(&dice, PLAN_PROCESSES_MAX);
@@ -78,6 +78,7 @@ void plan_make(struct plan *plan, uint64_t seed)
     bool large = below(&dice, 4) == 0;
     plan->large_max = large ? plan->segments * 2500 : 3000;
     plan->live_max = large ? plan->large_max + 24000 : 12000;
+    plan->busy = below(&dice, 6) == 0;
     plan->track = below(&dice, 5) == 0;
     plan->verify = below(&dice, 8) == 0;
     plan->prelude = below(&dice, 3) == 0 ? 0 : (unsigned)below(&dice, 120);
@@ -86,11 +87,11 @@ void plan_make(struct plan *plan, uint64_t seed)
     plan->step_count = 8 + (unsigned)below(&dice, 24);
     for (unsigned i = 0; i < plan->step_count; i++)
         draw_step(plan, &dice, &plan->steps[i]);
-    plan->samples = 12;
+    plan->samples = 16;
     plan->deepen = 100;
     plan->depth = 3;
     plan->damage = 16;
-    plan->states_max = 6000;
+    plan->states_max = 10000;
 }
 
 struct ph_sim_options plan_machine(const struct plan *plan)

@@ -55,9 +55,9 @@ struct plan {
     unsigned rate;               /* one place in so many is one where another thread goes on */
     unsigned segments;           /* of the log */
     uint64_t large_max, live_max;
-    bool track, verify;
-    unsigned prelude; /* transactions of one thread alone before it all begins, of which no cut is made */
-    bool killed;      /* in the end all processes are killed, rather than closed */
+    bool track, verify, busy; /* busy: with so many transactions that they fill the log */
+    unsigned prelude;         /* transactions of one thread alone before it all begins, of which no cut is made */
+    bool killed;              /* in the end all processes are killed, rather than closed */
     enum personality personality;
     enum planted planted;
     struct step steps[PLAN_STEPS_MAX];
@@ -67,7 +67,7 @@ struct plan {
     unsigned deepen;     /* one state in so many is gone on from: power is cut again while it recovers */
     unsigned depth;      /* so often at most */
     unsigned damage;     /* one state in so many is damaged besides; 0: none */
-    uint64_t states_max; /* and no more */
+    uint64_t states_max; /* about, spread over the journal */
 };
 
 void plan_make(struct plan *plan, uint64_t seed);
