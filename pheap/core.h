@@ -136,7 +136,7 @@ PH_MUST_CHECK ph_status ph_create(const ph_io *io, const char *path, const struc
 /* The first superblock of a heap with these options, with an identity but no copy and checksum.  INVALID, IO. */
 PH_MUST_CHECK ph_status ph_create_superblock(const ph_io *io, const char *path, const struct pheap_options *options,
                                              struct ph_superblock *superblock);
-/* LOG_FOREIGN if there is a log that a heap new at this path would find beside it. */
+/* LOG_FOREIGN if there is a log that a heap new at this path would find beside it; EXISTS if there is a heap after all. */
 PH_MUST_CHECK ph_status ph_create_check_log(const ph_io *io, const char *path);
 
 /* upkeep.c: what calls do on the way. */

@@ -90,7 +90,10 @@ ph_status ph_create_check_log(const ph_io *io, const char *path)
         return ph_fail(PH_NO_MEMORY, "%s: out of memory creating the heap", path);
     (void)snprintf(log, length, "%s-wal", path);
     ph_status status = PH_OK;
-    if (io->stat_path(io->ctx, log, &stat) == 0 && stat.size_bytes > 0)
+    bool found = io->stat_path(io->ctx, log, &stat) == 0 && stat.size_bytes > 0;
+    if (found && io->stat_path(io->ctx, path, &stat) == 0) /* another has made both since we looked */
+        status = ph_fail(PH_EXISTS, "%s: the file exists", path);
+    else if (found)
         status = ph_fail(PH_LOG_FOREIGN, "%s exists though %s does not: the log of a heap that is gone; move it away",
                          log, path);
     io->free(io->ctx, log);

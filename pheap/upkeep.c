@@ -54,7 +54,9 @@ ph_status ph_upkeep_check_place(struct ph_core *core)
     if (now == atomic_load_explicit(&core->place_checked_ns, memory_order_relaxed))
         return PH_OK;
     ph_status status = ph_file_check_place(&core->store.heap);
-    if (status == PH_OK && atomic_load(&core->store.wal.opened))
+    /* Before the epoch is open, whoever opens it closes the log's file and opens it again, whoever else uses it. */
+    if (status == PH_OK && atomic_load_explicit(&core->coord->epoch_open, memory_order_acquire) != 0 &&
+        atomic_load(&core->store.wal.opened))
         status = ph_file_check_place(&core->store.wal.file);
     if (status == PH_OK)
         atomic_store_explicit(&core->place_checked_ns, now, memory_order_relaxed);

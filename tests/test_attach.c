@@ -5,6 +5,8 @@
  */
 #include "tests/machine.h"
 
+#include <pthread.h>
+
 /* ------------------------------------------------------------------------------------------- joining other processes */
 
 static const struct {
@@ -308,16 +310,72 @@ static void create__another_was_faster(void **state)
     pheap *heap = machine_create(&machine, 0, 8), *second = NULL;
     commit_word(heap, 0, 7, PHEAP_DURABLE);
     ok(pheap_close(heap));
-    require_equal(ph_sim_set_size(machine.sim, LOG, 0), 0); /* not yet there for the one who was faster */
     stat_real = machine.first;
     machine.second.stat_path = stat_fails_at_first;
-    stat_failures = 1;
-    expect(PHEAP_EXISTS, machine_try(&machine.second, PHEAP_CREATE | PHEAP_EXCLUSIVE, &second));
-    stat_failures = 1;
-    second = machine_open(&machine.second, PHEAP_CREATE);
-    require_equal(fresh_word(second, 0), 7);
-    ok(pheap_close(second));
+    for (int log = 1; log >= 0; log--) { /* the one who was faster has a log already, or not yet */
+        if (log == 0)
+            require_equal(ph_sim_set_size(machine.sim, LOG, 0), 0);
+        stat_failures = 1;
+        expect(PHEAP_EXISTS, machine_try(&machine.second, PHEAP_CREATE | PHEAP_EXCLUSIVE, &second));
+        stat_failures = 1;
+        second = machine_open(&machine.second, PHEAP_CREATE);
+        require_equal(fresh_word(second, 0), 7);
+        ok(pheap_close(second));
+    }
     require_equal(ph_sim_size(machine.sim, HEAP "-new"), -ENOENT);
+    machine_end(&machine);
+}
+
+/* What one thread does with the log while another is about to look at it. */
+static struct {
+    const ph_io *real;
+    pheap *heap;
+    int closed; /* the last file that was closed */
+} meanwhile;
+
+static int remember_closed(void *ctx, int file)
+{
+    meanwhile.closed = file;
+    return meanwhile.real->close(ctx, file);
+}
+
+static void *change_nothing(void *heap)
+{
+    pheap_txn *txn;
+    ok(pheap_begin(heap, &txn));
+    ok(pheap_abort(txn));
+    return NULL;
+}
+
+static int is_at_after_another_began(void *ctx, int file, const char *path)
+{
+    pheap *heap = meanwhile.heap;
+    if (heap != NULL && strstr(path, "-wal") != NULL) {
+        pthread_t other;
+        meanwhile.heap = NULL;
+        meanwhile.closed = -1;
+        require_equal(pthread_create(&other, NULL, change_nothing, heap), 0);
+        require_equal(pthread_join(other, NULL), 0);
+        require(meanwhile.closed != file);
+    }
+    return meanwhile.real->is_at(ctx, file, path);
+}
+
+/* Catches: the log's file closed by the first transaction while another thread, which is about to begin too, looks whether
+ * the file is still in its place: its handle may be another file's by then. */
+static void first__two_threads_begin_at_once(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ok(pheap_close(machine_create(&machine, 0, 8)));
+    meanwhile.real = machine.first;
+    machine.second.close = remember_closed;
+    machine.second.is_at = is_at_after_another_began;
+    pheap *heap = machine_open(&machine.second, 0);
+    meanwhile.heap = heap;
+    (void)change_nothing(heap);
+    ok(pheap_close(heap));
     machine_end(&machine);
 }
 
@@ -474,6 +532,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(first__maps_anew_for_another_buffer),
         cmocka_unit_test(first__refuses_network_file_systems),
         cmocka_unit_test(first__refuses_what_is_no_regular_file),
+        cmocka_unit_test(first__two_threads_begin_at_once),
         cmocka_unit_test(create__another_was_faster),
         cmocka_unit_test(create__name_taken_from_under_it),
         cmocka_unit_test(create__beside_the_log_of_another),

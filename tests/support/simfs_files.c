@@ -81,6 +81,8 @@ void sim_file_open_slot(struct ph_sim *sim, uint32_t file)
         slot->memfd = memfd_create("simulated", MFD_CLOEXEC);
         SIM_REQUIRE(slot->memfd >= 0);
     }
+    if (slot->coordination) /* it was stored to through a map, of which the stamps know nothing */
+        sim_file_set_size(slot, 0);
     slot->used = true;
     slot->coordination = false;
     slot->links = 0;
