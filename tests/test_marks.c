@@ -219,6 +219,24 @@ static void fragment_mark__fits_no_longer(void **state)
     machine_end(&machine);
 }
 
+/* Catches: room promised that is not there, by a process that has not opened the log and so does not know its blocks. */
+static void reserve_limit__of_a_process_that_only_checkpoints(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = first->core->coord;
+    commit_word(first, 0, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(first));
+    uint64_t limit = atomic_load(&coord->reserve_limit);
+    require(limit > 0 && !atomic_load(&second->core->store.wal.opened));
+    ok(pheap_checkpoint(second));
+    require_equal(atomic_load(&coord->reserve_limit), limit);
+    demand_use(&machine, first, second, 1);
+    machine_end(&machine);
+}
+
 /* The next call of a kind spoils a mark. */
 enum rot_at { ROT_NEVER, ROT_AT_READ, ROT_AT_SYNC };
 static enum rot_at rot_at;
@@ -620,6 +638,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(flush_mark__fits_no_longer),
         cmocka_unit_test(flush_mark__leads_elsewhere),
         cmocka_unit_test(fragment_mark__fits_no_longer),
+        cmocka_unit_test(reserve_limit__of_a_process_that_only_checkpoints),
         cmocka_unit_test(marks__rot_during_a_checkpoint),
         cmocka_unit_test(locks__cannot_be_taken),
         cmocka_unit_test(locks__flush_lock_spoiled_after_a_commit),
