@@ -107,6 +107,24 @@ static void fold_mark__fits_no_longer(void **state)
     machine_end(&machine);
 }
 
+/* Catches: figures that take hours, because a mark says that the heap is that large. */
+static void commit_mark__says_that_the_heap_is_huge(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    commit_word(heap, 0, 1, PHEAP_DURABLE);
+    struct ph_coord *coord = heap->core->coord;
+    struct ph_commit_mark *mark = &coord->commit_marks[coord->commit_marks[0].lsn == coord->committed ? 0 : 1];
+    uint64_t right = mark->heap_bytes;
+    mark->heap_bytes = UINT64_C(1) << 46;
+    (void)heap_info(heap);
+    mark->heap_bytes = right;
+    demand_use(&machine, heap, NULL, 1);
+    machine_end(&machine);
+}
+
 /* Catches: a view of more bytes than the heap file has, because a mark says so: to read behind its end is a SIGBUS. */
 static void fold_mark__says_more_than_the_file_has(void **state)
 {
@@ -634,6 +652,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(commit_mark__fits_no_longer),
         cmocka_unit_test(fold_mark__fits_no_longer),
+        cmocka_unit_test(commit_mark__says_that_the_heap_is_huge),
         cmocka_unit_test(fold_mark__says_more_than_the_file_has),
         cmocka_unit_test(flush_mark__fits_no_longer),
         cmocka_unit_test(flush_mark__leads_elsewhere),
