@@ -86,5 +86,7 @@ void fuzz_fail(const char *file, int line, const char *what);
 /* Between the two no more than a second of the processor's time may pass, which is looked at under libFuzzer only. */
 void fuzz_time_begin(void);
 void fuzz_time_end(void);
+/* So much more. */
+void fuzz_time_allow(uint64_t ns);
 
 #endif

@@ -8,7 +8,9 @@
  *   M2  no request for memory is larger than FUZZ_ALLOCATION_MAX
  *   M3  nobody waits more than FUZZ_WAITS_MAX times
  *   M4  when every heap is closed nothing is left: no memory, no map, no open file
- *   M5  under libFuzzer: from start to stop it takes less than a second of the processor's time
+ *   M5  under libFuzzer: from start to stop it takes less than a second of the processor's time, not counting a fifth of
+ *       a millisecond for each wait: where the library waits for somebody else, it looks again every so often, for ten
+ *       seconds at most
  *
  * The machine's disk is small: after FUZZ_WRITTEN_MAX bytes it is full.  Two processes may use it at the same time.
  */

@@ -272,6 +272,14 @@ static ph_status refresh_page(void *context, uint64_t page)
     return keep_image(core, page, core->edits.level);
 }
 
+static ph_status refresh_images(struct ph_core *core)
+{
+    ph_status status = PH_OK;
+    for (uint32_t i = 0, count = core->track.images.count; i < count && status == PH_OK; i++)
+        status = refresh_page(core, core->track.images.list[i].offset);
+    return status;
+}
+
 /* What earlier transactions left in free space of the write view, where it mattered to nobody, goes (T3). */
 static ph_status settle_page(void *context, uint64_t page)
 {
@@ -443,9 +451,12 @@ ph_status ph_track_rollback(struct ph_core *core, uint32_t savepoint)
         return ph_fail(PH_INVALID, "%s: there is no savepoint %u in this transaction", core->path, savepoint);
     if (!track->active)
         return PH_OK;
-    /* The bytes are as they were at the savepoint, but for free space, and ranges that were tracked later have no image. */
+    /*
+     * The bytes are as they were at the savepoint, but for free space, and ranges that were tracked later have no image.
+     * Pages that were made zeros again have perhaps one of what they were, and are private no more.
+     */
     ph_images_cut(&track->images, core->edits.level);
-    if (each_tracked(core, LOOK_PRIVATE, refresh_page, core) != PH_OK)
+    if (refresh_images(core) != PH_OK || each_tracked(core, LOOK_PRIVATE, refresh_page, core) != PH_OK)
         track->broken = true; /* it has been rolled back all the same */
     track->whole = false;
     return PH_OK;

@@ -194,6 +194,7 @@ int64_t ph_view_count_private(const struct ph_view *view, uint64_t heap_bytes)
     if (view->base == NULL || view->touched_bytes == 0)
         return 0;
     const ph_io *io = view->store->io;
+    heap_bytes = heap_bytes < view->reserve_bytes ? heap_bytes : view->reserve_bytes; /* it may be any number (R8) */
     int64_t pages = io->touched(io->ctx, view->base, heap_bytes, NULL);
     return pages < 0 ? -1 : pages * (int64_t)PH_PAGE_BYTES;
 }

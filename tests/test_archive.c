@@ -284,8 +284,9 @@ static void recipe__of_the_format_is_restored(void **state)
 {
     (void)state;
     struct recipe recipe = begin_recipe();
-    const uint64_t size = 32 * 4096, value = 0x1122334455667788, used = 16;
+    const uint64_t size = 32 * 4096, value = 0x1122334455667788, used = 32;
     recipe.heap_bytes = size;
+    add_operation(&recipe, 1, 8192 + 8, 1, &used, 1);  /* end_page, and */
     add_operation(&recipe, 1, 8192 + 24, 1, &used, 1); /* zero_page: every page was in use once, */
     add_operation(&recipe, 2, 60000, 4, &value, 1);    /* so anything may be in free space */
     add_operation(&recipe, 3, 0, 0, &size, 1);

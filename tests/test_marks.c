@@ -107,6 +107,24 @@ static void fold_mark__fits_no_longer(void **state)
     machine_end(&machine);
 }
 
+/* Catches: figures that take hours, because a mark says that the heap is that large. */
+static void commit_mark__says_that_the_heap_is_huge(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    commit_word(heap, 0, 1, PHEAP_DURABLE);
+    struct ph_coord *coord = heap->core->coord;
+    struct ph_commit_mark *mark = &coord->commit_marks[coord->commit_marks[0].lsn == coord->committed ? 0 : 1];
+    uint64_t right = mark->heap_bytes;
+    mark->heap_bytes = UINT64_C(1) << 46;
+    (void)heap_info(heap);
+    mark->heap_bytes = right;
+    demand_use(&machine, heap, NULL, 1);
+    machine_end(&machine);
+}
+
 /* Catches: a view of more bytes than the heap file has, because a mark says so: to read behind its end is a SIGBUS. */
 static void fold_mark__says_more_than_the_file_has(void **state)
 {
@@ -216,6 +234,24 @@ static void fragment_mark__fits_no_longer(void **state)
     require_equal(atomic_load(&coord->committed), committed);
     atomic_store(&coord->appended, 0);
     demand_use(&machine, heap, NULL, 0);
+    machine_end(&machine);
+}
+
+/* Catches: room promised that is not there, by a process that has not opened the log and so does not know its blocks. */
+static void reserve_limit__of_a_process_that_only_checkpoints(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    struct ph_coord *coord = first->core->coord;
+    commit_word(first, 0, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(first));
+    uint64_t limit = atomic_load(&coord->reserve_limit);
+    require(limit > 0 && !atomic_load(&second->core->store.wal.opened));
+    ok(pheap_checkpoint(second));
+    require_equal(atomic_load(&coord->reserve_limit), limit);
+    demand_use(&machine, first, second, 1);
     machine_end(&machine);
 }
 
@@ -616,10 +652,12 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(commit_mark__fits_no_longer),
         cmocka_unit_test(fold_mark__fits_no_longer),
+        cmocka_unit_test(commit_mark__says_that_the_heap_is_huge),
         cmocka_unit_test(fold_mark__says_more_than_the_file_has),
         cmocka_unit_test(flush_mark__fits_no_longer),
         cmocka_unit_test(flush_mark__leads_elsewhere),
         cmocka_unit_test(fragment_mark__fits_no_longer),
+        cmocka_unit_test(reserve_limit__of_a_process_that_only_checkpoints),
         cmocka_unit_test(marks__rot_during_a_checkpoint),
         cmocka_unit_test(locks__cannot_be_taken),
         cmocka_unit_test(locks__flush_lock_spoiled_after_a_commit),

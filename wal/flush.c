@@ -277,6 +277,9 @@ ph_status ph_flush_all(struct ph_wal *wal)
 
 ph_status ph_flush_update_limit(struct ph_wal *wal, uint64_t timeout_ns)
 {
+    ph_status status = ph_log_ensure_open(wal); /* the size of its blocks counts */
+    if (status != PH_OK)
+        return status;
     enum ph_mutex_result result = ph_mutex_timedlock(&wal->coord->flush_lock, timeout_ns);
     if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
         return refuse_lock(wal, result);

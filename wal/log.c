@@ -5,6 +5,7 @@
 #include "wal/record.h"
 #include "wal/wal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,6 +64,7 @@ void ph_wal_deinit(struct ph_wal *wal)
 
 uint64_t ph_log_usable(const struct ph_wal *wal, uint64_t offset)
 {
+    assert(wal->block_bytes != 0);
     uint64_t lost = offset + ph_record_reserve(wal->record_max, wal->block_bytes);
     if (offset == 0)
         lost += wal->block_bytes; /* the segment header's */
