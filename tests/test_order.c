@@ -216,6 +216,19 @@ static uint64_t word_after_cut(struct ph_sim_cut *cut, struct ph_sim *image)
     return word;
 }
 
+/* After every operation since `before` the power fails, and nothing persists that was not synced: a heap with no less than
+ * `durable` must be there. */
+static void cut_everywhere(struct machine *machine, uint64_t before, uint64_t durable)
+{
+    struct ph_sim *image = ph_sim_new(NULL);
+    struct ph_sim_cut *cut = ph_sim_cut_new(machine->sim);
+    while (ph_sim_cut_next(cut))
+        if (ph_sim_cut_position(cut) > before)
+            require(word_after_cut(cut, image) >= durable);
+    ph_sim_cut_free(cut);
+    ph_sim_free(image);
+}
+
 /* Catches: recovery that begins from a superblock which is in the cache only, and does not write it again before it
  * uses the segments of the log which that one has freed (R4): the disk's superblock still needs them. */
 static void recovery__secures_the_superblock_it_begins_from(void **state)
@@ -240,13 +253,44 @@ static void recovery__secures_the_superblock_it_begins_from(void **state)
     first = machine_open(machine.first, 0);
     require_equal(fresh_word(first, 0), value);
     ok(pheap_close(first));
-    struct ph_sim *image = ph_sim_new(NULL);
-    struct ph_sim_cut *cut = ph_sim_cut_new(machine.sim);
-    while (ph_sim_cut_next(cut))
-        if (ph_sim_cut_position(cut) > before)
-            require(word_after_cut(cut, image) >= durable);
-    ph_sim_cut_free(cut);
-    ph_sim_free(image);
+    cut_everywhere(&machine, before, durable);
+    machine_end(&machine);
+}
+
+static bool losing;
+
+/* The superblock of a clean close reaches the cache, and not the disk. */
+static int64_t lose_clean(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    if (!losing || length != sizeof(struct ph_superblock) || offset >= 2 * PH_PAGE_BYTES ||
+        ((const struct ph_superblock *)buffer)->state != PH_STATE_CLEAN)
+        return real->write(ctx, file, buffer, length, offset, flags);
+    losing = false;
+    require_equal(real->write(ctx, file, buffer, length, offset, flags & ~(unsigned)PH_WRITE_DSYNC), length);
+    return -EIO;
+}
+
+/* Catches: an epoch that is begun on a superblock which says CLEAN in the cache only (R9): with the header of its log
+ * the disk then has an older superblock, and a log that goes on from one that is not there. */
+static void epoch__begins_on_a_superblock_that_is_durable(void **state)
+{
+    (void)state;
+    struct machine machine = {.sim = ph_sim_new(NULL)};
+    machine.first = real = ph_sim_io(machine.sim);
+    machine.second = *real;
+    machine.second.write = lose_clean;
+    pheap *heap = machine_open(&machine.second, PHEAP_CREATE);
+    (void)make_root(heap, WORDS);
+    commit_wide(heap, ++value, PHEAP_DURABLE);
+    const uint64_t durable = value;
+    losing = true;
+    expect(PHEAP_IO, pheap_close(heap));
+    require(!losing);
+    const uint64_t before = ph_sim_journal_length(machine.sim);
+    heap = machine_open(machine.first, 0);
+    commit_wide(heap, ++value, PHEAP_DURABLE);
+    ok(pheap_close(heap));
+    cut_everywhere(&machine, before, durable);
     machine_end(&machine);
 }
 
@@ -309,6 +353,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(checkpoint__spares_the_newest_superblock),
         cmocka_unit_test(close__leaves_nothing_to_be_flushed),
         cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
+        cmocka_unit_test(epoch__begins_on_a_superblock_that_is_durable),
         cmocka_unit_test(writer_lock__is_free_while_the_disk_works),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
