@@ -294,6 +294,46 @@ static void epoch__begins_on_a_superblock_that_is_durable(void **state)
     machine_end(&machine);
 }
 
+/* ---------------------------------------------------------------------------------------------------------------- wake */
+
+/* One of those who are woken is so quick that it waits again before wake has returned. */
+static void wish_again(void *ctx, uint32_t *word, int count)
+{
+    real->wake(ctx, word, count);
+    if (watched == NULL)
+        return;
+    atomic_store(&watched->commit_awaited, 1);
+    looks++;
+}
+
+/* Catches: a commit that clears, with the wish that it has fulfilled, one that came after it: whoever had it sleeps while
+ * others commit. */
+static void wake__leaves_the_wishes_of_the_quick(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    real = machine.first;
+    machine.second.wake = wish_again;
+    pheap *heap = machine_open(&machine.second, PHEAP_CREATE);
+    (void)make_root(heap, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    atomic_store(&coord->commit_awaited, 1);
+    watched = coord;
+    for (unsigned round = 1; round <= 3; round++) {
+        const uint32_t word = atomic_load(&coord->commit_word);
+        looks = 0;
+        commit_wide(heap, round, PHEAP_LAZY);
+        require_equal(looks, 1);
+        require(atomic_load(&coord->commit_word) != word);
+        require_equal(atomic_load(&coord->commit_awaited), 1);
+    }
+    watched = NULL;
+    atomic_store(&coord->commit_awaited, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 /* -------------------------------------------------------------------------------------------------------- writer lock */
 
 /* The lock refuses its own owner as well. */
@@ -354,6 +394,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(close__leaves_nothing_to_be_flushed),
         cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
         cmocka_unit_test(epoch__begins_on_a_superblock_that_is_durable),
+        cmocka_unit_test(wake__leaves_the_wishes_of_the_quick),
         cmocka_unit_test(writer_lock__is_free_while_the_disk_works),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
