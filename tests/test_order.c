@@ -159,6 +159,30 @@ static void checkpoint__spares_the_newest_superblock(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a sync of the heap file that failed and is only an error of that call (R7): every process must learn of it. */
+static void checkpoint__that_cannot_sync_poisons_the_heap(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    commit_wide(first, 1, PHEAP_DURABLE);
+    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, EIO, PH_SIM_ONCE);
+    expect_detail(PHEAP_IO, "sync", pheap_checkpoint(first));
+    require_equal(ph_sim_struck(machine.sim), 1);
+    ph_sim_fail_clear(machine.sim);
+    pheap_txn *txn;
+    expect(PHEAP_POISONED, pheap_begin(first, &txn));
+    expect(PHEAP_POISONED, pheap_begin(second, &txn));
+    expect(PHEAP_POISONED, pheap_checkpoint(second));
+    expect(PHEAP_POISONED, pheap_close(second));
+    expect(PHEAP_POISONED, pheap_close(first));
+    first = machine_open(machine.first, 0);
+    require_equal(fresh_word(first, 0), 1);
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* Catches: a close that leaves LAZY commits to those who stay (R5): they may never flush them. */
 static void close__leaves_nothing_to_be_flushed(void **state)
 {
@@ -391,6 +415,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(fold__says_how_far_before_it_looks_at_pins),
         cmocka_unit_test(flush__remembers_the_age_of_what_came_meanwhile),
         cmocka_unit_test(checkpoint__spares_the_newest_superblock),
+        cmocka_unit_test(checkpoint__that_cannot_sync_poisons_the_heap),
         cmocka_unit_test(close__leaves_nothing_to_be_flushed),
         cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
         cmocka_unit_test(epoch__begins_on_a_superblock_that_is_durable),
