@@ -397,8 +397,16 @@ static void writer_lock__is_free_while_the_disk_works(void **state)
     const uint64_t generation = atomic_load(&coord->checkpoint.generation);
     watched = coord;
     looks = 0;
-    for (uint64_t i = 1; i <= 4000; i++)
+    for (uint64_t i = 1; i <= 4000; i++) {
         commit_wide(second, i, i % 3 == 0 ? PHEAP_DURABLE : PHEAP_LAZY);
+        if (i % 100 == 0) { /* what begin finds is older than a second */
+            const unsigned before = looks;
+            commit_wide(second, i + 1, PHEAP_LAZY);
+            ph_sim_set_clock(machine.sim, (1 + i) * UINT64_C(2000000000));
+            commit_wide(second, i, PHEAP_LAZY);
+            require(looks > before);
+        }
+    }
     watched = NULL;
     require(looks > 1000);
     require(atomic_load(&coord->checkpoint.generation) > generation);
