@@ -133,6 +133,63 @@ static void pin__a_fold_at_every_instruction_of_begin(void **state)
     ok(pheap_close(heap));
 }
 
+/* ------------------------------------------------------------------------------------------------------------- poison */
+
+static _Atomic int *synced; /* the status of the child's last sync */
+
+static void sync_again_and_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = open_heap(path);
+    hand_over();
+    for (;;) {
+        (void)raise(SIGSTOP);
+        atomic_store(synced, (int)pheap_sync(heap));
+    }
+}
+
+/* Catches: a flush by one who has looked whether the heap is poisoned before another's flush failed, and has not looked
+ * again since (R7): it writes over what failed, and may acknowledge it. */
+static void poison__at_every_instruction_before_a_flush(void **state)
+{
+    (void)state;
+    if (!STEPS)
+        skip();
+    const char *path = path_of("poison", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, PAGES * WORDS_PER_PAGE);
+    synced = shared_memory(sizeof *synced);
+    struct peer child = peer_start(sync_again_and_again, path);
+    await_own_stop(&child);
+    struct ph_coord *coord = heap->core->coord;
+    uint64_t steps = 0, round = 0;
+    for (;; steps++) {
+        do /* a commit may find the buffer half full, and flush */
+            commit_round(heap, ++round);
+        while (atomic_load(&coord->durable) == atomic_load(&coord->committed));
+        const uint64_t durable = atomic_load(&coord->durable);
+        atomic_store(synced, -1);
+        for (uint64_t i = 0; i < steps; i++)
+            require(step(&child));
+        if (ph_mutex_trylock(&coord->flush_lock) != PH_MUTEX_ACQUIRED)
+            break; /* the child has it: it may write */
+        atomic_store(&coord->poisoned, 1);
+        ph_mutex_unlock(&coord->flush_lock);
+        go_on(&child);
+        await_own_stop(&child);
+        require_equal(atomic_load(synced), PHEAP_POISONED);
+        require_equal(atomic_load(&coord->durable), durable);
+        atomic_store(&coord->poisoned, 0); /* it was nothing */
+        require(round + 20 < PAGES);
+    }
+    print_message("a failure after each of the first %llu instructions of a flush\n", (unsigned long long)steps);
+    require(steps > 20);
+    finish(&child);
+    ok(pheap_sync(heap));
+    check_sound(heap);
+    ok(pheap_close(heap));
+}
+
 /* -------------------------------------------------------------------------------------------------------------- death */
 
 #define WORDS 64u
@@ -216,6 +273,7 @@ int main(int argc, char **argv)
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pin__a_fold_at_every_instruction_of_begin),
+        cmocka_unit_test(poison__at_every_instruction_before_a_flush),
         cmocka_unit_test(death__at_any_instruction_of_a_commit),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
