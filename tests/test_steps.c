@@ -8,7 +8,10 @@
 #include "pheap/core.h"
 #include "tests/public.h"
 
+#include <linux/futex.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STEPS 0
@@ -190,6 +193,79 @@ static void poison__at_every_instruction_before_a_flush(void **state)
     ok(pheap_close(heap));
 }
 
+/* ------------------------------------------------------------------------------------------------------------ waiting */
+
+#if STEPS && defined(__x86_64__)
+#define WAIT_STEPS 200u
+
+static void wait_again_and_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = open_heap(path);
+    uint64_t seen = 0;
+    ok(pheap_newest_version(heap, &seen));
+    hand_over();
+    for (;;) {
+        (void)raise(SIGSTOP);
+        ok(pheap_wait(heap, seen, PEER_PATIENCE_MS, &seen));
+    }
+}
+
+/* The child is about to go to sleep. */
+static bool before_sleep(const struct peer *child)
+{
+    struct user_regs_struct registers;
+    require(ptrace(PTRACE_GETREGS, child->pid, NULL, &registers) == 0);
+    errno = 0;
+    const long code = ptrace(PTRACE_PEEKTEXT, child->pid, registers.rip, NULL);
+    return errno == 0 && (code & 0xffff) == 0x050f && registers.rax == SYS_futex &&
+           ((int)registers.rsi & FUTEX_CMD_MASK) == FUTEX_WAIT;
+}
+
+/* Let the child go on until it stops itself; no sleep on the way may end because its time was over. */
+static void go_on_awake(const struct peer *child)
+{
+    for (;;) {
+        struct user_regs_struct registers;
+        int status;
+        require(ptrace(PTRACE_SYSCALL, child->pid, NULL, NULL) == 0);
+        require(await_stop(child, &status));
+        if (WSTOPSIG(status) == SIGSTOP)
+            return;
+        require(ptrace(PTRACE_GETREGS, child->pid, NULL, &registers) == 0);
+        require(registers.orig_rax != SYS_futex || (int64_t)registers.rax != -ETIMEDOUT);
+    }
+}
+
+/* Catches: a waiter that can miss the commit it waits for, because of the order in which it looks and reads the word that
+ * it sleeps on: it then sleeps until its slice of time is over. */
+static void wait__a_commit_at_every_instruction_before_sleep(void **state)
+{
+    (void)state;
+    const char *path = path_of("wait", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, PAGES * WORDS_PER_PAGE);
+    struct peer child = peer_start(wait_again_and_again, path);
+    await_own_stop(&child);
+    uint64_t steps = 0, round = 0;
+    while (!before_sleep(&child)) {
+        require(step(&child));
+        steps++;
+    }
+    require(steps > WAIT_STEPS);
+    for (uint64_t before = 1; before <= WAIT_STEPS; before++) {
+        commit_round(heap, ++round);
+        go_on_awake(&child);
+        for (uint64_t i = before; i < steps && !before_sleep(&child); i++)
+            require(step(&child));
+    }
+    print_message("a commit after each of the last %u of %llu instructions before a sleep\n", WAIT_STEPS,
+                  (unsigned long long)steps);
+    finish(&child);
+    ok(pheap_close(heap));
+}
+#endif
+
 /* -------------------------------------------------------------------------------------------------------------- death */
 
 #define WORDS 64u
@@ -274,6 +350,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pin__a_fold_at_every_instruction_of_begin),
         cmocka_unit_test(poison__at_every_instruction_before_a_flush),
+#if STEPS && defined(__x86_64__)
+        cmocka_unit_test(wait__a_commit_at_every_instruction_before_sleep),
+#endif
         cmocka_unit_test(death__at_any_instruction_of_a_commit),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
