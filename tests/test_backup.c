@@ -705,6 +705,30 @@ static void crash_in_child(const struct peer *test, const char *path)
     }
 }
 
+/* Catches: an identity that a restored heap shares with the one that was backed up, or with another that was restored: the
+ * log of one would be taken for that of the other. */
+static void restore__gives_each_heap_an_identity(void **state)
+{
+    (void)state;
+    const char *path = path_of("source", ""), *archive = path_of("source.archive", "");
+    unsigned char identities[3][16];
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, 8);
+    memcpy(identities[0], heap_info(heap).identity, sizeof identities[0]);
+    ok(pheap_backup(heap, archive, NULL, NULL));
+    ok(pheap_close(heap));
+    for (unsigned i = 1; i < 3; i++) {
+        const char *copy = path_of(i == 1 ? "copy-1" : "copy-2", "");
+        restore(archive, copy, 0);
+        heap = open_heap(copy);
+        memcpy(identities[i], heap_info(heap).identity, sizeof identities[i]);
+        ok(pheap_close(heap));
+        for (unsigned j = 0; j < i; j++) {
+            require(memcmp(identities[i], identities[j], sizeof identities[i]) != 0);
+        }
+    }
+}
+
 /* Catches: something overwritten unasked, a heap replaced under its users, a log taken for that of another heap. */
 static void restore__into_a_place_that_is_taken(void **state)
 {
@@ -890,6 +914,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(hold__of_a_dead_backup_is_not_inherited, forget_the_past),
         cmocka_unit_test_setup(kill__backup_leaves_a_whole_archive_or_none, forget_the_past),
         cmocka_unit_test_setup(kill__restore_leaves_the_old_heap_or_the_new, forget_the_past),
+        cmocka_unit_test_setup(restore__gives_each_heap_an_identity, forget_the_past),
         cmocka_unit_test_setup(restore__into_a_place_that_is_taken, forget_the_past),
         cmocka_unit_test_setup(open__of_a_heap_that_is_being_replaced, forget_the_past),
         cmocka_unit_test_setup(arguments__and_stopping, forget_the_past),

@@ -159,6 +159,30 @@ static void checkpoint__spares_the_newest_superblock(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a sync of the heap file that failed and is only an error of that call (R7): every process must learn of it. */
+static void checkpoint__that_cannot_sync_poisons_the_heap(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    commit_wide(first, 1, PHEAP_DURABLE);
+    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, EIO, PH_SIM_ONCE);
+    expect_detail(PHEAP_IO, "sync", pheap_checkpoint(first));
+    require_equal(ph_sim_struck(machine.sim), 1);
+    ph_sim_fail_clear(machine.sim);
+    pheap_txn *txn;
+    expect(PHEAP_POISONED, pheap_begin(first, &txn));
+    expect(PHEAP_POISONED, pheap_begin(second, &txn));
+    expect(PHEAP_POISONED, pheap_checkpoint(second));
+    expect(PHEAP_POISONED, pheap_close(second));
+    expect(PHEAP_POISONED, pheap_close(first));
+    first = machine_open(machine.first, 0);
+    require_equal(fresh_word(first, 0), 1);
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* Catches: a close that leaves LAZY commits to those who stay (R5): they may never flush them. */
 static void close__leaves_nothing_to_be_flushed(void **state)
 {
@@ -216,6 +240,19 @@ static uint64_t word_after_cut(struct ph_sim_cut *cut, struct ph_sim *image)
     return word;
 }
 
+/* After every operation since `before` the power fails, and nothing persists that was not synced: a heap with no less than
+ * `durable` must be there. */
+static void cut_everywhere(struct machine *machine, uint64_t before, uint64_t durable)
+{
+    struct ph_sim *image = ph_sim_new(NULL);
+    struct ph_sim_cut *cut = ph_sim_cut_new(machine->sim);
+    while (ph_sim_cut_next(cut))
+        if (ph_sim_cut_position(cut) > before)
+            require(word_after_cut(cut, image) >= durable);
+    ph_sim_cut_free(cut);
+    ph_sim_free(image);
+}
+
 /* Catches: recovery that begins from a superblock which is in the cache only, and does not write it again before it
  * uses the segments of the log which that one has freed (R4): the disk's superblock still needs them. */
 static void recovery__secures_the_superblock_it_begins_from(void **state)
@@ -240,13 +277,84 @@ static void recovery__secures_the_superblock_it_begins_from(void **state)
     first = machine_open(machine.first, 0);
     require_equal(fresh_word(first, 0), value);
     ok(pheap_close(first));
-    struct ph_sim *image = ph_sim_new(NULL);
-    struct ph_sim_cut *cut = ph_sim_cut_new(machine.sim);
-    while (ph_sim_cut_next(cut))
-        if (ph_sim_cut_position(cut) > before)
-            require(word_after_cut(cut, image) >= durable);
-    ph_sim_cut_free(cut);
-    ph_sim_free(image);
+    cut_everywhere(&machine, before, durable);
+    machine_end(&machine);
+}
+
+static bool losing;
+
+/* The superblock of a clean close reaches the cache, and not the disk. */
+static int64_t lose_clean(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
+{
+    if (!losing || length != sizeof(struct ph_superblock) || offset >= 2 * PH_PAGE_BYTES ||
+        ((const struct ph_superblock *)buffer)->state != PH_STATE_CLEAN)
+        return real->write(ctx, file, buffer, length, offset, flags);
+    losing = false;
+    require_equal(real->write(ctx, file, buffer, length, offset, flags & ~(unsigned)PH_WRITE_DSYNC), length);
+    return -EIO;
+}
+
+/* Catches: an epoch that is begun on a superblock which says CLEAN in the cache only (R9): with the header of its log
+ * the disk then has an older superblock, and a log that goes on from one that is not there. */
+static void epoch__begins_on_a_superblock_that_is_durable(void **state)
+{
+    (void)state;
+    struct machine machine = {.sim = ph_sim_new(NULL)};
+    machine.first = real = ph_sim_io(machine.sim);
+    machine.second = *real;
+    machine.second.write = lose_clean;
+    pheap *heap = machine_open(&machine.second, PHEAP_CREATE);
+    (void)make_root(heap, WORDS);
+    commit_wide(heap, ++value, PHEAP_DURABLE);
+    const uint64_t durable = value;
+    losing = true;
+    expect(PHEAP_IO, pheap_close(heap));
+    require(!losing);
+    const uint64_t before = ph_sim_journal_length(machine.sim);
+    heap = machine_open(machine.first, 0);
+    commit_wide(heap, ++value, PHEAP_DURABLE);
+    ok(pheap_close(heap));
+    cut_everywhere(&machine, before, durable);
+    machine_end(&machine);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- wake */
+
+/* One of those who are woken is so quick that it waits again before wake has returned. */
+static void wish_again(void *ctx, uint32_t *word, int count)
+{
+    real->wake(ctx, word, count);
+    if (watched == NULL)
+        return;
+    atomic_store(&watched->commit_awaited, 1);
+    looks++;
+}
+
+/* Catches: a commit that clears, with the wish that it has fulfilled, one that came after it: whoever had it sleeps while
+ * others commit. */
+static void wake__leaves_the_wishes_of_the_quick(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    real = machine.first;
+    machine.second.wake = wish_again;
+    pheap *heap = machine_open(&machine.second, PHEAP_CREATE);
+    (void)make_root(heap, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    atomic_store(&coord->commit_awaited, 1);
+    watched = coord;
+    for (unsigned round = 1; round <= 3; round++) {
+        const uint32_t word = atomic_load(&coord->commit_word);
+        looks = 0;
+        commit_wide(heap, round, PHEAP_LAZY);
+        require_equal(looks, 1);
+        require(atomic_load(&coord->commit_word) != word);
+        require_equal(atomic_load(&coord->commit_awaited), 1);
+    }
+    watched = NULL;
+    atomic_store(&coord->commit_awaited, 0);
+    ok(pheap_close(heap));
     machine_end(&machine);
 }
 
@@ -289,8 +397,16 @@ static void writer_lock__is_free_while_the_disk_works(void **state)
     const uint64_t generation = atomic_load(&coord->checkpoint.generation);
     watched = coord;
     looks = 0;
-    for (uint64_t i = 1; i <= 4000; i++)
+    for (uint64_t i = 1; i <= 4000; i++) {
         commit_wide(second, i, i % 3 == 0 ? PHEAP_DURABLE : PHEAP_LAZY);
+        if (i % 100 == 0) { /* what begin finds is older than a second */
+            const unsigned before = looks;
+            commit_wide(second, i + 1, PHEAP_LAZY);
+            ph_sim_set_clock(machine.sim, (1 + i) * UINT64_C(2000000000));
+            commit_wide(second, i, PHEAP_LAZY);
+            require(looks > before);
+        }
+    }
     watched = NULL;
     require(looks > 1000);
     require(atomic_load(&coord->checkpoint.generation) > generation);
@@ -307,8 +423,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(fold__says_how_far_before_it_looks_at_pins),
         cmocka_unit_test(flush__remembers_the_age_of_what_came_meanwhile),
         cmocka_unit_test(checkpoint__spares_the_newest_superblock),
+        cmocka_unit_test(checkpoint__that_cannot_sync_poisons_the_heap),
         cmocka_unit_test(close__leaves_nothing_to_be_flushed),
         cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
+        cmocka_unit_test(epoch__begins_on_a_superblock_that_is_durable),
+        cmocka_unit_test(wake__leaves_the_wishes_of_the_quick),
         cmocka_unit_test(writer_lock__is_free_while_the_disk_works),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

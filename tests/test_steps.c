@@ -8,7 +8,10 @@
 #include "pheap/core.h"
 #include "tests/public.h"
 
+#include <linux/futex.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STEPS 0
@@ -133,6 +136,138 @@ static void pin__a_fold_at_every_instruction_of_begin(void **state)
     ok(pheap_close(heap));
 }
 
+/* ------------------------------------------------------------------------------------------------------------- poison */
+
+static _Atomic int *synced; /* the status of the child's last sync */
+
+static void sync_again_and_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = open_heap(path);
+    hand_over();
+    for (;;) {
+        (void)raise(SIGSTOP);
+        atomic_store(synced, (int)pheap_sync(heap));
+    }
+}
+
+/* Catches: a flush by one who has looked whether the heap is poisoned before another's flush failed, and has not looked
+ * again since (R7): it writes over what failed, and may acknowledge it. */
+static void poison__at_every_instruction_before_a_flush(void **state)
+{
+    (void)state;
+    if (!STEPS)
+        skip();
+    const char *path = path_of("poison", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, PAGES * WORDS_PER_PAGE);
+    synced = shared_memory(sizeof *synced);
+    struct peer child = peer_start(sync_again_and_again, path);
+    await_own_stop(&child);
+    struct ph_coord *coord = heap->core->coord;
+    uint64_t steps = 0, round = 0;
+    for (;; steps++) {
+        do /* a commit may find the buffer half full, and flush */
+            commit_round(heap, ++round);
+        while (atomic_load(&coord->durable) == atomic_load(&coord->committed));
+        const uint64_t durable = atomic_load(&coord->durable);
+        atomic_store(synced, -1);
+        for (uint64_t i = 0; i < steps; i++)
+            require(step(&child));
+        if (ph_mutex_trylock(&coord->flush_lock) != PH_MUTEX_ACQUIRED)
+            break; /* the child has it: it may write */
+        atomic_store(&coord->poisoned, 1);
+        ph_mutex_unlock(&coord->flush_lock);
+        go_on(&child);
+        await_own_stop(&child);
+        require_equal(atomic_load(synced), PHEAP_POISONED);
+        require_equal(atomic_load(&coord->durable), durable);
+        atomic_store(&coord->poisoned, 0); /* it was nothing */
+        require(round + 20 < PAGES);
+    }
+    print_message("a failure after each of the first %llu instructions of a flush\n", (unsigned long long)steps);
+    require(steps > 20);
+    finish(&child);
+    ok(pheap_sync(heap));
+    check_sound(heap);
+    ok(pheap_close(heap));
+}
+
+/* ------------------------------------------------------------------------------------------------------------ waiting */
+
+#if STEPS && defined(__x86_64__)
+#define WAIT_STEPS 200u
+
+static void wait_again_and_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = open_heap(path);
+    uint64_t seen = 0;
+    ok(pheap_newest_version(heap, &seen));
+    hand_over();
+    for (;;) {
+        (void)raise(SIGSTOP);
+        ok(pheap_wait(heap, seen, PEER_PATIENCE_MS, &seen));
+    }
+}
+
+/* The child is about to go to sleep. */
+static bool before_sleep(const struct peer *child)
+{
+    struct user_regs_struct registers;
+    require(ptrace(PTRACE_GETREGS, child->pid, NULL, &registers) == 0);
+    errno = 0;
+    const long code = ptrace(PTRACE_PEEKTEXT, child->pid, registers.rip, NULL);
+    return errno == 0 && (code & 0xffff) == 0x050f && registers.rax == SYS_futex &&
+           ((int)registers.rsi & FUTEX_CMD_MASK) == FUTEX_WAIT;
+}
+
+/* Let the child go on until it stops itself; no sleep on the way may end because its time was over. */
+static void go_on_awake(const struct peer *child)
+{
+    for (;;) {
+        struct user_regs_struct registers;
+        int status;
+        require(ptrace(PTRACE_SYSCALL, child->pid, NULL, NULL) == 0);
+        require(await_stop(child, &status));
+        if (WSTOPSIG(status) == SIGSTOP)
+            return;
+        require(ptrace(PTRACE_GETREGS, child->pid, NULL, &registers) == 0);
+        require(registers.orig_rax != SYS_futex || (int64_t)registers.rax != -ETIMEDOUT);
+    }
+}
+
+/* Catches: a waiter that can miss the commit it waits for, because of the order in which it looks and reads the word that
+ * it sleeps on: it then sleeps until its slice of time is over. */
+static void wait__a_commit_at_every_instruction_before_sleep(void **state)
+{
+    (void)state;
+    const char *path = path_of("wait", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, PAGES * WORDS_PER_PAGE);
+    struct peer child = peer_start(wait_again_and_again, path);
+    await_own_stop(&child);
+    uint64_t steps = 0, round = 0;
+    for (unsigned time = 0; time < 2; time++) { /* the first time there is more to do, for the dynamic linker */
+        for (steps = 0; !before_sleep(&child); steps++)
+            require(step(&child));
+        commit_round(heap, ++round);
+        go_on_awake(&child);
+    }
+    require(steps > WAIT_STEPS);
+    for (uint64_t before = 1; before <= WAIT_STEPS; before++) {
+        for (uint64_t i = before; i < steps; i++)
+            require(step(&child) && !before_sleep(&child));
+        commit_round(heap, ++round);
+        go_on_awake(&child);
+    }
+    print_message("a commit after each of the last %u of %llu instructions before a sleep\n", WAIT_STEPS,
+                  (unsigned long long)steps);
+    finish(&child);
+    ok(pheap_close(heap));
+}
+#endif
+
 /* -------------------------------------------------------------------------------------------------------------- death */
 
 #define WORDS 64u
@@ -216,6 +351,10 @@ int main(int argc, char **argv)
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pin__a_fold_at_every_instruction_of_begin),
+        cmocka_unit_test(poison__at_every_instruction_before_a_flush),
+#if STEPS && defined(__x86_64__)
+        cmocka_unit_test(wait__a_commit_at_every_instruction_before_sleep),
+#endif
         cmocka_unit_test(death__at_any_instruction_of_a_commit),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
