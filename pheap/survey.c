@@ -283,7 +283,7 @@ static ph_status add_claim(struct ph_survey *s, struct ph_claim claim)
         uint64_t capacity = s->capacity * 2 + 64;
         void *grown = s->io->resize(s->io->ctx, s->claims, capacity * sizeof *s->claims);
         if (grown == NULL)
-            return ph_fail(PH_NO_MEMORY, "out of memory");
+            return ph_fail(PH_NO_MEMORY, "out of memory looking for what is left");
         s->claims = grown;
         s->capacity = capacity;
     }
@@ -607,7 +607,7 @@ ph_status ph_survey_run(struct ph_survey *s)
     s->owners = s->io->alloc(s->io->ctx, s->pages, 64);
     s->units = s->io->alloc(s->io->ctx, units * sizeof *s->units, 64);
     if (s->owners == NULL || s->units == NULL)
-        return ph_fail(PH_NO_MEMORY, "out of memory");
+        return ph_fail(PH_NO_MEMORY, "out of memory looking for what is left");
     memset(s->owners, OWNER_NONE, s->pages);
     memset(s->units, 0, units * sizeof *s->units);
     s->more_looks = s->pages * MORE_LOOKS;
