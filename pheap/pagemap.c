@@ -141,7 +141,7 @@ uint64_t ph_table_end(const struct ph_heap *heap, uint64_t page)
 {
     for (unsigned k = 0; k < heap->tables; k++) {
         uint64_t table = ph_load(heap->base, ph_header_slot(PH_HEADER_AT(table), k));
-        if (page >= table && page - table < ph_table_pages(k)) {
+        if (table >= PH_TABLE_PAGE && page >= table && page - table < ph_table_pages(k)) {
             return table + ph_table_pages(k);
         }
     }

@@ -624,8 +624,8 @@ struct pheap_salvage_options {
  * page, 24 a block of whole pages or slab, and what replaying the log takes.
  *
  * OK even if much was lost: look at the result.  Errors: NOT_FOUND, NOT_HEAP (nothing in it is known of a heap), NEWER,
- * BYTE_ORDER, EXISTS, LOG_FOREIGN, BUSY (in use, or stopped), INVALID, NO_SPACE, NO_MEMORY, IO, PERMISSION, READ_ONLY,
- * and those of pheap_open() for a heap to be replaced.
+ * BYTE_ORDER, EXISTS, LOG_FOREIGN, BUSY (in use, or stopped), INVALID, NO_SPACE, NO_MEMORY, FULL, IO, PERMISSION,
+ * READ_ONLY, and those of pheap_open() for a heap to be replaced.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_salvage(const char *path, const char *new_path,
                                                            const struct pheap_salvage_options *options,

@@ -4,8 +4,8 @@
  *
  *   copy     the heap file into a new file, and replay the log into that: recovery/salvage.c
  *   survey   what in it is proved to be a block: survey.c
- *   rebuild  everything else becomes free, and the metadata is made from nothing but the proved slabs (their bitmaps) and
- *            large blocks.  Table segments come behind the last block, so none is in the way of anything.
+ *   rebuild  everything else becomes free, and the metadata is made from nothing but the proved slabs (their bitmaps)
+ *            and large blocks.  Table segments come behind the last block, so none is in the way of anything.
  *   check    the whole heap, as always
  *   publish  under the new name
  *
@@ -230,7 +230,7 @@ static ph_status survey(struct salvage *s)
     s->root = s->magic ? ph_load(s->base, PH_HEADER_AT(root)) : 0;
     ph_status status = ph_survey_run(&s->survey);
     if (status != PH_OK)
-        return status;
+        return ph_fail_context(status, "%s", s->heap.path);
     for (uint64_t i = 0; i < s->survey.count; i++)
         count_claim(s, &s->survey.claims[i]);
     count_unknown(s);
@@ -249,8 +249,8 @@ static const struct ph_claim *next_kept(const struct salvage *s, uint64_t *i)
     return NULL;
 }
 
-/* Where the table segments and the tail of the new heap are. */
-static void lay_out(struct salvage *s)
+/* Where the table segments and the tail of the new heap are.  FULL: there is no room for them behind the last block. */
+static ph_status lay_out(struct salvage *s)
 {
     uint64_t i = 0;
     s->tail = PH_FIRST_PAGE;
@@ -258,10 +258,15 @@ static void lay_out(struct salvage *s)
         s->tail = claim->page + claim->pages;
     s->table[0] = PH_TABLE_PAGE;
     for (s->tables = 1; s->tail > ph_table_covered(s->tables); s->tables++) {
+        if (s->tables == PH_TABLES)
+            return ph_fail(PH_FULL,
+                           "%s: what is left ends so near to 2^47 bytes that the page table has no room behind it",
+                           s->to.path);
         s->table[s->tables] = s->tail;
         s->tail += ph_table_pages((unsigned)s->tables);
     }
     s->end = s->tail < END_PAGES_MIN ? END_PAGES_MIN : s->tail;
+    return PH_OK;
 }
 
 /* Give the new file its size, with nothing in it but what is kept. */
@@ -435,9 +440,10 @@ static ph_status write_superblocks(struct salvage *s)
 
 static ph_status rebuild(struct salvage *s)
 {
-    lay_out(s);
+    ph_status status = lay_out(s);
     unmap_new(s);
-    ph_status status = empty_the_rest(s);
+    if (status == PH_OK)
+        status = empty_the_rest(s);
     if (status == PH_OK)
         status = map_new(s, s->end);
     if (status != PH_OK)

@@ -7,8 +7,8 @@
  *
  *   slab         Its header names itself: page number, class and a magic number of 20 bits; and one descriptor at least,
  *                of its pages, names it too.  Without any descriptor (the page table is damaged there) it must be a slab
- *                that lists agree with, and nothing else may claim its pages, not even a slab of another class.  A slab that was given back keeps its
- *                header, but with an empty bitmap: it has no blocks to lose.
+ *                that lists agree with, and nothing else may claim its pages, not even a slab of another class.  A slab
+ *                that was given back keeps its header, but with an empty bitmap: it has no blocks to lose.
  *   its blocks   the bitmap.  Nothing else says which slots are live.  It shares a sector with the header's name, so
  *                what destroys more than a few bits of a bitmap destroys the name as well.
  *   large block  Its descriptor gives a length that ends where something else begins (a descriptor that begins an extent
@@ -40,6 +40,7 @@
 #define PROGRESS_PAGES 65536u
 #define LOOKS_MAX 4096u /* descriptors looked at for a first one that is right */
 #define REFUTED_MAX 16u /* what has so many more wrong descriptors than right ones is no part of the page table */
+#define MORE_LOOKS 16u  /* for each page of the heap: more descriptors looked at, of all that has a right one */
 
 /* What is known of 256 pages: descriptors that something else confirms, and contradictions. */
 struct ph_unit {
@@ -59,6 +60,13 @@ __attribute__((format(printf, 3, 4))) static void report(struct ph_survey *s, ui
     (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     s->fault(s->context, page << PH_PAGE_SHIFT, text);
+}
+
+static ph_status tell_progress(struct ph_survey *s, const char *what, uint64_t page)
+{
+    if (s->progress == NULL || s->progress(s->context, what, page, s->pages) == 0)
+        return PH_OK;
+    return ph_fail(PH_BUSY, "stopped");
 }
 
 static void good(struct ph_survey *s, uint64_t page)
@@ -119,24 +127,32 @@ static bool slab_confirmed(const struct ph_survey *s, uint64_t page, struct ph_d
            ph_slab_valid(&s->heap, page - index, class);
 }
 
-/* Whether table segment k, where the header in memory says it is, describes the heap: more of its descriptors are confirmed by what
- * they describe than not; or, if the header can be believed, none is refuted. */
-static bool table_describes(const struct ph_survey *s, unsigned k, bool believed)
+/*
+ * Whether table segment k, where the header in memory says it is, describes the heap: more of its descriptors are
+ * confirmed by what they describe than not; or, if the header can be believed, none is refuted.  A free extent of one page
+ * confirms nothing, as there is no more of it than the descriptor itself.
+ */
+static bool table_describes(struct ph_survey *s, unsigned k, bool believed)
 {
     uint64_t confirmed = 0, refuted = 0, looks = 0, end = ph_table_covered(k + 1);
     for (uint64_t page = (uint64_t)PH_TABLE_UNIT << (k - 1); page < end && page < s->pages; page++) {
-        if (!believed && confirmed == 0 && ++looks > LOOKS_MAX)
-            return false;
+        if (!believed && ++looks > LOOKS_MAX) {
+            if (confirmed == 0 || s->more_looks == 0)
+                return false;
+            s->more_looks--;
+        }
         if (ph_page_slot(&s->heap, page) == PH_SLOT_NONE) {
             page |= PH_TABLE_UNIT - 1;
             continue;
         }
         struct ph_disk_page d = ph_page_get(&s->heap, page);
-        bool right = (ph_page_state(d) == PH_PAGE_SLAB && slab_confirmed(s, page, d)) ||
-                     (ph_page_state(d) == PH_PAGE_WAY && way_right(s, page, d)) ||
-                     (ph_page_state(d) == PH_PAGE_FREE && free_possible(s, page, d));
-        bool neutral = ph_page_state(d) == PH_PAGE_LAST ||
-                       (ph_page_state(d) == PH_PAGE_LARGE && large_possible(s, page, d)) || (d.word0 | d.word1) == 0;
+        unsigned state = ph_page_state(d);
+        bool extent = (state == PH_PAGE_LARGE && large_possible(s, page, d)) ||
+                      (state == PH_PAGE_FREE && free_possible(s, page, d));
+        bool right = (state == PH_PAGE_SLAB && slab_confirmed(s, page, d)) ||
+                     (state == PH_PAGE_WAY && way_right(s, page, d)) ||
+                     (state == PH_PAGE_FREE && extent && ph_page_value(d) > 1);
+        bool neutral = extent || state == PH_PAGE_LAST || (d.word0 | d.word1) == 0;
         confirmed += right;
         refuted += !right && !neutral;
         if (refuted > confirmed + REFUTED_MAX)
@@ -145,55 +161,91 @@ static bool table_describes(const struct ph_survey *s, unsigned k, bool believed
     return confirmed > refuted || (believed && refuted == 0);
 }
 
-/* A table segment whose place the header does not tell: the first page from `from` on where it proves itself, or 0.  Few
- * pages look like one for long, so this is quick; one that begins with a page of nothing is not found. */
-static uint64_t find_table(struct ph_survey *s, unsigned k, uint64_t from)
+static uint64_t place_of_table(const struct ph_survey *s, unsigned k)
 {
-    uint64_t slot = ph_header_slot(PH_HEADER_AT(table), k), pages = ph_table_pages(k);
-    static const uint8_t zeros[PH_PAGE_BYTES];
-    for (uint64_t page = from; page < s->pages && pages <= s->pages - page; page++) {
-        if (memcmp(s->base + (page << PH_PAGE_SHIFT), zeros, sizeof zeros) == 0)
-            continue;
-        memcpy(s->base + slot, &page, sizeof page);
-        if (table_describes(s, k, false)) {
-            report(s, page, "table segment %u is found at page %" PRIu64, k, page);
-            return page;
-        }
-    }
-    return 0;
+    return ph_load(s->base, ph_header_slot(PH_HEADER_AT(table), k));
 }
 
-/* See that each table segment has a place where it can be, or none; how many there are.  Segment 0 has only one place.
- * `count`: how many the header says there are, 0 if it cannot be believed. */
-static unsigned check_tables(struct ph_survey *s, uint64_t count)
+static void set_place_of_table(struct ph_survey *s, unsigned k, uint64_t page)
 {
-    uint64_t before = PH_FIRST_PAGE, table = PH_TABLE_PAGE;
-    unsigned tables = 1;
-    memcpy(s->base + PH_HEADER_AT(table), &table, sizeof table);
+    memcpy(s->base + ph_header_slot(PH_HEADER_AT(table), k), &page, sizeof page);
+}
+
+/* Clear the places of table segments that cannot be there.  Segment 0 has only one. */
+static void check_tables(struct ph_survey *s, uint64_t count)
+{
+    uint64_t before = PH_FIRST_PAGE;
+    set_place_of_table(s, 0, PH_TABLE_PAGE);
     for (unsigned k = 1; k < PH_TABLES; k++) {
-        uint64_t slot = ph_header_slot(PH_HEADER_AT(table), k);
-        bool wanted = count != 0 ? k < count : ph_table_covered(k) < s->pages;
-        table = ph_load(s->base, slot);
-        if (table == 0 && !wanted)
+        uint64_t table = place_of_table(s, k), pages = ph_table_pages(k);
+        if (table >= before && table < s->pages && pages <= s->pages - table && table_describes(s, k, count != 0)) {
+            before = table + pages;
             continue;
-        bool possible = table >= before && table < s->pages && ph_table_pages(k) <= s->pages - table &&
-                        table_describes(s, k, count != 0);
-        if (!possible) {
+        }
+        if (table != 0 || k < count) {
             if (count != 0)
                 report(s, PH_HEADER_PAGE, "heap header: table segment %u is not at page %" PRIu64, k, table);
             s->header_sound = false;
-            table = wanted ? find_table(s, k, before) : 0;
-            memcpy(s->base + slot, &table, sizeof table);
         }
-        if (table != 0) {
-            before = table + ph_table_pages(k);
-            tables = k + 1;
-        }
+        set_place_of_table(s, k, 0);
     }
-    return tables;
 }
 
-static void check_header(struct ph_survey *s)
+/*
+ * A table segment whose place the header does not tell: *table is the first page of [from, to) where it proves itself, or
+ * 0.  Few pages look like one for long, so this is quick; one that begins with a page of nothing is not found.
+ */
+static ph_status find_table(struct ph_survey *s, unsigned k, uint64_t from, uint64_t to, uint64_t *table)
+{
+    uint64_t pages = ph_table_pages(k);
+    static const uint8_t zeros[PH_PAGE_BYTES];
+    *table = 0;
+    for (uint64_t page = from; page < to && pages <= to - page; page++) {
+        if ((page - from) % PROGRESS_PAGES == 0) {
+            ph_status status = tell_progress(s, "looking for the page table", page);
+            if (status != PH_OK)
+                return status;
+        }
+        if (memcmp(s->base + (page << PH_PAGE_SHIFT), zeros, sizeof zeros) == 0)
+            continue;
+        set_place_of_table(s, k, page);
+        if (table_describes(s, k, false)) {
+            report(s, page, "table segment %u is found at page %" PRIu64, k, page);
+            *table = page;
+            return PH_OK;
+        }
+    }
+    return PH_OK;
+}
+
+/*
+ * Give each table segment that there should be, and has no place, one between those of its neighbours, if it can be found;
+ * *tables: how many there are.  `count`: how many the header says there are, 0 if it cannot be believed.
+ */
+static ph_status find_tables(struct ph_survey *s, uint64_t count, unsigned *tables)
+{
+    uint64_t from = PH_FIRST_PAGE;
+    *tables = 1;
+    for (unsigned k = 1; k < PH_TABLES; k++) {
+        uint64_t table = place_of_table(s, k), to = 0;
+        if (table == 0 && (count != 0 ? k < count : ph_table_covered(k) < s->pages)) {
+            for (unsigned later = k + 1; later < PH_TABLES && to == 0; later++)
+                to = place_of_table(s, later);
+            ph_status status = find_table(s, k, from, to != 0 ? to : s->pages, &table);
+            set_place_of_table(s, k, table);
+            if (status != PH_OK)
+                return status;
+            s->header_sound = false;
+        }
+        if (table != 0) {
+            from = table + ph_table_pages(k);
+            *tables = k + 1;
+        }
+    }
+    return PH_OK;
+}
+
+static ph_status check_header(struct ph_survey *s)
 {
     uint64_t tail = ph_load(s->base, PH_HEADER_AT(tail_page)), end = ph_load(s->base, PH_HEADER_AT(end_page));
     bool magic = ph_load(s->base, PH_HEADER_AT(magic)) == PH_DISK_HEAP_MAGIC;
@@ -210,7 +262,9 @@ static void check_header(struct ph_survey *s)
     s->heap = (struct ph_heap){.base = s->base, .end = s->pages, .tail = s->pages, .tables = PH_TABLES};
     uint64_t count = magic ? ph_load(s->base, PH_HEADER_AT(table_count)) : 0;
     count = count <= PH_TABLES ? count : 0;
-    unsigned tables = check_tables(s, count);
+    unsigned tables;
+    check_tables(s, count);
+    ph_status status = find_tables(s, count, &tables);
     s->heap.tables = tables;
     if (magic && count != tables) {
         report(s, PH_HEADER_PAGE, "heap header: %" PRIu64 " table segments, where %u have a place",
@@ -218,6 +272,7 @@ static void check_header(struct ph_survey *s)
         s->header_sound = false;
     }
     s->header_sound = s->header_sound && s->tail != 0;
+    return status;
 }
 
 /* ------------------------------------------------------------------------------------------------------- what claims */
@@ -228,7 +283,7 @@ static ph_status add_claim(struct ph_survey *s, struct ph_claim claim)
         uint64_t capacity = s->capacity * 2 + 64;
         void *grown = s->io->resize(s->io->ctx, s->claims, capacity * sizeof *s->claims);
         if (grown == NULL)
-            return ph_fail(PH_NO_MEMORY, "out of memory");
+            return ph_fail(PH_NO_MEMORY, "out of memory looking for what is left");
         s->claims = grown;
         s->capacity = capacity;
     }
@@ -383,9 +438,9 @@ static ph_status take_descriptor(struct ph_survey *s, uint64_t page, struct ph_d
 static ph_status scan(struct ph_survey *s)
 {
     for (uint64_t page = PH_FIRST_PAGE; page < s->pages; page++) {
-        if (page % PROGRESS_PAGES == PH_FIRST_PAGE && s->progress != NULL &&
-            s->progress(s->context, "looking", page, s->pages) != 0)
-            return ph_fail(PH_BUSY, "stopped");
+        ph_status status = page % PROGRESS_PAGES == PH_FIRST_PAGE ? tell_progress(s, "looking", page) : PH_OK;
+        if (status != PH_OK)
+            return status;
         uint64_t end = ph_table_end(&s->heap, page);
         if (end != 0) {
             memset(s->owners + page, OWNER_TAKEN, end - page);
@@ -394,7 +449,6 @@ static ph_status scan(struct ph_survey *s)
         }
         uint64_t name = ph_load(s->base, page << PH_PAGE_SHIFT);
         unsigned class = (unsigned)(name >> 36 & 0xFF);
-        ph_status status = PH_OK;
         if (class < PH_CLASSES && ph_slab_valid(&s->heap, page, class))
             status = take_slab(s, page, class);
         struct ph_disk_page d = ph_page_get(&s->heap, page);
@@ -553,11 +607,13 @@ ph_status ph_survey_run(struct ph_survey *s)
     s->owners = s->io->alloc(s->io->ctx, s->pages, 64);
     s->units = s->io->alloc(s->io->ctx, units * sizeof *s->units, 64);
     if (s->owners == NULL || s->units == NULL)
-        return ph_fail(PH_NO_MEMORY, "out of memory");
+        return ph_fail(PH_NO_MEMORY, "out of memory looking for what is left");
     memset(s->owners, OWNER_NONE, s->pages);
     memset(s->units, 0, units * sizeof *s->units);
-    check_header(s);
-    ph_status status = scan(s);
+    s->more_looks = s->pages * MORE_LOOKS;
+    ph_status status = check_header(s);
+    if (status == PH_OK)
+        status = scan(s);
     if (status == PH_OK)
         decide(s);
     return status;

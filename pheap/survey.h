@@ -4,7 +4,7 @@
  *
  * See the head of survey.c for what proves a block.  Memory: one byte for each page, 8 bytes for each 256 pages, and 24
  * bytes for each slab, large block and free extent found.  Time: proportional to the pages, times the logarithm of their
- * number at worst.
+ * number at worst, and some thousand times longer for a hostile heap whose page table must be looked for.
  */
 #ifndef PHEAP_SURVEY_H
 #define PHEAP_SURVEY_H
@@ -46,6 +46,7 @@ struct ph_survey {
     uint8_t *owners;       /* owned; by page: see survey.c */
     struct ph_unit *units; /* owned; by 256 pages */
     uint64_t contradictions;
+    uint64_t more_looks; /* left for what may be a lost part of the page table */
 };
 
 /* Look at the heap, and decide every claim; those of kind FREE matter only while deciding.  NO_MEMORY, BUSY (stopped). */

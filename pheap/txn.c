@@ -5,8 +5,9 @@
  * The commit path, top to bottom:
  *
  *   ph_txn_begin   upkeep (no lock held) -> writer lock -> write view moved to the last commit -> edits
- *   pheap_commit   tracked stores found -> deferred frees -> edits encoded into records -> room? -> for each record: place, seal, append to the
- *                  shared buffer -> publish `committed` -> writer lock released -> DURABLE: wait for `durable`
+ *   pheap_commit   tracked stores found -> deferred frees -> edits encoded into records -> room? -> for each record:
+ *                  place, seal, append to the shared buffer -> publish `committed` -> writer lock released -> DURABLE:
+ *                  wait for `durable`
  *
  * Until `committed` is published everything can still fail, and then the transaction is undone.  After it nothing may
  * undo it; a flush that fails then poisons the heap.  Under the writer lock there is no input or output (R10), with

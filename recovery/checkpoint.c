@@ -197,7 +197,7 @@ static void set_marks(struct ph_store *store, uint64_t start_segment, uint32_t s
 {
     struct ph_coord *coord = store->wal.coord;
     ph_coord_set_position(coord, start_segment);
-    for (uint32_t slot = 0; slot < slots; slot++)
+    for (uint32_t slot = 0; slot < PH_SEGMENTS_MAX; slot++) /* those to come as well */
         atomic_store(&coord->slot_sequence[slot], 0);
     atomic_store(&coord->slot_sequence[0], start_segment);
     atomic_store(&coord->slot_count, slots);

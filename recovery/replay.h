@@ -59,9 +59,8 @@ PH_MUST_CHECK ph_status ph_replay_init_recovery(struct ph_replay *replay, struct
 void ph_replay_deinit(struct ph_replay *replay);
 
 /*
- * Run to the end.  replay->boundary then tells how far; replay->place where the records end.  Live: BUSY if
- * the log was recycled or the buffer lapped under us, so that the caller must start anew from a later fold.  CORRUPT, IO,
- * NO_MEMORY.
+ * Run to the end.  replay->boundary then tells how far; replay->place where the records end.  Live: BUSY if the log was
+ * recycled or the buffer lapped under us, so that the caller must start anew from a later fold.  CORRUPT, IO, NO_MEMORY.
  */
 PH_MUST_CHECK ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *context);
 

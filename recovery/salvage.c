@@ -332,7 +332,8 @@ ph_status ph_salvage_copy(struct ph_salvage *salvage, struct ph_coord *coord, st
 {
     const uint64_t first = 2 * PH_PAGE_BYTES, page_mask = ~(uint64_t)(PH_PAGE_BYTES - 1);
     struct ph_file_stat stat;
-    uint64_t whole = salvage->file_bytes & page_mask, heap_bytes = whole;
+    uint64_t readable = salvage->file_bytes < PH_HEAP_MAX_BYTES ? salvage->file_bytes : PH_HEAP_MAX_BYTES;
+    uint64_t whole = readable & page_mask, heap_bytes = whole;
     salvage->log = PH_SALVAGE_UNUSED;
     ph_status status = ph_file_truncate(to, whole > first ? whole : first);
     if (status == PH_OK)
@@ -360,9 +361,9 @@ ph_status ph_salvage_copy(struct ph_salvage *salvage, struct ph_coord *coord, st
         status = ph_file_stat(to, &stat);
     if (status != PH_OK)
         return status;
-    /* Behind the logical size nothing counts, if that is known. */
+    /* Behind the logical size nothing counts, if that is known; and what the heap has grown by may not be in the file. */
     uint64_t bytes = (stat.size_bytes + PH_PAGE_BYTES - 1) & page_mask;
-    if (bytes > heap_bytes && salvage->log != PH_SALVAGE_UNUSED)
+    if (salvage->log != PH_SALVAGE_UNUSED && (bytes > heap_bytes || whole >= salvage->superblock.heap_bytes))
         bytes = heap_bytes;
     salvage->page_count = bytes / PH_PAGE_BYTES;
     return ph_file_truncate(to, bytes);

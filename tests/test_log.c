@@ -622,6 +622,24 @@ static void slot__failure_to_extend(void **state)
     end(&rig);
 }
 
+/* Catches: a segment that is in use filled with zeros because the number of segments has rotted. */
+static void slot__in_use_is_not_filled(void **state)
+{
+    (void)state;
+    struct rig rig;
+    begin(&rig, &small);
+    dice = 71;
+    commit_one(&rig, 2000);
+    flush(&rig);
+    const uint32_t count = rig.coord->slot_count;
+    assert_int_not_equal(rig.coord->slot_sequence[0], 0);
+    rig.coord->slot_count = 0;
+    assert_int_equal(ph_log_add_slot(&rig.wal), PH_CORRUPT);
+    rig.coord->slot_count = count;
+    check_all(&rig);
+    end(&rig);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -642,6 +660,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(flush__takes_over_from_a_dead_flusher),
         cmocka_unit_test(reserve__promised_room_never_runs_out),
         cmocka_unit_test(slot__failure_to_extend),
+        cmocka_unit_test(slot__in_use_is_not_filled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -273,11 +273,11 @@ ph_status ph_log_add_slot(struct ph_wal *wal)
     if (slots >= PH_SEGMENTS_MAX || ph_log_slot_offset(wal, slots + UINT64_C(1)) > wal->log_limit_bytes)
         return ph_fail(PH_LOG_FULL, "%s: the log is at its limit of %llu bytes", wal->path,
                        (unsigned long long)wal->log_limit_bytes);
+    if (atomic_load(&wal->coord->slot_sequence[slots]) != 0) /* a count that rotted must not lead to one in use */
+        return ph_coord_damaged(wal->path);
     status = fill_slot(wal, slots);
     PH_POINT(log_slot_filled);
-    if (status == PH_OK) {
-        atomic_store(&wal->coord->slot_sequence[slots], 0);
+    if (status == PH_OK)
         atomic_store_explicit(&wal->coord->slot_count, slots + 1, memory_order_release);
-    }
     return status;
 }
