@@ -260,7 +260,7 @@ enum pheap_status oracle_create(pheap *heap, int64_t timeout_ms)
     uint64_t offset;
     uint64_t version;
     const enum pheap_status status = begin_within(heap, timeout_ms, &txn);
-    if (status == PHEAP_TIMEOUT) {
+    if (status == PHEAP_LOG_FULL || (status == PHEAP_TIMEOUT && timeout_ms >= 0)) {
         return status;
     }
     oracle_must(status, "begin");
