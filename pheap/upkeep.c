@@ -58,6 +58,10 @@ ph_status ph_upkeep_check_place(struct ph_core *core)
     if (status == PH_OK && atomic_load_explicit(&core->coord->epoch_open, memory_order_acquire) != 0 &&
         atomic_load(&core->store.wal.opened))
         status = ph_file_check_place(&core->store.wal.file);
+    if (status == PH_OK) { /* the coordination file may be deleted, its descriptor not closed */
+        status = ph_file_check_place(&core->store.coord_file);
+        status = status == PH_REPLACED ? PH_OK : status;
+    }
     if (status == PH_OK)
         atomic_store_explicit(&core->place_checked_ns, now, memory_order_relaxed);
     return status;
@@ -227,8 +231,10 @@ bool ph_upkeep_room_for_one(struct ph_core *core)
 ph_status ph_upkeep_after_commit(struct ph_core *core)
 {
     ph_status status = PH_OK;
-    if (buffer_half_full(core))
-        status = ph_flush_all(&core->store.wal);
+    if (buffer_half_full(core)) /* if somebody else is at it, begin waits for that, and has a time limit */
+        status = ph_flush_to(&core->store.wal, ph_coord_stream_end(core->coord), 0);
+    if (status == PH_TIMEOUT)
+        status = PH_OK;
     if (status == PH_OK && atomic_load_explicit(&core->coord->durable, memory_order_relaxed) >=
                                atomic_load_explicit(&core->store.gather_next, memory_order_relaxed))
         ph_store_gather(&core->store);
@@ -236,6 +242,21 @@ ph_status ph_upkeep_after_commit(struct ph_core *core)
         status = gain_log(core, 0);
     /* What went wrong here did not undo the commit; whoever needs the room will meet it. */
     return status == PH_POISONED ? status : PH_OK;
+}
+
+/* Under the writer lock, after a checkpoint: whether it gained all that there is to gain.  Whoever was in its way may have
+ * gone since, so looking for them would not tell. */
+static bool log_is_drained(struct ph_core *core)
+{
+    struct ph_coord *coord = core->coord;
+    uint64_t keep = coord->checkpoint.segment;
+    bool drained = coord->checkpoint.lsn >= atomic_load(&coord->committed);
+    uint32_t count = atomic_load(&coord->slot_count);
+    for (uint32_t slot = 0; slot < count && slot < PH_SEGMENTS_MAX; slot++) {
+        uint64_t sequence = atomic_load(&coord->slot_sequence[slot]);
+        drained &= sequence == 0 || sequence >= keep;
+    }
+    return drained;
 }
 
 /*
@@ -250,20 +271,16 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
     if (status != PH_LOG_FULL && status != PH_NO_SPACE)
         return status;
     char who[256];
-    bool held = true;
     for (uint64_t waited = 0;; waited += PIN_POLL_NS) {
-        bool held_before = held;
         status = ph_store_checkpoint(&core->store, UINT64_MAX);
         if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
             return status;
         if (evict(core))
             continue;
-        held = describe_holder(core, who, sizeof who);
-        if (held && !may_wait(core, waited, LOCKED_WAIT_NS))
-            return refuse_log_full(core, who);
-        /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
-        if (!held && !held_before)
+        if (log_is_drained(core))
             return refuse_too_big(core, reserve);
+        if (describe_holder(core, who, sizeof who) && !may_wait(core, waited, LOCKED_WAIT_NS))
+            return refuse_log_full(core, who);
         pause_briefly(core);
     }
 }

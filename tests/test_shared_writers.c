@@ -416,6 +416,53 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
     machine_close(&machine, second, first);
 }
 
+static struct ph_core *passing_by;
+static uint64_t passing_hold;
+
+/* Right after a fold has seen its pin the reader ends, and its process begins a backup; right after a checkpoint has seen
+ * its hold the backup ends. */
+static int pass_by_at_lock(void *ctx, int file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
+{
+    const bool reads = ending_reader != NULL && type == PH_LOCK_EXCLUSIVE;
+    int result = end_reader_at_lock(ctx, file, type, start, length, wait);
+    if (passing_by == NULL)
+        return result;
+    struct ph_coord *coord = passing_by->coord;
+    _Atomic uint64_t *hold = &coord->seats[passing_by->store.seat].hold;
+    if (reads) {
+        passing_hold = coord->checkpoint.segment + 1;
+        atomic_store(hold, passing_hold);
+    } else if (atomic_load(hold) != 0 && coord->checkpoint.segment >= passing_hold) {
+        atomic_store(hold, 0);
+    }
+    return result;
+}
+
+/* Catches: TOO_BIG for a transaction that fits, where two held the log for a moment, one after the other. */
+static void log__held_by_two_in_turn(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.lock = pass_by_at_lock;
+    machine.second.wait = do_not_wait;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    passing_by = first->core;
+    passing_hold = 0;
+    commit_word(first, 1, 77, PHEAP_DURABLE);
+    ending_reader = read_begin(first, PHEAP_FRESH);
+    for (unsigned i = 0; i < 10; i++) {
+        pheap_txn *txn = begin(second);
+        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    }
+    require(ending_reader == NULL && passing_hold != 0);
+    require_equal(atomic_load(&first->core->coord->seats[first->core->store.seat].hold), 0);
+    passing_by = NULL;
+    machine_close(&machine, second, first);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -429,6 +476,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(log__held_by_a_reader),
         cmocka_unit_test(log__reader_ends_while_room_is_made),
         cmocka_unit_test(log__held_by_a_reader_from_a_large_transaction),
+        cmocka_unit_test(log__held_by_two_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
