@@ -645,7 +645,7 @@ static void faults__in_every_call_of_backup(void **state)
                     sim_check_archive(sim);
                 else
                     require(kind == 0 && status != PHEAP_OK);
-                if (status != PHEAP_POISONED) {
+                if (heap_info(heap).poisoned == 0) { /* it folds, for which it may write a superblock */
                     ok(pheap_backup(heap, SIM_ARCHIVE, &how, NULL)); /* nothing is held or half done */
                     commit_word(heap, 2, 2, PHEAP_DURABLE);
                 }
