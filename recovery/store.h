@@ -127,8 +127,7 @@ PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
 /* Bytes of images in it. */
 uint64_t ph_fold_set_bytes(const struct ph_fold_set *set);
 /* How many of the words in it, not counting zeros and those behind the file's end, the file has already.  IO. */
-PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t *same,
-                                            uint64_t *words);
+PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, uint64_t *same, uint64_t *words);
 /* From now on as with parts 0; the set was begun with one part. */
 void ph_fold_set_unbound(struct ph_fold_set *set);
 
