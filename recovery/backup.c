@@ -262,9 +262,9 @@ static ph_status run_held(struct backup *backup, ph_archive_put put, void *conte
     struct ph_store *store = backup->store;
     const ph_io *io = store->io;
     ph_status status = PH_OK;
-    if (store->heap.writable) /* so that little of the log is held at first; but a full disk can be backed up, too */
+    if (store->heap.writable) /* so that little of the log is held at first */
         status = ph_store_fold(store, FOLD_WAIT_NS);
-    if (status == PH_OK || status == PH_NO_SPACE || status == PH_TIMEOUT)
+    if (status == PH_OK || atomic_load(&store->wal.coord->poisoned) == 0) /* a disk that is full or failing will do */
         status = take_hold(backup);
     if (status != PH_OK)
         return status;

@@ -248,6 +248,12 @@ void ph_fold_set_unbound(struct ph_fold_set *set)
     set->parts = 0;
 }
 
+/* By bits that the index has no use for, or the pages of one part would crowd in it. */
+static bool is_ours(const struct ph_fold_set *set, uint64_t number)
+{
+    return set->parts <= 1 || (hash_page(number) >> 16) % set->parts == set->part;
+}
+
 ph_status ph_fold_set_apply(void *context, const struct ph_operation *operation)
 {
     struct ph_fold_set *set = context;
@@ -262,7 +268,7 @@ ph_status ph_fold_set_apply(void *context, const struct ph_operation *operation)
                 return ph_fail(PH_TOO_BIG, "%s: a part of the log changes too many pages", set->heap->path);
             status = ph_fold_set_write(set);
         }
-        if (status == PH_OK && (set->parts <= 1 || hash_page(offset / PH_PAGE_BYTES) % set->parts == set->part))
+        if (status == PH_OK && is_ours(set, offset / PH_PAGE_BYTES))
             status = apply_part(set, operation, done, part);
         if (status != PH_OK)
             return status;
@@ -383,8 +389,7 @@ ph_status ph_fold_set_write(struct ph_fold_set *set)
 
 /* ------------------------------------------------------------------------------------------------------- comparing */
 
-ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t part, uint64_t *shown,
-                              uint64_t *pages)
+ph_status ph_fold_set_compare(struct ph_fold_set *set, uint64_t part, uint64_t *shown, uint64_t *pages)
 {
     *shown = *pages = 0;
     apply_all_queued(set);
@@ -393,7 +398,7 @@ ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uin
         uint8_t there[PH_PAGE_BYTES];
         uint64_t same = 0, words = 0;
         size_t got;
-        ph_status status = ph_file_read(file, there, sizeof there, page->number * PH_PAGE_BYTES, &got);
+        ph_status status = ph_file_read(set->heap, there, sizeof there, page->number * PH_PAGE_BYTES, &got);
         if (status != PH_OK)
             return status;
         for (uint32_t word = 0; word < got / 8; word++) {

@@ -31,7 +31,7 @@
 
 #define CHUNK_BYTES (UINT64_C(1) << 20)
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
-#define COMPARE_MEMORY_BYTES (UINT64_C(256) << 20)
+#define PARTS_MAX 65536u
 #define SHOWN_PART 8u /* "hardly any": fewer than one of so many */
 
 __attribute__((format(printf, 3, 4))) static void report(struct ph_salvage *salvage, uint64_t offset,
@@ -231,21 +231,34 @@ static ph_status gather(struct ph_wal *wal, const struct ph_log_origin *origin, 
     return status;
 }
 
-/* Whether the copy, and so the heap file, has hardly anything of what the records up to `end` leave behind. */
-static ph_status is_behind(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
-                           struct ph_file *to, bool *behind)
+/* is_behind, by the first of so many parts of the pages.  TOO_BIG: these are still too many. */
+static ph_status compare_part(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
+                              struct ph_file *to, uint32_t parts, bool *behind)
 {
     struct ph_fold_set *set = NULL;
     uint64_t shown = 0, pages = 0;
-    *behind = false;
-    ph_status status = ph_fold_set_init(&set, to, COMPARE_MEMORY_BYTES, 0, 1);
+    ph_status status = ph_fold_set_init(&set, to, FOLD_MEMORY_BYTES, 0, parts);
     if (status == PH_OK)
         status = gather(wal, origin, end, set);
     if (status == PH_OK)
-        status = ph_fold_set_compare(set, to, SHOWN_PART, &shown, &pages);
+        status = ph_fold_set_compare(set, SHOWN_PART, &shown, &pages);
     if (status == PH_OK)
         *behind = shown * SHOWN_PART < pages;
     ph_fold_set_deinit(set);
+    return status;
+}
+
+/*
+ * Whether the copy, and so the heap file, has hardly anything of what the records up to `end` leave behind.  If they
+ * change more pages than fit in memory, some of them, picked by a hash, answer for all.
+ */
+static ph_status is_behind(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
+                           struct ph_file *to, bool *behind)
+{
+    ph_status status = PH_TOO_BIG;
+    *behind = false;
+    for (uint32_t parts = 1; parts <= PARTS_MAX && status == PH_TOO_BIG; parts *= 2)
+        status = compare_part(wal, origin, end, to, parts, behind);
     return status == PH_TOO_BIG ? PH_OK : status;
 }
 

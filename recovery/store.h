@@ -133,8 +133,7 @@ PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
 uint64_t ph_fold_set_bytes(const struct ph_fold_set *set);
 /* How many pages there are words for, not counting zeros and those behind the file's end, and how many of these pages the
  * file shows with at least one in `part` of the words.  IO. */
-PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, struct ph_file *file, uint64_t part,
-                                            uint64_t *shown, uint64_t *pages);
+PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, uint64_t part, uint64_t *shown, uint64_t *pages);
 /* From now on as with parts 0; the set was begun with one part. */
 void ph_fold_set_unbound(struct ph_fold_set *set);
 

@@ -742,15 +742,46 @@ static void power__cut_at_every_operation(void **state)
     require(states > 1000);
 }
 
+/* Catches: a heap that cannot be backed up because the disk under it takes no writes any more: reading is enough. */
+static void backup__of_a_heap_file_that_cannot_be_written(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    static const int errors[] = {ENOSPC, EIO};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    pheap *heap;
+    ok((enum pheap_status)ph_open_io(ph_sim_io(sim), SIM_HEAP, PHEAP_CREATE, NULL, &heap));
+    (void)make_root(heap, 100);
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        struct bytes archive = {0};
+        commit_word(heap, 5, 55 + i, PHEAP_DURABLE);
+        ph_sim_fail_at(sim, PH_SIM_WRITE, 1, errors[i], PH_SIM_FOREVER);
+        ok(pheap_backup_to(heap, append, &archive, NULL, NULL));
+        require(ph_sim_struck(sim) != 0);
+        ph_sim_fail_clear(sim);
+        ok(verify(archive.data, archive.length));
+        free(archive.data);
+    }
+    ok(pheap_close(heap));
+    ph_core_forget_mappings(ph_sim_io(sim));
+    ph_sim_free(sim);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(damage__any_flipped_bit_is_found), cmocka_unit_test(damage__any_truncation_is_found),
-        cmocka_unit_test(source__gives_bytes_as_it_likes),  cmocka_unit_test(recipe__of_the_format_is_restored),
-        cmocka_unit_test(recipe__lies_with_good_checksums), cmocka_unit_test(recipe__every_field_of_the_header),
-        cmocka_unit_test(written__is_as_the_format_says),   cmocka_unit_test(faults__in_every_call_of_restore),
-        cmocka_unit_test(faults__in_every_call_of_backup),  cmocka_unit_test(power__cut_at_every_operation),
+        cmocka_unit_test(damage__any_flipped_bit_is_found),
+        cmocka_unit_test(damage__any_truncation_is_found),
+        cmocka_unit_test(source__gives_bytes_as_it_likes),
+        cmocka_unit_test(recipe__of_the_format_is_restored),
+        cmocka_unit_test(recipe__lies_with_good_checksums),
+        cmocka_unit_test(recipe__every_field_of_the_header),
+        cmocka_unit_test(written__is_as_the_format_says),
+        cmocka_unit_test(faults__in_every_call_of_restore),
+        cmocka_unit_test(faults__in_every_call_of_backup),
+        cmocka_unit_test(backup__of_a_heap_file_that_cannot_be_written),
+        cmocka_unit_test(power__cut_at_every_operation),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

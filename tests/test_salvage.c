@@ -677,6 +677,70 @@ static void grown__heap_whose_file_is_short(void **state)
     ph_sim_free(sim);
 }
 
+/* A bit of the record that is commit `version` of the log flips. */
+static void damage_record(struct ph_sim *sim, uint64_t version)
+{
+    struct bytes log = peek(sim, WAL);
+    for (int64_t at = 4096; at + 512 <= log.length; at += 512) {
+        struct ph_batch_header batch;
+        struct ph_record_header record;
+        memcpy(&batch, log.data + at, sizeof batch);
+        memcpy(&record, log.data + at + sizeof batch, sizeof record);
+        if (batch.magic != PH_BATCH_MAGIC || record.version != version)
+            continue;
+        uint8_t byte = log.data[at + 100] ^ 1;
+        require_equal(ph_sim_poke(sim, WAL, &byte, 1, (uint64_t)at + 100), 1);
+        free(log.data);
+        return;
+    }
+    fail_msg("no such record");
+}
+
+/*
+ * A reader kept everything from being folded, and the log breaks off behind a commit that changed more pages than salvage
+ * compares at a time.  Catches: records that are not replayed because there are many of them.
+ */
+static void cut__log_of_many_pages_is_used(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    const struct pheap_options options = {
+        .size = sizeof options, .reserve_bytes = 256u << 20, .budget_bytes = 400u << 20, .log_limit_bytes = 32u << 20};
+    const uint64_t pages = 18000;
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    const ph_io *io = ph_sim_io(sim);
+    struct pheap_salvage_result result;
+    uint64_t offset, word, big = 0;
+    pheap *heap;
+    pheap_read *reader;
+    ok((enum pheap_status)ph_open_io(io, HEAP, PHEAP_CREATE, &options, &heap));
+    pheap_txn *txn = begin(heap);
+    ok(pheap_zalloc(txn, pages * 4096, &offset));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_checkpoint(heap));
+    ok(pheap_read_begin(heap, PHEAP_FRESH, &reader));
+    txn = begin(heap);
+    for (word = 1; word <= pages; word++)
+        ok(pheap_write(txn, offset + (word - 1) * 4096, &word, sizeof word));
+    ok(pheap_commit(txn, PHEAP_DURABLE, &big));
+    for (unsigned i = 0; i < 4; i++) {
+        txn = begin(heap);
+        ok(pheap_write(txn, offset + 8, &(uint64_t){i}, 8));
+        ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    }
+    io->free(io->ctx, heap);
+    ph_sim_kill(sim);
+    (void)ph_sim_remove(sim, SHM);
+    damage_record(sim, big + 2);
+    ok(salvage(sim, 0, &result));
+    require_equal(result.log_state, PHEAP_SALVAGE_CUT);
+    require_equal(result.version, big + 1);
+    require_equal(result.kept_blocks, 1);
+    require_equal(ph_sim_peek(sim, NEW, &word, 8, offset + (pages - 1) * 4096), 8);
+    require_equal(word, pages);
+    ph_sim_free(sim);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -691,6 +755,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(table__that_is_lost_takes_nothing_else_with_it),
         cmocka_unit_test(table__is_not_found_in_a_block),
         cmocka_unit_test(grown__heap_whose_file_is_short),
+        cmocka_unit_test(cut__log_of_many_pages_is_used),
         cmocka_unit_test(damage__of_any_kind),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
