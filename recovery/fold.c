@@ -12,9 +12,10 @@
  * rots, the log is not taken for one that was torn there, under a heap file that is ahead of it.
  *
  * Gathering: a process that flushes the log also takes what has become durable from the shared buffer into page images,
- * a fold set that begins where the heap file ends (`folded`).  Nothing depends on it: when the fold comes, a set that
- * begins at the present `folded` and reaches no further than the fold may go saves reading that stretch of the log
- * file; any other is thrown away and the stretch is read.  It is private to the process, under the fold lock.
+ * a fold set that begins where the heap file ends (`folded`).  When the set is large it is folded by itself, before more
+ * is gathered: by then later batches vouch for it.  Nothing depends on it: when the fold comes, a set that begins at the
+ * present `folded` and reaches no further than the fold may go saves reading that stretch of the log file; any other is
+ * thrown away and the stretch is read.  It is private to the process, under the fold lock.
  */
 #include "recovery/store.h"
 #include "wal/flush.h"
@@ -142,49 +143,6 @@ static ph_status gather_to(struct ph_store *store, uint64_t target, const struct
     return status;
 }
 
-static void gather_locked(struct ph_store *store)
-{
-    struct ph_coord *coord = store->wal.coord;
-    struct ph_gathered *gathered = &store->gathered;
-    struct ph_fold_mark folded;
-    struct ph_flush_mark flushed;
-    if (!ph_coord_read_fold(coord, &folded) || !ph_coord_read_flush(coord, &flushed))
-        return; /* whoever folds will say so */
-    if (!has_gathered(store, &folded)) {
-        ph_fold_forget(store);
-        if (!ph_ring_has(&store->wal, folded.lsn)) /* until the next fold */
-            return;
-        gathered->from = gathered->to = fold_boundary(&folded);
-        gathered->segment = folded.segment;
-        gathered->offset = folded.offset;
-        if (ph_fold_set_init(&gathered->set, &store->heap, FOLD_MEMORY_BYTES, 0, 1) != PH_OK)
-            return;
-    }
-    uint64_t committed = atomic_load(&coord->committed);
-    uint64_t target = flushed.lsn < committed ? flushed.lsn : committed;
-    if (target > gathered->to.lsn && gather_to(store, target, &flushed) != PH_OK) {
-        ph_fold_forget(store); /* lapped, too many pages at once, no memory */
-        return;
-    }
-    if (ph_fold_set_bytes(gathered->set) >= GATHER_MEMORY_BYTES) {
-        ph_status status = ph_fold_locked(store);
-        (void)status; /* as in any other upkeep after a commit: whoever needs the fold will meet it */
-    }
-}
-
-void ph_store_gather(struct ph_store *store)
-{
-    struct ph_coord *coord = store->wal.coord;
-    atomic_store_explicit(&store->gather_next,
-                          atomic_load_explicit(&coord->durable, memory_order_relaxed) + store->wal.buffer_bytes / 4,
-                          memory_order_relaxed);
-    enum ph_mutex_result result = ph_mutex_trylock(&coord->fold_lock);
-    if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
-        return;
-    gather_locked(store);
-    ph_fold_unlock(store);
-}
-
 /* ----------------------------------------------------------------------------------------------------------- fold */
 
 /* Replay [from, to) into the set, then write it. */
@@ -266,6 +224,19 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
     return PH_OK;
 }
 
+/* The same, as far as pins allow. */
+static ph_status fold_below_pins(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed)
+{
+    struct ph_coord *coord = store->wal.coord;
+    uint64_t intent = atomic_load(&coord->fold_intent);
+    if (target > intent)
+        atomic_store(&coord->fold_intent, target);
+    struct ph_held_pin pin;
+    if (ph_store_oldest_pin(store, &pin) && pin.lsn < target)
+        target = pin.lsn;
+    return fold_to(store, target, flushed);
+}
+
 ph_status ph_fold_locked(struct ph_store *store)
 {
     struct ph_coord *coord = store->wal.coord;
@@ -273,14 +244,7 @@ ph_status ph_fold_locked(struct ph_store *store)
     if (!ph_coord_read_flush(coord, &flushed))
         return ph_coord_damaged(store->heap.path);
     uint64_t committed = atomic_load(&coord->committed);
-    uint64_t target = flushed.lsn < committed ? flushed.lsn : committed;
-    uint64_t intent = atomic_load(&coord->fold_intent);
-    if (target > intent)
-        atomic_store(&coord->fold_intent, target);
-    struct ph_held_pin pin;
-    if (ph_store_oldest_pin(store, &pin) && pin.lsn < target)
-        target = pin.lsn;
-    return fold_to(store, target, &flushed);
+    return fold_below_pins(store, flushed.lsn < committed ? flushed.lsn : committed, &flushed);
 }
 
 ph_status ph_store_fold(struct ph_store *store, uint64_t timeout_ns)
@@ -295,4 +259,50 @@ ph_status ph_store_fold(struct ph_store *store, uint64_t timeout_ns)
     status = ph_fold_locked(store);
     ph_fold_unlock(store);
     return status;
+}
+
+/* --------------------------------------------------------------------------------------------- gathering in advance */
+
+static void gather_locked(struct ph_store *store)
+{
+    struct ph_coord *coord = store->wal.coord;
+    struct ph_gathered *gathered = &store->gathered;
+    struct ph_fold_mark folded;
+    struct ph_flush_mark flushed;
+    if (!ph_coord_read_fold(coord, &folded) || !ph_coord_read_flush(coord, &flushed))
+        return; /* whoever folds will say so */
+    if (has_gathered(store, &folded) && ph_fold_set_bytes(gathered->set) >= GATHER_MEMORY_BYTES &&
+        flushed.lsn > gathered->to.lsn) { /* now it is vouched for */
+        const struct ph_flush_mark end = {
+            .lsn = gathered->to.lsn, .segment = gathered->segment, .offset = gathered->offset};
+        if (fold_below_pins(store, end.lsn, &end) != PH_OK || !ph_coord_read_fold(coord, &folded))
+            return; /* as in any other upkeep after a commit: whoever needs the fold will meet it */
+    }
+    if (!has_gathered(store, &folded)) {
+        ph_fold_forget(store);
+        if (!ph_ring_has(&store->wal, folded.lsn)) /* until the next fold */
+            return;
+        gathered->from = gathered->to = fold_boundary(&folded);
+        gathered->segment = folded.segment;
+        gathered->offset = folded.offset;
+        if (ph_fold_set_init(&gathered->set, &store->heap, FOLD_MEMORY_BYTES, 0, 1) != PH_OK)
+            return;
+    }
+    uint64_t committed = atomic_load(&coord->committed);
+    uint64_t target = flushed.lsn < committed ? flushed.lsn : committed;
+    if (target > gathered->to.lsn && gather_to(store, target, &flushed) != PH_OK)
+        ph_fold_forget(store); /* lapped, too many pages at once, no memory */
+}
+
+void ph_store_gather(struct ph_store *store)
+{
+    struct ph_coord *coord = store->wal.coord;
+    atomic_store_explicit(&store->gather_next,
+                          atomic_load_explicit(&coord->durable, memory_order_relaxed) + store->wal.buffer_bytes / 4,
+                          memory_order_relaxed);
+    enum ph_mutex_result result = ph_mutex_trylock(&coord->fold_lock);
+    if (result != PH_MUTEX_ACQUIRED && result != PH_MUTEX_OWNER_DIED)
+        return;
+    gather_locked(store);
+    ph_fold_unlock(store);
 }

@@ -142,6 +142,37 @@ static void gather__more_pages_than_fit_follow(void **state)
     ok(pheap_close(heap));
 }
 
+static uint64_t newest_generation(const char *path)
+{
+    struct ph_superblock copies[2];
+    for (unsigned i = 0; i < 2; i++)
+        read_at(path, PH_SUPERBLOCK_OFFSET(i), &copies[i], sizeof copies[i]);
+    return copies[0].generation > copies[1].generation ? copies[0].generation : copies[1].generation;
+}
+
+/* Catches: a fold on the way that costs a durable write, though later flushes vouch for what it folds, or could. */
+static void gather__folds_what_is_vouched_for(void **state)
+{
+    (void)state;
+    const char *path = path_of("vouched", "");
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 1u << 30, .buffer_bytes = 1u << 18};
+    pheap *heap;
+    ok(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, &options, &heap));
+    (void)make_root(heap, (uint64_t)PAGES * WORDS_PER_PAGE);
+    ok(pheap_checkpoint(heap));
+    const uint64_t generation = newest_generation(path), checkpoint = heap_info(heap).checkpoint_lsn;
+    for (uint64_t i = 0; i < PAGES && heap_info(heap).folded_lsn == checkpoint; i++) {
+        commit_word(heap, i * WORDS_PER_PAGE, i + 1, PHEAP_LAZY);
+    }
+    require(heap_info(heap).folded_lsn > checkpoint);
+    require_equal(heap_info(heap).checkpoint_lsn, checkpoint);
+    require_equal(newest_generation(path), generation);
+    ok(pheap_fold(heap)); /* the same where nothing vouches yet */
+    require_equal(heap_info(heap).folded_lsn, heap_info(heap).committed_lsn);
+    require_equal(newest_generation(path), generation + 1);
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -150,6 +181,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(gather__does_not_fold_past_a_pin),
         cmocka_unit_test(gather__overtaken_by_another_process),
         cmocka_unit_test(gather__more_pages_than_fit_follow),
+        cmocka_unit_test(gather__folds_what_is_vouched_for),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }
