@@ -66,9 +66,11 @@
 #define B_LENGTH(b) (((b) >> 7) & 3)
 #define B_SEQ(b) (((b) >> 9) & 31)
 
-/* A superblock.  The generations of two copies never differ by more than three, so they are counted modulo 8. */
-#define SUPER(gen, open, epoch, lsn, lsn_epoch, seg, off) \
-    (((gen) & 7) | ((open) << 3) | ((epoch) << 4) | ((lsn) << 8) | ((lsn_epoch) << 11) | ((seg) << 15) | ((off) << 20))
+/* A superblock.  The generations of two copies never differ by more than three, so they are counted modulo 8.  `durable`
+ * means something in an OPEN one only, and is left out where nothing rots, because it could tell nobody anything. */
+#define SUPER(gen, open, epoch, lsn, lsn_epoch, seg, off, durable) \
+    (((gen) & 7) | ((open) << 3) | ((epoch) << 4) | ((lsn) << 8) | ((lsn_epoch) << 11) | ((seg) << 15) | \
+     ((off) << 20) | (DAMAGES * (durable) << 22))
 #define S_GEN(s) ((s) & 7)
 #define S_OPEN(s) (((s) >> 3) & 1)
 #define S_EPOCH(s) (((s) >> 4) & 15)
@@ -76,6 +78,9 @@
 #define S_LSN_EPOCH(s) (((s) >> 11) & 15)
 #define S_SEG(s) (((s) >> 15) & 31)
 #define S_OFF(s) (((s) >> 20) & 3)
+#define S_DURABLE(s) (((s) >> 22) & 7)
+/* The next one after s, which vouches for the log up to `durable`. */
+#define VOUCHING(s, durable) (((s) & ((1 << 22) - 1 - 7)) | ((S_GEN(s) + 1) & 7) | (1 << 3) | (DAMAGES * (durable) << 22))
 #define NEWER(a, b) (((S_GEN(a) - S_GEN(b)) & 7) < 4)
 #define NEWEST(s) (NEWER(s[1], s[0]) -> s[1] : s[0])
 
@@ -285,6 +290,28 @@ inline weigh(first)
     x_end = 0
 }
 
+/* x_durable: how far the header of the last batch, or else the superblock, vouches for the log.  The marks that tell in
+ * the code (`vouched` of wal/coord.h) are no state of their own here: that batch is still in the log, that superblock is
+ * the newest. */
+inline find_vouched()
+{
+    x_s = NEWEST(super_c);
+    x_durable = (S_OPEN(x_s) && S_GEN(x_s) == ck_gen -> S_DURABLE(x_s) : 0);
+    x_i = 0;
+    do
+    :: x_i == SLOTS * BLOCKS -> break
+    :: else ->
+        x_b = log_c[x_i];
+        if
+        :: x_b != 0 && B_LENGTH(x_b) != 0 && B_EPOCH(x_b) == ck_epoch && B_LSN(x_b) <= durable ->
+            x_durable = MAX(x_durable, B_LSN(x_b) - 1)
+        :: else
+        fi;
+        x_i++
+    od;
+    x_end = 0
+}
+
 /* Where the next batch goes. */
 #define NEXT_SEG (flush_off == BLOCKS -> flush_seg + 1 : flush_seg)
 #define NEXT_OFF (flush_off == BLOCKS -> 0 : flush_off)
@@ -469,13 +496,16 @@ inline write_super()
     super_c[S_GEN(x_s) & 1] = x_s
 }
 
+/* The second half: generation gen is durable.  Of the other copy only the age matters from now on: one that is older is
+ * never used.  And of the generations only which is the newer and where it stands: so they are counted anew. */
 inline sync_super(gen)
 {
     x_i = (gen) & 1;
+    ck_gen = 2 + x_i;
+    super_c[x_i] = (super_c[x_i] & ~7) | ck_gen;
+    super_c[1 - x_i] = ck_gen - 1;
     super_d[x_i] = (LAST -> 0 : super_c[x_i]);
-    /* Of the other copy only the age matters from now on: one that is older is never used. */
-    super_c[1 - x_i] = S_GEN(super_c[1 - x_i]);
-    super_d[1 - x_i] = (LAST -> 0 : S_GEN(super_c[1 - x_i]))
+    super_d[1 - x_i] = (LAST -> 0 : super_c[1 - x_i])
 }
 
 /* ------------------------------------------------------------------------------------------------------- a process */
@@ -638,7 +668,7 @@ flushed:
         if
         :: op == TXN || op == FLUSH -> goto rest
         :: op == CLOSE -> goto detach
-        :: op == RECOVER -> goto recover_fold
+        :: op == RECOVER -> goto recover_vouch
         :: else -> k = 0; goto lock_fold
         fi
     }
@@ -698,24 +728,39 @@ look_at_pins: /* ph_store_oldest_pin, one seat after the other */
         if
         :: t <= folded -> t = 0; seg = 0; off = 0; goto is_folded
         :: else
-        fi
+        fi;
+#ifndef M_FOLD_NOT_VOUCHED_FOR
+        if /* ph_store_vouch; after the last crash nobody would read it */
+        :: LAST -> goto fold
+        :: else
+        fi;
+        d_step { find_vouched(); n = (x_durable >= t) };
+        if
+        :: n -> n = 0; goto fold
+        :: else
+        fi;
+        n = sync_in_progress;
+        sync_in_progress = 1;
+        d_step { x_s = NEWEST(super_c); x_s = VOUCHING(x_s, t); write_super() }
     }
+vouch:
+    atomic {
+        if
+        :: d_step { x_s = NEWEST(super_c); x_k = S_GEN(x_s); sync_super(x_k); sync_in_progress = n; n = 0 }
+        :: fails < FAILS -> fails++; goto poison
+        fi
+#endif
+    }
+fold: /* fold_to: replay into a fold set, then ph_fold_set_write */
 #ifdef M_INTENT_LATE
     fold_intent = MAX(fold_intent, t);
 #endif
 #ifdef M_FOLDED_EARLY
     folded = t;
-#endif
-    d_step { /* fold_to: replay into a fold set, then ph_fold_set_write */
-#ifdef M_FOLDED_EARLY
-        fold_a(0, t)
-    }
+    d_step { fold_a(0, t) }
     d_step { fold_b(0, t) }
 #else
-        replay_live(folded, t, fold_seg, fold_off);
-        assert(R4 || x_has);
-        fold_a(folded, t)
-    }
+    atomic { d_step { replay_live(folded, t, fold_seg, fold_off); assert(R4 || x_has); fold_a(folded, t) } }
     d_step { fold_b(folded, t) }
 #endif
     d_step { /* ph_coord_publish_fold */
@@ -757,7 +802,7 @@ is_folded:
 sync: /* sync_and_record */
 #ifdef M_SUPERBLOCK_BEFORE_SYNC
     atomic {
-        d_step { x_s = SUPER(ck_gen + 1, 1, ck_epoch, folded, hist[folded], fold_seg, fold_off); write_super() };
+        d_step { x_s = SUPER(ck_gen + 1, 1, ck_epoch, folded, hist[folded], fold_seg, fold_off, folded); write_super() };
         d_step { sync_super(ck_gen + 1) }
     }
 #endif
@@ -771,7 +816,7 @@ sync: /* sync_and_record */
             goto poison
 #endif
         fi;
-        d_step { x_s = SUPER(ck_gen + 1, 1, ck_epoch, folded, hist[folded], fold_seg, fold_off); write_super() }
+        d_step { x_s = SUPER(ck_gen + 1, 1, ck_epoch, folded, hist[folded], fold_seg, fold_off, folded); write_super() }
     }
 #ifdef M_FREED_EARLY
     d_step { free_segments(fold_seg) }
@@ -781,7 +826,7 @@ sync_record:
         if
         :: d_step {
                 sync_super(ck_gen + 1);
-                ck_gen = (ck_gen + 1) & 7; ck_lsn = folded; ck_seg = fold_seg;
+                ck_lsn = folded; ck_seg = fold_seg;
                 sync_in_progress = 0;
                 free_segments(ck_seg)
             };
@@ -808,7 +853,7 @@ checkpointed:
     /* ph_store_close_epoch, alone */
     d_step {
         assert(R2 || folded == committed);
-        x_s = SUPER(ck_gen + 1, 0, ck_epoch, folded, hist[folded], flush_seg, 0);
+        x_s = SUPER(ck_gen + 1, 0, ck_epoch, folded, hist[folded], flush_seg, 0, 0);
         write_super()
     }
     atomic {
@@ -852,19 +897,19 @@ open_epoch: /* open_epoch_locked */
 #endif
     }
 #ifdef M_OPEN_BEFORE_HEADER
-    d_step { x_s = SUPER(ck_gen + 1, 1, ck_epoch + 1, folded, hist[folded], ck_seg + 1, 0); write_super() }
+    d_step { x_s = SUPER(ck_gen + 1, 1, ck_epoch + 1, folded, hist[folded], ck_seg + 1, 0, folded); write_super() }
     d_step { sync_super(ck_gen + 1) }
 #endif
     /* ph_log_begin_epoch */
     d_step { header_c = HEADER(ck_epoch + NEW_EPOCH, folded, hist[folded], ck_seg + 1) }
     d_step {
         header_d = (LAST -> 0 : header_c);
-        x_s = SUPER(ck_gen + 1, 1, ck_epoch + NEW_EPOCH, folded, hist[folded], ck_seg + 1, 0);
+        x_s = SUPER(ck_gen + 1, 1, ck_epoch + NEW_EPOCH, folded, hist[folded], ck_seg + 1, 0, folded);
         write_super()
     }
     d_step {
         sync_super(ck_gen + 1);
-        ck_gen = (ck_gen + 1) & 7; ck_epoch = ck_epoch + NEW_EPOCH; ck_seg++; ck_lsn = folded;
+        ck_epoch = ck_epoch + NEW_EPOCH; ck_seg++; ck_lsn = folded;
         assert(BOUNDS || ck_epoch < 16 && ck_seg + COMMITS < 32);
         flush_seg = ck_seg; flush_off = 0; fold_seg = ck_seg; fold_off = 0; /* set_marks */
         slot_seq[0] = ck_seg;
@@ -966,11 +1011,16 @@ recover: /* ph_store_recover: nothing is written in this step */
 #endif
                 k = x_lsn;
                 seg = x_newest;
-                /* ph_judge_end */
-                #ifdef M_EVIDENCE_IGNORED
+                /* ph_judge_end: the end of the log itself */
+#ifdef M_EVIDENCE_IGNORED
                 x_durable = 0;
 #endif
+                x_durable = MAX(x_durable, (S_OPEN(x_s) -> S_DURABLE(x_s) : 0));
+#ifdef M_BUFFER_MAKES_GOOD
                 x_plan = (x_short || x_durable > x_lsn || x_newer -> 3 : 1);
+#else
+                x_plan = (x_short || x_durable > durable || x_newer -> 3 : 1);
+#endif
                 assert(R9 || x_plan != 3 || damaged)
             fi;
             recovering = 1;
@@ -1003,7 +1053,7 @@ secure: /* the superblock first */
     d_step { sync_super(ck_gen) }
 #endif
 #ifdef M_LOG_NOT_SECURED
-    atomic { n = 0; goto recover_fold }
+    atomic { n = 0; goto recover_vouch }
 #endif
 secure_log: /* ph_scan_secure */
     atomic {
@@ -1070,6 +1120,34 @@ append: /* append_buffer */
         :: else
         fi
     }
+recover_vouch:
+#ifndef M_RECOVERY_NOT_VOUCHED_FOR
+    atomic { /* vouch of recovery/recover.c */
+        if
+#ifdef M_VOUCHED_FOR_NOTHING
+        :: LAST -> goto recover_fold
+#else
+        :: LAST || k == ck_lsn -> goto recover_fold
+#endif
+        :: else
+        fi;
+        d_step {
+            x_s = NEWEST(super_c);
+            if
+            :: !S_OPEN(x_s) -> x_s = SUPER(ck_gen, 1, ck_epoch, ck_lsn, hist[ck_lsn], ck_seg, 0, 0)
+            :: else
+            fi;
+            x_s = VOUCHING(x_s, k);
+            write_super()
+        }
+    }
+    atomic {
+        if
+        :: d_step { sync_super(ck_gen + 1) }
+        :: fails < FAILS -> fails++; goto give_up
+        fi
+    }
+#endif
 recover_fold:
     atomic {
         op = 0;
@@ -1085,7 +1163,7 @@ recover_fold:
         :: d_step { sync_pages() }
         :: fails < FAILS && (dirty[0] || dirty[1]) -> fails++; lose_pages(); goto give_up
         fi;
-        d_step { x_s = SUPER(ck_gen + 1, 0, ck_epoch, k, hist[k], MAX(seg, ck_seg), 0); write_super() }
+        d_step { x_s = SUPER(ck_gen + 1, 0, ck_epoch, k, hist[k], MAX(seg, ck_seg), 0, 0); write_super() }
     }
     atomic {
         if
@@ -1099,8 +1177,8 @@ make_coord: /* init_coord of pheap/attach.c; then the lock is shared */
         d_step {
             x_s = NEWEST(super_c);
             k = S_LSN(x_s);
-            assert(R1 || page_c[0] == VALUE_A(k) || damaged);
-            assert(R1 || page_c[1] == VALUE_B(k) || damaged);
+            assert(R1 || page_c[0] == VALUE_A(k));
+            assert(R1 || page_c[1] == VALUE_B(k));
             void_marks();
             committed = k; durable = k; folded = k; fold_intent = k;
             ck_lsn = k; ck_seg = S_SEG(x_s); ck_gen = S_GEN(x_s); ck_epoch = S_EPOCH(x_s);
@@ -1183,8 +1261,8 @@ active proctype crash() provided (dying == 0)
 {
     byte i;
     atomic {
-        super_c[0] = SUPER(0, 0, 1, 0, 0, 0, 0); super_d[0] = super_c[0];
-        super_c[1] = SUPER(1, 0, 1, 0, 0, 0, 0); super_d[1] = super_c[1];
+        super_c[0] = SUPER(0, 0, 1, 0, 0, 0, 0, 0); super_d[0] = super_c[0];
+        super_c[1] = SUPER(1, 0, 1, 0, 0, 0, 0, 0); super_d[1] = super_c[1];
         header_c = HEADER(1, 0, 0, 0); header_d = header_c;
         do
         :: i == PROCESSES -> break
