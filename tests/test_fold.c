@@ -191,7 +191,7 @@ static void gather__folds_what_is_vouched_for(void **state)
 {
     (void)state;
     const char *path = path_of("vouched", "");
-    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 1u << 30};
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 1u << 30, .buffer_bytes = 1u << 18};
     pheap *heap;
     ok(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, &options, &heap));
     (void)make_root(heap, (uint64_t)PAGES * WORDS_PER_PAGE);

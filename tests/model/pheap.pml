@@ -67,10 +67,10 @@
 #define B_SEQ(b) (((b) >> 9) & 31)
 
 /* A superblock.  The generations of two copies never differ by more than three, so they are counted modulo 8.  `durable`
- * means something in an OPEN one only. */
+ * means something in an OPEN one only, and is left out where nothing rots, because it could tell nobody anything. */
 #define SUPER(gen, open, epoch, lsn, lsn_epoch, seg, off, durable) \
     (((gen) & 7) | ((open) << 3) | ((epoch) << 4) | ((lsn) << 8) | ((lsn_epoch) << 11) | ((seg) << 15) | \
-     ((off) << 20) | ((durable) << 22))
+     ((off) << 20) | (DAMAGES * (durable) << 22))
 #define S_GEN(s) ((s) & 7)
 #define S_OPEN(s) (((s) >> 3) & 1)
 #define S_EPOCH(s) (((s) >> 4) & 15)
@@ -80,7 +80,7 @@
 #define S_OFF(s) (((s) >> 20) & 3)
 #define S_DURABLE(s) (((s) >> 22) & 7)
 /* The next one after s, which vouches for the log up to `durable`. */
-#define VOUCHING(s, durable) (((s) & ((1 << 22) - 1 - 7)) | ((S_GEN(s) + 1) & 7) | (1 << 3) | ((durable) << 22))
+#define VOUCHING(s, durable) (((s) & ((1 << 22) - 1 - 7)) | ((S_GEN(s) + 1) & 7) | (1 << 3) | (DAMAGES * (durable) << 22))
 #define NEWER(a, b) (((S_GEN(a) - S_GEN(b)) & 7) < 4)
 #define NEWEST(s) (NEWER(s[1], s[0]) -> s[1] : s[0])
 
