@@ -347,7 +347,8 @@ static void explore(struct level *level)
         bool noted = level->depth == 1 || opened;
         state.least = noted ? (uint32_t)ph_sim_cut_note(level->cut, ORACLE_NOTE_DURABLE) : level->least;
         state.tip = noted ? (uint32_t)ph_sim_cut_note(level->cut, ORACLE_NOTE_TIP) : level->tip;
-        bool there = opened && !(level->oracle->orphan && state.least == 0);
+        /* One process may have opened it before the one that made it has synced its name. */
+        bool there = opened && state.least != 0;
         state.flags = there || level->opened ? 0 : PHEAP_CREATE;
         explore_position(level, &state);
     } while (!level->failure->found && ph_sim_cut_position(level->cut) < level->last && ph_sim_cut_next(level->cut));

@@ -23,7 +23,8 @@ enum step_kind {
     STEP_CHECKPOINT,
     STEP_MAINTAIN, /* after two seconds */
     STEP_REOPEN,
-    STEP_FAULT,     /* the `amount`th operation from here on of some kind fails once */
+    STEP_FAULT,     /* the `amount`th operation from here on of some kind fails once, */
+    STEP_FATAL,     /* and whoever meets that is killed before it can say so */
     STEP_DISK_FULL, /* files cannot grow any more */
     STEP_DISK_ROOM, /* they can again */
     STEP_KINDS
