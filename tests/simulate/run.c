@@ -119,7 +119,6 @@ static void kill_group(unsigned group)
 {
     tell("process %u is killed", stage.process[group]);
     stage.run->kills++;
-    oracle()->orphan = oracle()->orphan || stage.opens == 0;
     process_kill(stage.process[group]);
     stage.process[group] = process_start();
     for (unsigned i = group; i < stage.plan->threads; i += stage.plan->processes) {
@@ -382,7 +381,6 @@ static void let_fail(const struct step *step)
     unsigned what = ops[step->seed % (sizeof ops / sizeof ops[0])];
     stage.failed = oracle()->forgiving = true;
     stage.fatal = step->kind == STEP_FATAL;
-    oracle()->orphan = oracle()->orphan || stage.opens == 0;
     ph_sim_fail_at(stage.run->sim, what, step->amount, EIO, PH_SIM_ONCE);
 }
 
