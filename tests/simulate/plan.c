@@ -71,7 +71,7 @@ static void draw_step(const struct plan *plan, uint64_t *dice, struct step *step
 
 void plan_make(struct plan *plan, uint64_t seed)
 {
-    static const unsigned rates[] = {3, 8, 20, 60};
+    static const unsigned rates[] = {2, 5, 12, 40};
     uint64_t dice = dice_mix(seed ^ 0x73696d);
     *plan = (struct plan){.seed = seed};
     plan->processes = 1 + (unsigned)below(&dice, PLAN_PROCESSES_MAX);
@@ -90,11 +90,12 @@ void plan_make(struct plan *plan, uint64_t seed)
     plan->step_count = 8 + (unsigned)below(&dice, 24);
     for (unsigned i = 0; i < plan->step_count; i++)
         draw_step(plan, &dice, &plan->steps[i]);
-    plan->samples = 16;
-    plan->deepen = 100;
+    plan->samples = 8;
+    plan->deepen[0] = 60;
+    plan->deepen[1] = 300;
     plan->depth = 3;
     plan->damage = 16;
-    plan->states_max = 10000;
+    plan->states_max = 2000;
 }
 
 struct ph_sim_options plan_machine(const struct plan *plan)

@@ -65,7 +65,8 @@ struct plan {
     unsigned step_count;
     /* Of the cuts. */
     unsigned samples;    /* states at one place of the journal */
-    unsigned deepen;     /* one state in so many is gone on from: power is cut again while it recovers */
+    unsigned deepen[2];  /* one state of depth 1, of depth 2, in so many is gone on from: power is cut again while it
+                            recovers */
     unsigned depth;      /* so often at most */
     unsigned damage;     /* one state in so many is damaged besides; 0: none */
     uint64_t states_max; /* about, spread over the journal */
