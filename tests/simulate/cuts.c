@@ -76,15 +76,15 @@ static enum pheap_status open_image(const struct level *level, struct ph_sim *im
 
 /* -------------------------------------------------------------------------------------------------------- one state */
 
-static bool check_state(const struct level *level, const struct state *state, struct ph_sim *image)
+/* *version: which one it is at. */
+static bool check_state(const struct level *level, const struct state *state, struct ph_sim *image, uint32_t *version)
 {
     pheap *heap = NULL;
-    uint32_t version = 0;
     enum pheap_status status = open_image(level, image, state->flags, &heap);
     if (status != PHEAP_OK)
         (void)oracle_fail(level->oracle, "not opened: %s: %s", pheap_status_name(status), pheap_error_detail());
     else
-        (void)oracle_recovered(level->oracle, heap, state->least, state->tip, &version);
+        (void)oracle_recovered(level->oracle, heap, state->least, state->tip, version);
     status = pheap_close(heap);
     if (status != PHEAP_OK)
         (void)oracle_fail(level->oracle, "not closed: %s: %s", pheap_status_name(status), pheap_error_detail());
@@ -150,16 +150,6 @@ static void walk(pheap *heap)
     (void)pheap_read_end(reader);
 }
 
-/* Which version the state has without damage. */
-static bool find_version(const struct level *level, const struct state *state, struct ph_sim *image, uint32_t *version)
-{
-    pheap *heap = NULL;
-    enum pheap_status status = open_image(level, image, state->flags, &heap);
-    bool good = status == PHEAP_OK && oracle_recovered(level->oracle, heap, state->least, state->tip, version);
-    status = pheap_close(heap);
-    return !leaked(level, image) && good && status == PHEAP_OK;
-}
-
 /* A heap that opened though something under a checksum was damaged. */
 static void check_accepted(const struct level *level, const struct state *state, pheap *heap, uint32_t whole)
 {
@@ -179,13 +169,10 @@ static void check_accepted(const struct level *level, const struct state *state,
     oracle->why[0] = '\0';
 }
 
-static bool check_damaged(const struct level *level, const struct state *state, struct ph_sim *image)
+/* whole: the version that the state has without damage. */
+static bool check_damaged(const struct level *level, const struct state *state, struct ph_sim *image, uint32_t whole)
 {
     pheap *heap = NULL;
-    uint32_t whole = 0;
-    if (!find_version(level, state, image, &whole))
-        return oracle_fail(level->oracle, "not opened or closed: %s", pheap_error_detail());
-    ph_sim_cut_image(level->cut, state->choice, state->dice, image);
     bool covered = damage(image, state->dice);
     enum pheap_status status = open_image(level, image, state->flags, &heap);
     level->tally->damaged++;
@@ -309,12 +296,22 @@ static void test_state(struct level *level, struct state *state)
 {
     struct tally *tally = level->tally;
     bool damaged = level->plan->damage != 0 && state->dice / 1024 % level->plan->damage == 0;
+    uint32_t version = 0;
     ph_sim_cut_image(level->cut, state->choice, state->dice, level->image);
     tally->states++;
     tally->at_depth[level->depth]++;
-    if (!(damaged ? check_damaged(level, state, level->image) : check_state(level, state, level->image)))
-        fail(level, state, damaged ? FAILURE_AFTER_DAMAGE : FAILURE_AFTER_CUT);
-    else if (!damaged && level->depth < level->plan->depth && (state->dice >> 32) % level->plan->deepen == 0)
+    if (!check_state(level, state, level->image, &version)) {
+        fail(level, state, FAILURE_AFTER_CUT);
+        return;
+    }
+    if (damaged) {
+        ph_sim_cut_image(level->cut, state->choice, state->dice, level->image);
+        tally->states++;
+        tally->at_depth[level->depth]++;
+        if (!check_damaged(level, state, level->image, version))
+            fail(level, state, FAILURE_AFTER_DAMAGE);
+    } else if (level->depth < level->plan->depth && level->depth < CUTS_DEPTH_MAX &&
+               (state->dice >> 32) % level->plan->deepen[level->depth - 1] == 0)
         deepen(level, state);
 }
 
@@ -347,7 +344,8 @@ static void explore(struct level *level)
         bool noted = level->depth == 1 || opened;
         state.least = noted ? (uint32_t)ph_sim_cut_note(level->cut, ORACLE_NOTE_DURABLE) : level->least;
         state.tip = noted ? (uint32_t)ph_sim_cut_note(level->cut, ORACLE_NOTE_TIP) : level->tip;
-        bool there = opened && !(level->oracle->orphan && state.least == 0);
+        /* One process may have opened it before the one that made it has synced its name. */
+        bool there = opened && state.least != 0;
         state.flags = there || level->opened ? 0 : PHEAP_CREATE;
         explore_position(level, &state);
     } while (!level->failure->found && ph_sim_cut_position(level->cut) < level->last && ph_sim_cut_next(level->cut));

@@ -41,9 +41,6 @@ struct oracle {
     uint32_t latent; /* version of a killed writer, which left the history when a transaction began without it, but may
                         come back as long as nothing was committed in its place; 0: none */
     bool forgiving;  /* a disk has failed: what is not durable may be lost when the heap is opened again */
-    bool
-        orphan; /* whoever made the heap may have died or failed before its name was synced: it is known to be there only
-                    once something in it is durable */
     char why[ORACLE_WHY_BYTES];
 };
 

@@ -8,16 +8,19 @@
 
 #define SEGMENT_BYTES 16384u
 
-static const char *const step_names[STEP_KINDS] = {[STEP_TRANSACTIONS] = "transactions",
-                                                   [STEP_READ] = "read",
-                                                   [STEP_SYNC] = "sync",
-                                                   [STEP_FOLD] = "fold",
-                                                   [STEP_CHECKPOINT] = "checkpoint",
-                                                   [STEP_MAINTAIN] = "maintain",
-                                                   [STEP_REOPEN] = "close and reopen",
-                                                   [STEP_FAULT] = "fault",
-                                                   [STEP_DISK_FULL] = "disk full",
-                                                   [STEP_DISK_ROOM] = "room on the disk"};
+static const char *const step_names[STEP_KINDS] = {
+    [STEP_TRANSACTIONS] = "transactions",
+    [STEP_READ] = "read",
+    [STEP_SYNC] = "sync",
+    [STEP_FOLD] = "fold",
+    [STEP_CHECKPOINT] = "checkpoint",
+    [STEP_MAINTAIN] = "maintain",
+    [STEP_REOPEN] = "close and reopen",
+    [STEP_FAULT] = "a fault, counting",
+    [STEP_FATAL] = "a fault that kills, counting",
+    [STEP_DISK_FULL] = "disk full",
+    [STEP_DISK_ROOM] = "room on the disk",
+};
 
 const char *plan_personality(enum personality personality)
 {
@@ -35,21 +38,21 @@ static enum step_kind draw_kind(const struct plan *plan, uint64_t *dice)
     uint64_t kind = below(dice, 100);
     if (kind < 54)
         return STEP_TRANSACTIONS;
-    if (kind < 66)
+    if (kind < 64)
         return STEP_READ;
-    if (kind < 71)
+    if (kind < 68)
         return STEP_SYNC;
-    if (kind < 75)
+    if (kind < 72)
         return STEP_FOLD;
-    if (kind < 81)
+    if (kind < 79)
         return STEP_CHECKPOINT;
-    if (kind < 84)
+    if (kind < 81)
         return STEP_MAINTAIN;
-    if (kind < 89)
+    if (kind < 86)
         return STEP_REOPEN;
     if (plan->personality == DISK_HONEST)
         return STEP_TRANSACTIONS;
-    return kind < 94 ? STEP_FAULT : kind < 97 ? STEP_DISK_FULL : STEP_DISK_ROOM;
+    return kind < 92 ? STEP_FAULT : kind < 95 ? STEP_FATAL : kind < 98 ? STEP_DISK_FULL : STEP_DISK_ROOM;
 }
 
 static void draw_step(const struct plan *plan, uint64_t *dice, struct step *step)
@@ -59,8 +62,8 @@ static void draw_step(const struct plan *plan, uint64_t *dice, struct step *step
     uint64_t roll = below(dice, 16);
     step->amount = step->kind == STEP_TRANSACTIONS ? 1 + (unsigned)below(dice, plan->busy ? 25 : 3)
                    : step->kind == STEP_READ       ? 1 + (unsigned)below(dice, roll < 12 ? 60 : 3000)
-                   : step->kind == STEP_FAULT      ? 1 + (unsigned)below(dice, 12)
-                                                   : 0;
+                   : step->kind == STEP_FAULT || step->kind == STEP_FATAL ? 1 + (unsigned)below(dice, 12)
+                                                                          : 0;
     step->calm = below(dice, 5) == 0;
     if (roll < 2)
         step->kill_at = 1 + (unsigned)below(dice, roll == 0 ? 30 : 300);
@@ -68,7 +71,7 @@ static void draw_step(const struct plan *plan, uint64_t *dice, struct step *step
 
 void plan_make(struct plan *plan, uint64_t seed)
 {
-    static const unsigned rates[] = {3, 8, 20, 60};
+    static const unsigned rates[] = {2, 5, 12, 40};
     uint64_t dice = dice_mix(seed ^ 0x73696d);
     *plan = (struct plan){.seed = seed};
     plan->processes = 1 + (unsigned)below(&dice, PLAN_PROCESSES_MAX);
@@ -87,11 +90,12 @@ void plan_make(struct plan *plan, uint64_t seed)
     plan->step_count = 8 + (unsigned)below(&dice, 24);
     for (unsigned i = 0; i < plan->step_count; i++)
         draw_step(plan, &dice, &plan->steps[i]);
-    plan->samples = 16;
-    plan->deepen = 100;
+    plan->samples = 8;
+    plan->deepen[0] = 60;
+    plan->deepen[1] = 300;
     plan->depth = 3;
     plan->damage = 16;
-    plan->states_max = 10000;
+    plan->states_max = 2000;
 }
 
 struct ph_sim_options plan_machine(const struct plan *plan)

@@ -23,7 +23,8 @@ enum step_kind {
     STEP_CHECKPOINT,
     STEP_MAINTAIN, /* after two seconds */
     STEP_REOPEN,
-    STEP_FAULT,     /* the `amount`th operation from here on of some kind fails once */
+    STEP_FAULT,     /* the `amount`th operation from here on of some kind fails once, */
+    STEP_FATAL,     /* and whoever meets that is killed before it can say so */
     STEP_DISK_FULL, /* files cannot grow any more */
     STEP_DISK_ROOM, /* they can again */
     STEP_KINDS
@@ -64,7 +65,8 @@ struct plan {
     unsigned step_count;
     /* Of the cuts. */
     unsigned samples;    /* states at one place of the journal */
-    unsigned deepen;     /* one state in so many is gone on from: power is cut again while it recovers */
+    unsigned deepen[2];  /* one state of depth 1, of depth 2, in so many is gone on from: power is cut again while it
+                            recovers */
     unsigned depth;      /* so often at most */
     unsigned damage;     /* one state in so many is damaged besides; 0: none */
     uint64_t states_max; /* about, spread over the journal */

@@ -40,6 +40,7 @@ static struct {
     bool prelude;  /* thread 0 is at it */
     bool failed;   /* a disk has failed at some time */
     bool full;     /* or was full */
+    bool fatal;    /* whoever meets the next fault is to die */
     bool poisoned; /* everybody is to close the heap */
     unsigned opens;
 } stage;
@@ -118,7 +119,6 @@ static void kill_group(unsigned group)
 {
     tell("process %u is killed", stage.process[group]);
     stage.run->kills++;
-    oracle()->orphan = oracle()->orphan || stage.opens == 0;
     process_kill(stage.process[group]);
     stage.process[group] = process_start();
     for (unsigned i = group; i < stage.plan->threads; i += stage.plan->processes) {
@@ -137,7 +137,9 @@ static void before(void *context, int self, const char *where)
     (void)where;
     struct slot *slot = &stage.slots[stage.slot_of[self]];
     slot->places++;
-    if (slot->current != NULL && slot->current->kill_at == slot->places)
+    bool met = stage.fatal && ph_sim_struck(stage.run->sim) > 0; /* just now: others have not run since */
+    stage.fatal = stage.fatal && !met;
+    if (met || (slot->current != NULL && slot->current->kill_at == slot->places))
         kill_group(group_of(slot));
 }
 
@@ -378,7 +380,7 @@ static void let_fail(const struct step *step)
         PH_SIM_READ};
     unsigned what = ops[step->seed % (sizeof ops / sizeof ops[0])];
     stage.failed = oracle()->forgiving = true;
-    oracle()->orphan = oracle()->orphan || stage.opens == 0;
+    stage.fatal = step->kind == STEP_FATAL;
     ph_sim_fail_at(stage.run->sim, what, step->amount, EIO, PH_SIM_ONCE);
 }
 
@@ -425,6 +427,7 @@ static void perform(struct slot *slot, const struct step *step)
             open_heap(slot);
         break;
     case STEP_FAULT:
+    case STEP_FATAL:
         let_fail(step);
         break;
     case STEP_DISK_FULL:
