@@ -282,7 +282,7 @@ static ph_status replay_log(struct ph_salvage *salvage, struct ph_wal *wal, cons
     if (status == PH_OK && use)
         status = replay(wal, origin, &end, to);
     if (status == PH_OK && use) {
-        salvage->version = end.version;
+        salvage->version = end.version < PH_NUMBER_LIMIT ? end.version : 0; /* not known: no heap can have it */
         *heap_bytes = end.heap_bytes;
     } else if (status == PH_OK) {
         salvage->log = PH_SALVAGE_UNUSED;
