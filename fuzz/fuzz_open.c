@@ -22,6 +22,7 @@
 #define RESERVE_BYTES (UINT64_C(32) << 20)
 #define VERIFIED_MAX_BYTES (UINT64_C(64) << 20)
 #define SALVAGED_MAX_BYTES (UINT64_C(1) << 20)
+#define CHECKED_MAX_BYTES (UINT64_C(256) << 20)
 #define BUDGET_BYTES (UINT64_C(4) << 20)
 #define UNTOUCHED UINT64_C(0x5ca1ab1e0ddba115)
 #define SECOND_NS UINT64_C(1000000000)
@@ -311,8 +312,10 @@ static void look(struct run *run, struct process *p, unsigned code)
     case 2:
         enumerate(run, p->reader, take(run) < 200 ? 0 : take_offset(run));
         break;
-    case 3:
-        (void)!pheap_check(p->reader, count_fault, NULL, &faults);
+    case 3: /* looks at that many bytes, at most, of pages that were never allocated */
+        value = pheap_read_size(p->reader) < CHECKED_MAX_BYTES ? pheap_read_size(p->reader) : CHECKED_MAX_BYTES;
+        if (afford(run, value / 64))
+            (void)!pheap_check(p->reader, count_fault, NULL, &faults);
         break;
     case 4:
         (void)!pheap_get_space(p->reader, &space, NULL, NULL);

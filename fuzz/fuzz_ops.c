@@ -26,9 +26,9 @@
 #define VERSIONS 64u
 #define LEVELS 4u
 #define READERS 3u
-#define OPERATIONS_MAX 400u
+#define OPERATIONS_MAX 200u
 #define WORK_BYTES (UINT64_C(1) << 20) /* that a script may store */
-#define OPEN_WORK_BYTES (UINT64_C(1) << 16)
+#define OPEN_WORK_BYTES (UINT64_C(1) << 17)
 #define UNTOUCHED UINT64_C(0x5ca1ab1e0ddba115)
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -519,6 +519,7 @@ static void open_heap(struct run *run, unsigned process)
         .log_limit_bytes = 8 * 16384,
         .segment_bytes = 16384,
         .buffer_bytes = 16384,
+        .pin_wait_ms = 5,
     };
     struct process *p = &run->processes[process];
     if (p->heap != NULL || run->work < OPEN_WORK_BYTES)

@@ -54,7 +54,8 @@ static enum verdict judge_copy(const struct ph_superblock *s, uint32_t place)
                       s->log_limit_bytes >= UINT64_C(3) * s->segment_bytes &&
                       s->log_limit_bytes < UINT64_C(4097) * s->segment_bytes;
     bool checkpoint = s->checkpoint_lsn % 8 == 0 && s->checkpoint_lsn >= 4096 && s->checkpoint_lsn < limit &&
-                      s->checkpoint_offset <= s->segment_bytes && s->checkpoint_segment < limit;
+                      s->checkpoint_offset <= s->segment_bytes && s->checkpoint_segment < limit &&
+                      s->checkpoint_version < limit;
     bool numbers = s->generation >= 1 && s->generation < limit && s->epoch < limit && s->durable_lsn < limit;
     bool heap = s->heap_bytes % 4096 == 0 && s->heap_bytes >= 12288 && s->heap_bytes <= UINT64_C(1) << 47;
     bool kind = s->format_version == 1 && s->page_bytes == 4096 && (s->state == 1 || s->state == 2) &&

@@ -21,7 +21,7 @@
 #define PH_PAGE_BYTES 4096u
 #define PH_SECTOR_BYTES 512u
 #define PH_FIRST_LSN 4096u
-#define PH_NUMBER_LIMIT (UINT64_MAX / 2) /* LSNs, epochs, generations and segment numbers are less, so none overflows */
+#define PH_NUMBER_LIMIT (UINT64_MAX / 2) /* LSNs, commits, epochs, generations and segments are less: none overflows */
 #define PH_HEAP_MAX_BYTES (UINT64_C(1) << 47) /* what an operation header can address */
 
 /* Limits of the parameters fixed at creation. */

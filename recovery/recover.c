@@ -67,8 +67,9 @@ static ph_status find_end(struct ph_store *store, const struct ph_log_origin *or
     if (status == PH_OK)
         status =
             ph_judge_end(store->wal.path, &store->superblock, found->last.place.lsn, &found->evidence, replay.fault);
-    if (status == PH_OK && found->end.lsn >= PH_NUMBER_LIMIT)
-        status = ph_fail(PH_CORRUPT, "%s: LSN %llu is impossible", store->wal.path, (unsigned long long)found->end.lsn);
+    if (status == PH_OK && (found->end.lsn >= PH_NUMBER_LIMIT || found->end.version >= PH_NUMBER_LIMIT))
+        status = ph_fail(PH_CORRUPT, "%s: LSN %llu, commit %llu is impossible", store->wal.path,
+                         (unsigned long long)found->end.lsn, (unsigned long long)found->end.version);
     ph_replay_deinit(&replay);
     return status;
 }

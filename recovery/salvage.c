@@ -205,8 +205,9 @@ static ph_status find_end(struct ph_salvage *salvage, struct ph_wal *wal, const 
         status = ph_scan_evidence(&replay.scan, origin->segment, &evidence);
     if (status == PH_OK)
         status = ph_judge_end(wal->path, &salvage->superblock, replay.place.lsn, &evidence, replay.fault);
-    if (status == PH_OK && end->lsn >= PH_NUMBER_LIMIT)
-        status = ph_fail(PH_CORRUPT, "%s: LSN %" PRIu64 " is impossible", wal->path, end->lsn);
+    if (status == PH_OK && (end->lsn >= PH_NUMBER_LIMIT || end->version >= PH_NUMBER_LIMIT))
+        status = ph_fail(PH_CORRUPT, "%s: LSN %" PRIu64 ", commit %" PRIu64 " is impossible", wal->path, end->lsn,
+                         end->version);
     if (status == PH_OK && slots < PH_SEGMENTS_MIN)
         status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
                          wal->path, slots, PH_SEGMENTS_MIN);
@@ -296,7 +297,7 @@ static ph_status replay_log(struct ph_salvage *salvage, struct ph_wal *wal, cons
     if (status == PH_OK && use)
         status = replay(wal, origin, &end, to);
     if (status == PH_OK && use) {
-        salvage->version = end.version;
+        salvage->version = end.version < PH_NUMBER_LIMIT ? end.version : 0; /* not known: no heap can have it */
         *heap_bytes = end.heap_bytes;
     } else if (status == PH_OK) {
         salvage->log = PH_SALVAGE_UNUSED;

@@ -17,7 +17,7 @@ static bool values_possible(const struct ph_superblock *s, uint32_t copy)
     return s->page_bytes == PH_PAGE_BYTES && (s->state == PH_STATE_CLEAN || s->state == PH_STATE_OPEN) &&
            s->copy == copy && s->generation % 2 == copy && s->generation > 0 && s->generation < PH_NUMBER_LIMIT &&
            s->checkpoint_lsn >= PH_FIRST_LSN && s->checkpoint_lsn % 8 == 0 && s->checkpoint_lsn < PH_NUMBER_LIMIT &&
-           s->durable_lsn < PH_NUMBER_LIMIT &&
+           s->durable_lsn < PH_NUMBER_LIMIT && s->checkpoint_version < PH_NUMBER_LIMIT &&
            power_of_two_within(s->segment_bytes, PH_SEGMENT_MIN_BYTES, PH_SEGMENT_MAX_BYTES) &&
            power_of_two_within(s->buffer_bytes, PH_BUFFER_MIN_BYTES, PH_BUFFER_MAX_BYTES) &&
            s->log_limit_bytes / s->segment_bytes >= PH_SEGMENTS_MIN &&

@@ -352,6 +352,8 @@ static const struct value {
     {FIELD(checkpoint_lsn), PH_NUMBER_LIMIT + 1, false},
     {FIELD(checkpoint_chain), UINT64_MAX, true},
     {FIELD(checkpoint_version), 0, true},
+    {FIELD(checkpoint_version), PH_NUMBER_LIMIT - 1, true},
+    {FIELD(checkpoint_version), PH_NUMBER_LIMIT, false},
     {FIELD(checkpoint_segment), 0, true},
     {FIELD(checkpoint_segment), PH_NUMBER_LIMIT, false},
     {FIELD(checkpoint_offset), 0, true},
