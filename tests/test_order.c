@@ -244,14 +244,16 @@ static uint64_t word_after_cut(struct ph_sim_cut *cut, struct ph_sim *image)
 }
 
 /* After every operation since `before` the power fails, and nothing persists that was not synced: a heap with no less than
- * `durable` must be there. */
+ * `durable`, and no more than was ever committed, must be there. */
 static void cut_everywhere(struct machine *machine, uint64_t before, uint64_t durable)
 {
     struct ph_sim *image = ph_sim_new(NULL);
     struct ph_sim_cut *cut = ph_sim_cut_new(machine->sim);
     while (ph_sim_cut_next(cut))
-        if (ph_sim_cut_position(cut) > before)
-            require(word_after_cut(cut, image) >= durable);
+        if (ph_sim_cut_position(cut) > before) {
+            const uint64_t word = word_after_cut(cut, image);
+            require(word >= durable && word <= value);
+        }
     ph_sim_cut_free(cut);
     ph_sim_free(image);
 }
@@ -318,6 +320,70 @@ static void epoch__begins_on_a_superblock_that_is_durable(void **state)
     commit_wide(heap, ++value, PHEAP_DURABLE);
     ok(pheap_close(heap));
     cut_everywhere(&machine, before, durable);
+    machine_end(&machine);
+}
+
+static struct ph_sim *failing; /* its next sync fails, and whoever called it dies */
+
+static int fail_and_die(void *ctx, int file)
+{
+    if (failing == NULL)
+        return real->sync(ctx, file);
+    ph_sim_fail_at(failing, PH_SIM_SYNC, 1, EIO, PH_SIM_ONCE);
+    require_equal(real->sync(ctx, file), -EIO);
+    ph_sim_fail_clear(failing);
+    failing = NULL;
+    pthread_exit(NULL);
+}
+
+static void *checkpoint_and_die(void *heap)
+{
+    return pheap_checkpoint(heap) == PHEAP_OK ? heap : NULL;
+}
+
+/* Catches: a sync that failed in somebody who was killed before he could tell (R7): the pages look clean, so the next
+ * sync succeeds without them, and a checkpoint on top of that loses what they held. */
+static void sync__failed_in_one_who_died_is_made_good(void **state)
+{
+    (void)state;
+    struct machine machine = {.sim = ph_sim_new(NULL)};
+    machine.first = real = ph_sim_io(machine.sim);
+    machine.second = *real;
+    machine.second.sync = fail_and_die;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    commit_wide(first, ++value, PHEAP_DURABLE);
+    pthread_t thread;
+    failing = machine.sim;
+    require_equal(pthread_create(&thread, NULL, checkpoint_and_die, second), 0);
+    require_equal(pthread_join(thread, NULL), 0);
+    require(failing == NULL);
+    ok(pheap_checkpoint(first));
+    const uint64_t before = ph_sim_journal_length(machine.sim), durable = value;
+    commit_wide(first, ++value, PHEAP_DURABLE);
+    cut_everywhere(&machine, before, durable);
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
+/* Catches: recovery that does not write what the heap file already shows (R7): after a sync that failed the cache may
+ * show what the disk lacks. */
+static void recovery__writes_what_the_cache_shows_already(void **state)
+{
+    (void)state;
+    struct machine machine = {.sim = ph_sim_new(NULL)};
+    machine.first = real = ph_sim_io(machine.sim);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    commit_wide(heap, ++value, PHEAP_DURABLE);
+    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, EIO, PH_SIM_ONCE);
+    expect(PHEAP_IO, pheap_checkpoint(heap));
+    ph_sim_fail_clear(machine.sim);
+    expect(PHEAP_POISONED, pheap_close(heap));
+    const uint64_t before = ph_sim_journal_length(machine.sim);
+    heap = machine_open(machine.first, 0);
+    require_equal(fresh_word(heap, 0), value);
+    ok(pheap_close(heap));
+    cut_everywhere(&machine, before, value);
     machine_end(&machine);
 }
 
@@ -430,6 +496,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(close__leaves_nothing_to_be_flushed),
         cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
         cmocka_unit_test(epoch__begins_on_a_superblock_that_is_durable),
+        cmocka_unit_test(sync__failed_in_one_who_died_is_made_good),
+        cmocka_unit_test(recovery__writes_what_the_cache_shows_already),
         cmocka_unit_test(wake__leaves_the_wishes_of_the_quick),
         cmocka_unit_test(writer_lock__is_free_while_the_disk_works),
     };
