@@ -755,7 +755,8 @@ static void backup__of_a_heap_file_that_cannot_be_written(void **state)
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
         struct bytes archive = {0};
         commit_word(heap, 5, 55 + i, PHEAP_DURABLE);
-        ph_sim_fail_at(sim, PH_SIM_WRITE, 1, errors[i], PH_SIM_FOREVER);
+        /* The first write vouches for what is to be folded, and poisons if it fails (R7). */
+        ph_sim_fail_at(sim, PH_SIM_WRITE, 1 + i, errors[i], PH_SIM_FOREVER);
         ok(pheap_backup_to(heap, append, &archive, NULL, NULL));
         require(ph_sim_struck(sim) != 0);
         ph_sim_fail_clear(sim);
