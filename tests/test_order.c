@@ -186,6 +186,29 @@ static void checkpoint__that_cannot_sync_poisons_the_heap(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a full disk in the sync of a checkpoint that is taken for a broken one (R11): the heap must go on, and the next
+ * checkpoint make good what the first could not. */
+static void checkpoint__on_a_full_disk_is_tried_again(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    const struct ph_coord *coord = heap->core->coord;
+    const uint64_t generation = atomic_load(&coord->checkpoint.generation);
+    commit_wide(heap, 1, PHEAP_DURABLE);
+    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, ENOSPC, PH_SIM_ONCE);
+    expect(PHEAP_NO_SPACE, pheap_checkpoint(heap));
+    require_equal(ph_sim_struck(machine.sim), 1);
+    ph_sim_fail_clear(machine.sim);
+    require_equal(atomic_load(&coord->checkpoint.generation), generation);
+    commit_wide(heap, 2, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    require_equal(atomic_load(&coord->checkpoint.generation), generation + 1);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 /* Catches: a close that leaves LAZY commits to those who stay (R5): they may never flush them. */
 static void close__leaves_nothing_to_be_flushed(void **state)
 {
@@ -493,6 +516,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(flush__remembers_the_age_of_what_came_meanwhile),
         cmocka_unit_test(checkpoint__spares_the_newest_superblock),
         cmocka_unit_test(checkpoint__that_cannot_sync_poisons_the_heap),
+        cmocka_unit_test(checkpoint__on_a_full_disk_is_tried_again),
         cmocka_unit_test(close__leaves_nothing_to_be_flushed),
         cmocka_unit_test(recovery__secures_the_superblock_it_begins_from),
         cmocka_unit_test(epoch__begins_on_a_superblock_that_is_durable),

@@ -576,25 +576,31 @@ static void salvage_but_one(const struct specimen *s)
     ph_sim_free(sim);
 }
 
-/* Catches: a page that cannot be read and takes others with it, or is taken for one of zeros: one of a slab, and then one
- * in the middle of each of some large blocks, where no metadata tells of it. */
+/* Catches: a page that cannot be read and takes others with it, or is taken for one of zeros: the first of a slab; then,
+ * where no metadata tells of it, one in the middle of a large block, and one that a slot of a slab reaches into. */
 static void unreadable__pages_are_lost_alone(void **state)
 {
     (void)state;
     struct specimen s = make_specimen(CLOSED, 302);
     const struct state *last = &s.states[s.last];
-    unsigned large = 0;
+    unsigned large = 0, small = 0;
     bad_page = last->blocks[7].offset / 4096;
     salvage_but_one(&s);
-    for (unsigned i = 0; i < last->count && large < 5; i++) {
+    for (unsigned i = 0; i < last->count; i++) {
         const struct block *block = &last->blocks[i];
-        if (block->length < 3 * 4096 || block->offset % 4096 != 0)
+        const uint64_t end_page = (block->offset + block->length - 1) / 4096;
+        if (block->length >= 3 * 4096 && block->offset % 4096 == 0 && large < 4) {
+            bad_page = (block->offset + block->length / 2) / 4096;
+            large++;
+        } else if (block->offset % 4096 != 0 && block->offset / 4096 < end_page && small < 4) {
+            bad_page = end_page;
+            small++;
+        } else {
             continue;
-        bad_page = (block->offset + block->length / 2) / 4096;
+        }
         salvage_but_one(&s);
-        large++;
     }
-    require(large > 0);
+    require(large > 0 && small > 0);
     free_specimen(&s);
 }
 
