@@ -5,11 +5,13 @@
 #include "io/failpoint.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
 #define SECOND_NS UINT64_C(1000000000)
 #define SLICE_NS UINT64_C(10000000)
+#define FUTEX_TID_MASK 0x3fffffffu
 
 uint32_t ph_mutex_abi(void)
 {
@@ -129,6 +131,18 @@ enum ph_mutex_result ph_mutex_trylock(struct ph_mutex *mutex)
 void ph_mutex_unlock(struct ph_mutex *mutex)
 {
     (void)pthread_mutex_unlock(&mutex->u.mutex);
+}
+
+/* The kernel wants the holder of a robust lock in the low bits of its futex word, which is where the C library has it. */
+int64_t ph_mutex_holder(struct ph_mutex *mutex)
+{
+#if defined(__GLIBC__)
+    return (int64_t)(atomic_load_explicit((_Atomic uint32_t *)(void *)&mutex->u.mutex, memory_order_relaxed) &
+                     FUTEX_TID_MASK);
+#else
+    (void)mutex;
+    return 0;
+#endif
 }
 
 bool ph_local_init(struct ph_local_lock *lock)

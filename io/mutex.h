@@ -44,6 +44,8 @@ enum ph_mutex_result ph_mutex_timedlock(struct ph_mutex *mutex, uint64_t timeout
 enum ph_mutex_result ph_mutex_trylock(struct ph_mutex *mutex);
 /* Only by the thread that acquired it. */
 void ph_mutex_unlock(struct ph_mutex *mutex);
+/* The kernel's number of the thread that holds it, 0 if none does or that cannot be told; for people. */
+int64_t ph_mutex_holder(struct ph_mutex *mutex);
 
 /* A lock and a condition for the threads of one process. */
 struct ph_local_lock {

@@ -85,8 +85,9 @@ static ph_status refuse_busy(struct ph_core *core)
 {
     uint32_t seat = atomic_load(&core->coord->writer_seat);
     int64_t process = seat > 0 && seat <= PH_SEATS ? atomic_load(&core->coord->seats[seat - 1].process) : 0;
-    return ph_fail(PH_TIMEOUT, "%s: process %lld has held the writer lock for longer than the time given", core->path,
-                   (long long)process);
+    /* The process is told by a mark that may be missing for a moment, or, after a death, still be the dead one's. */
+    return ph_fail(PH_TIMEOUT, "%s: process %lld (thread %lld) has held the writer lock for longer than the time given",
+                   core->path, (long long)process, (long long)ph_mutex_holder(&core->coord->writer_lock));
 }
 
 /* A thread of this process died with the lock, half-way through a transaction (R6).  One of another process had only its

@@ -225,8 +225,10 @@ bool ph_upkeep_room_for_one(struct ph_core *core)
 ph_status ph_upkeep_after_commit(struct ph_core *core)
 {
     ph_status status = PH_OK;
-    if (buffer_half_full(core))
-        status = ph_flush_all(&core->store.wal);
+    if (buffer_half_full(core)) /* if somebody else is at it, begin waits for that, and has a time limit */
+        status = ph_flush_to(&core->store.wal, ph_coord_stream_end(core->coord), 0);
+    if (status == PH_TIMEOUT)
+        status = PH_OK;
     if (status == PH_OK && atomic_load_explicit(&core->coord->durable, memory_order_relaxed) >=
                                atomic_load_explicit(&core->store.gather_next, memory_order_relaxed))
         ph_store_gather(&core->store);

@@ -26,8 +26,9 @@ ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns)
     if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED)
         return PH_OK;
     if (result == PH_MUTEX_TIMEOUT)
-        return ph_fail(PH_TIMEOUT, "%s: another process is at a checkpoint, or was stopped in the midst of one",
-                       store->heap.path);
+        return ph_fail(PH_TIMEOUT,
+                       "%s: another process is at a checkpoint, or was stopped in the midst of one: thread %lld",
+                       store->heap.path, (long long)ph_mutex_holder(&store->wal.coord->fold_lock));
     return ph_fail(PH_CORRUPT, "%s: the fold lock in the coordination file is damaged", store->heap.path);
 }
 

@@ -233,8 +233,9 @@ static void wait_for_flusher(struct ph_wal *wal, uint32_t word, uint64_t lsn, ui
 static ph_status refuse_lock(const struct ph_wal *wal, enum ph_mutex_result result)
 {
     if (result == PH_MUTEX_TIMEOUT)
-        return ph_fail(PH_TIMEOUT, "%s: another process is flushing the log, or was stopped in the midst of it",
-                       wal->path);
+        return ph_fail(PH_TIMEOUT,
+                       "%s: another process is flushing the log, or was stopped in the midst of it: thread %lld",
+                       wal->path, (long long)ph_mutex_holder(&wal->coord->flush_lock));
     return ph_fail(PH_CORRUPT, "%s: the flush lock in the coordination file is damaged", wal->path);
 }
 
