@@ -238,6 +238,20 @@ ph_status ph_upkeep_after_commit(struct ph_core *core)
     return status == PH_POISONED ? status : PH_OK;
 }
 
+/* Under the writer lock: whether nothing of the log is in use but where it ends; so it stays until the lock is given up. */
+static bool log_is_drained(struct ph_core *core)
+{
+    struct ph_coord *coord = core->coord;
+    uint64_t keep = coord->checkpoint.segment;
+    bool drained = coord->checkpoint.lsn >= atomic_load(&coord->committed);
+    uint32_t count = atomic_load(&coord->slot_count);
+    for (uint32_t slot = 0; slot < count && slot < PH_SEGMENTS_MAX; slot++) {
+        uint64_t sequence = atomic_load(&coord->slot_sequence[slot]);
+        drained &= sequence == 0 || sequence >= keep;
+    }
+    return drained;
+}
+
 /*
  * An unusually big transaction: flushing may show that less is used, the log may have room to grow, a checkpoint may free
  * some; a reader that holds it is waited for as in make_room.
@@ -250,20 +264,22 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
     if (status != PH_LOG_FULL && status != PH_NO_SPACE)
         return status;
     char who[256];
-    bool held = true;
+    bool drained = false;
     for (uint64_t waited = 0;; waited += PIN_POLL_NS) {
-        bool held_before = held;
+        bool drained_before = drained;
         status = ph_store_checkpoint(&core->store, UINT64_MAX);
         if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
             return status;
         if (evict(core))
             continue;
-        held = describe_holder(core, who, sizeof who);
-        if (held && !may_wait(core, waited, LOCKED_WAIT_NS))
-            return refuse_log_full(core, who);
-        /* A pin may have gone between the checkpoint and now, so only the second time without one counts. */
-        if (!held && !held_before)
+        /* Who was in its way may have gone since, and others may have made room: only a checkpoint after that tells. */
+        if (drained_before)
             return refuse_too_big(core, reserve);
+        drained = log_is_drained(core);
+        if (drained)
+            continue;
+        if (describe_holder(core, who, sizeof who) && !may_wait(core, waited, LOCKED_WAIT_NS))
+            return refuse_log_full(core, who);
         pause_briefly(core);
     }
 }

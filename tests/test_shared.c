@@ -390,6 +390,94 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
     machine_end(&machine);
 }
 
+static struct ph_core *passing_by;
+static uint64_t passing_hold;
+
+/* Right after a fold has seen its pin the reader ends, and its process begins a backup; right after a checkpoint has seen
+ * its hold the backup ends. */
+static int pass_by_at_lock(void *ctx, int file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
+{
+    const bool reads = ending_reader != NULL && type == PH_LOCK_EXCLUSIVE;
+    int result = end_reader_at_lock(ctx, file, type, start, length, wait);
+    if (passing_by == NULL)
+        return result;
+    struct ph_coord *coord = passing_by->coord;
+    _Atomic uint64_t *hold = &coord->seats[passing_by->store.seat].hold;
+    if (reads) {
+        passing_hold = coord->checkpoint.segment + 1;
+        atomic_store(hold, passing_hold);
+    } else if (atomic_load(hold) != 0 && coord->checkpoint.segment >= passing_hold) {
+        atomic_store(hold, 0);
+    }
+    return result;
+}
+
+/* Catches: TOO_BIG for a transaction that fits, where two held the log for a moment, one after the other. */
+static void log__held_by_two_in_turn(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.lock = pass_by_at_lock;
+    machine.second.wait = do_not_wait;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    passing_by = first->core;
+    passing_hold = 0;
+    commit_word(first, 1, 77, PHEAP_DURABLE);
+    ending_reader = read_begin(first, PHEAP_FRESH);
+    for (unsigned i = 0; i < 10; i++) {
+        pheap_txn *txn = begin(second);
+        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    }
+    require(ending_reader == NULL && passing_hold != 0);
+    require_equal(atomic_load(&first->core->coord->seats[first->core->store.seat].hold), 0);
+    passing_by = NULL;
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
+/* Right after a checkpoint that a reader was in the way of, the reader ends and its process makes one that gains all. */
+static int checkpoint_at_lock(void *ctx, int file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
+{
+    if (passing_by != NULL && ending_reader != NULL && type == PH_LOCK_EXCLUSIVE &&
+        ph_mutex_trylock(&passing_by->coord->fold_lock) == PH_MUTEX_ACQUIRED) {
+        ph_mutex_unlock(&passing_by->coord->fold_lock);
+        pheap_read *reader = ending_reader;
+        ending_reader = NULL;
+        ok(pheap_read_end(reader));
+        require_equal(ph_store_checkpoint(&passing_by->store, 0), PH_OK);
+    }
+    return ending_real->lock(ctx, file, type, start, length, wait);
+}
+
+/* Catches: TOO_BIG for a transaction that fits, where another process made room between two looks. */
+static void log__room_made_by_another(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.lock = checkpoint_at_lock;
+    machine.second.wait = do_not_wait;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    passing_by = first->core;
+    commit_word(first, 1, 77, PHEAP_DURABLE);
+    ending_reader = read_begin(first, PHEAP_FRESH);
+    for (unsigned i = 0; i < 10; i++) {
+        pheap_txn *txn = begin(second);
+        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    }
+    require(ending_reader == NULL);
+    passing_by = NULL;
+    ok(pheap_close(second));
+    ok(pheap_close(first));
+    machine_end(&machine);
+}
+
 /* ----------------------------------------------------------------------------------------------------------- readers */
 
 /* Catches: a pin that stays when a reader fails to begin, or a snapshot given out of a view that can be stored to. */
@@ -979,6 +1067,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(log__held_by_a_reader),
         cmocka_unit_test(log__reader_ends_while_room_is_made),
         cmocka_unit_test(log__held_by_a_reader_from_a_large_transaction),
+        cmocka_unit_test(log__held_by_two_in_turn),
+        cmocka_unit_test(log__room_made_by_another),
         cmocka_unit_test(reader__fails_to_protect_its_view),
         cmocka_unit_test(reader__view_stays_within_its_budget),
         cmocka_unit_test(reader__goes_on_when_a_flush_on_the_way_fails),
