@@ -189,6 +189,11 @@ ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out)
 ph_status ph_file_check_place(struct ph_file *file)
 {
     int there = file->io->is_at(file->io->ctx, file->handle, file->path);
+    if (there == -EBADF)
+        return ph_fail(PH_IO,
+                       "%s: the program has closed this file's descriptor, which belongs to pheap; close the heap and "
+                       "open it again",
+                       file->path);
     if (there < 0) /* this process may not look there any more, which says nothing about the file */
         return PH_OK;
     if (there == 0)

@@ -56,6 +56,10 @@ ph_status ph_upkeep_check_place(struct ph_core *core)
     ph_status status = ph_file_check_place(&core->store.heap);
     if (status == PH_OK && atomic_load(&core->store.wal.opened))
         status = ph_file_check_place(&core->store.wal.file);
+    if (status == PH_OK) { /* the coordination file may be deleted, its descriptor not closed */
+        status = ph_file_check_place(&core->store.coord_file);
+        status = status == PH_REPLACED ? PH_OK : status;
+    }
     if (status == PH_OK)
         atomic_store_explicit(&core->place_checked_ns, now, memory_order_relaxed);
     return status;
