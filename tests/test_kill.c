@@ -168,7 +168,7 @@ static void create_objects(const char *path, const struct pheap_options *options
 {
     pheap *heap;
     ok(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, options, &heap));
-    oracle_create(heap);
+    ok(oracle_create(heap, -1));
     ok(pheap_close(heap));
 }
 

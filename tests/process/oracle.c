@@ -249,15 +249,24 @@ static void change_ballast(pheap_txn *txn, uint64_t root, uint64_t k)
     make_ballast(address, k);
 }
 
-void oracle_create(pheap *heap)
+static enum pheap_status begin_within(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
+{
+    return timeout_ms < 0 ? pheap_begin(heap, txn) : pheap_begin_timeout(heap, timeout_ms, txn);
+}
+
+enum pheap_status oracle_create(pheap *heap, int64_t timeout_ms)
 {
     pheap_txn *txn;
     uint64_t offset;
     uint64_t version;
-    oracle_must(pheap_begin(heap, &txn), "begin");
+    const enum pheap_status status = begin_within(heap, timeout_ms, &txn);
+    if (status == PHEAP_LOG_FULL || (status == PHEAP_TIMEOUT && timeout_ms >= 0)) {
+        return status;
+    }
+    oracle_must(status, "begin");
     if (pheap_root(txn) != 0) {
         oracle_must(pheap_abort(txn), "abort");
-        return;
+        return PHEAP_OK;
     }
     if (atomic_load(&shared->born) != 0) {
         oracle_give_up("the heap is empty, though its first commit was acknowledged");
@@ -277,13 +286,13 @@ void oracle_create(pheap *heap)
         oracle_give_up("the first commit has the number %llu", (unsigned long long)version);
     }
     atomic_store(&shared->born, 1);
+    return PHEAP_OK;
 }
 
 /* Begin and look where the history is: the number of the transaction to do now. */
 static enum pheap_status begin_next(pheap *heap, int64_t timeout_ms, pheap_txn **txn, uint64_t *k)
 {
-    const enum pheap_status status =
-        timeout_ms < 0 ? pheap_begin(heap, txn) : pheap_begin_timeout(heap, timeout_ms, txn);
+    const enum pheap_status status = begin_within(heap, timeout_ms, txn);
     if (status == PHEAP_LOG_FULL || (status == PHEAP_TIMEOUT && timeout_ms >= 0)) {
         return status;
     }

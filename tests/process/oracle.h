@@ -67,8 +67,8 @@ uint64_t oracle_mix(uint64_t a, uint64_t b);
 __attribute__((noreturn, format(printf, 1, 2))) void oracle_give_up(const char *format, ...);
 void oracle_must(enum pheap_status status, const char *what);
 
-/* Make the root and the objects, unless they are there. */
-void oracle_create(pheap *heap);
+/* Make the root and the objects, unless they are there.  TIMEOUT of begin (timeout_ms >= 0) and LOG_FULL are returned. */
+enum pheap_status oracle_create(pheap *heap, int64_t timeout_ms);
 
 /*
  * The next transaction of the chain.  TIMEOUT of begin (timeout_ms >= 0) and LOG_FULL are returned, and nothing has
