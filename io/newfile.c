@@ -8,17 +8,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ATTEMPTS_MAX 100
+#define POLL_NS UINT64_C(1000000)
+#define POLLS_MAX 60000u /* while others make such a file: a minute */
 
-/* Open and lock the file at `path`, emptied; BUSY if somebody else renamed it meanwhile, so that it must be tried
- * again. */
+/* Open and lock the file at `path`, emptied; BUSY if somebody else is at it, or has renamed it meanwhile, so that it must be
+ * tried again. */
 static ph_status open_beside(struct ph_file *file, const ph_io *io, const char *path, uint32_t mode)
 {
     struct ph_file_stat ours, named;
     ph_status status = ph_file_open(file, io, path, PH_OPEN_WRITE | PH_OPEN_CREATE, mode);
     if (status != PH_OK)
         return status;
-    status = ph_file_lock(file, PH_LOCK_EXCLUSIVE, 0, 1, true);
+    status = ph_file_lock(file, PH_LOCK_EXCLUSIVE, 0, 1, false);
+    if (status == PH_BUSY)
+        status = ph_fail(PH_BUSY, "%s: another process is making this file, or was stopped in the midst of it", path);
     if (status == PH_OK)
         status = ph_file_stat(file, &ours);
     if (status == PH_OK &&
@@ -34,12 +37,15 @@ static ph_status open_beside(struct ph_file *file, const ph_io *io, const char *
     return status;
 }
 
-/* open_beside, as often as others get in between. */
+/* open_beside, as long as others are at it. */
 static ph_status take_beside(struct ph_file *file, const ph_io *io, const char *path, uint32_t mode)
 {
     ph_status status = open_beside(file, io, path, mode);
-    for (int attempt = 1; status == PH_BUSY && attempt < ATTEMPTS_MAX; attempt++)
+    for (unsigned i = 0; status == PH_BUSY && i < POLLS_MAX; i++) {
+        uint32_t word = 0;
+        io->wait(io->ctx, &word, 0, POLL_NS);
         status = open_beside(file, io, path, mode);
+    }
     return status;
 }
 

@@ -244,8 +244,7 @@ ph_status ph_upkeep_after_commit(struct ph_core *core)
     return status == PH_POISONED ? status : PH_OK;
 }
 
-/* Under the writer lock, after a checkpoint: whether it gained all that there is to gain.  Whoever was in its way may have
- * gone since, so looking for them would not tell. */
+/* Under the writer lock: whether nothing of the log is in use but where it ends; so it stays until the lock is given up. */
 static bool log_is_drained(struct ph_core *core)
 {
     struct ph_coord *coord = core->coord;
@@ -271,14 +270,20 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
     if (status != PH_LOG_FULL && status != PH_NO_SPACE)
         return status;
     char who[256];
+    bool drained = false;
     for (uint64_t waited = 0;; waited += PIN_POLL_NS) {
+        bool drained_before = drained;
         status = ph_store_checkpoint(&core->store, UINT64_MAX);
         if (status != PH_OK || ph_upkeep_log_has_room(core, reserve_so_far, reserve))
             return status;
         if (evict(core))
             continue;
-        if (log_is_drained(core))
+        /* Who was in its way may have gone since, and others may have made room: only a checkpoint after that tells. */
+        if (drained_before)
             return refuse_too_big(core, reserve);
+        drained = log_is_drained(core);
+        if (drained)
+            continue;
         if (describe_holder(core, who, sizeof who) && !may_wait(core, waited, LOCKED_WAIT_NS))
             return refuse_log_full(core, who);
         pause_briefly(core);

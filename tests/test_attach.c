@@ -168,6 +168,24 @@ static void later__gives_up_on_one_who_recovers(void **state)
     machine_end(&machine);
 }
 
+/* Catches: waiting for ever for a process that was stopped while it creates the heap. */
+static void create__gives_up_on_one_who_creates(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    const ph_io *io = machine.first;
+    pheap *heap = NULL;
+    int other = io->open(io->ctx, HEAP "-new", PH_OPEN_WRITE | PH_OPEN_CREATE, 0600);
+    require_equal(io->lock(io->ctx, other, PH_LOCK_EXCLUSIVE, 0, 1, false), 0);
+    machine.second.wait = do_not_wait;
+    expect_detail(PHEAP_BUSY, "making this file", machine_try(&machine.second, PHEAP_CREATE, &heap));
+    require_equal(io->close(io->ctx, other), 0);
+    ok(machine_try(&machine.second, PHEAP_CREATE, &heap));
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 /* ----------------------------------------------------------------------------------------------------- the first one */
 
 /* Catches: a heap opened though nothing tells whether its coordination file is of this boot and namespace. */
@@ -527,6 +545,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(later__refuses_any_other_coordination_file),
         cmocka_unit_test(later__finds_no_seat),
         cmocka_unit_test(later__gives_up_on_one_who_recovers),
+        cmocka_unit_test(create__gives_up_on_one_who_creates),
         cmocka_unit_test(first__needs_to_know_the_system),
         cmocka_unit_test(first__fills_the_coordination_file_by_hand),
         cmocka_unit_test(first__maps_anew_for_another_buffer),

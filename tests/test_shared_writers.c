@@ -463,6 +463,43 @@ static void log__held_by_two_in_turn(void **state)
     machine_close(&machine, second, first);
 }
 
+/* Right after a checkpoint that a reader was in the way of, the reader ends and its process makes one that gains all. */
+static int checkpoint_at_lock(void *ctx, int file, enum ph_lock_type type, uint64_t start, uint64_t length, bool wait)
+{
+    if (passing_by != NULL && ending_reader != NULL && type == PH_LOCK_EXCLUSIVE &&
+        ph_mutex_trylock(&passing_by->coord->fold_lock) == PH_MUTEX_ACQUIRED) {
+        ph_mutex_unlock(&passing_by->coord->fold_lock);
+        pheap_read *reader = ending_reader;
+        ending_reader = NULL;
+        ok(pheap_read_end(reader));
+        require_equal(ph_store_checkpoint(&passing_by->store, 0), PH_OK);
+    }
+    return ending_real->lock(ctx, file, type, start, length, wait);
+}
+
+/* Catches: TOO_BIG for a transaction that fits, where another process made room between two looks. */
+static void log__room_made_by_another(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.lock = checkpoint_at_lock;
+    machine.second.wait = do_not_wait;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    passing_by = first->core;
+    commit_word(first, 1, 77, PHEAP_DURABLE);
+    ending_reader = read_begin(first, PHEAP_FRESH);
+    for (unsigned i = 0; i < 10; i++) {
+        pheap_txn *txn = begin(second);
+        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    }
+    require(ending_reader == NULL);
+    passing_by = NULL;
+    machine_close(&machine, second, first);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -477,6 +514,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(log__reader_ends_while_room_is_made),
         cmocka_unit_test(log__held_by_a_reader_from_a_large_transaction),
         cmocka_unit_test(log__held_by_two_in_turn),
+        cmocka_unit_test(log__room_made_by_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

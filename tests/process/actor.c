@@ -12,6 +12,8 @@
 
 #define LIVES 6u
 #define PATIENCE_MS 20
+#define MOST_PAUSE_US 2000
+#define READER_PAUSE_US 500
 #define EVICT_TRIES 24u
 
 static struct stage *stage;
@@ -276,6 +278,9 @@ static void play_reader(pheap *heap)
             atomic_fetch_add(&self->commits, 1);
         }
         work_wait(heap);
+        if (stop == 0) {
+            pause_us(READER_PAUSE_US);
+        }
     }
 }
 
@@ -313,6 +318,9 @@ static void play_any(void)
                 kinds_of_work[random / 4 % KINDS_OF_WORK](heap);
             }
             atomic_fetch_add(&self->progress, 1);
+            if (random / 1000 % 4 == 0) { /* so that others come in between, and no processor is wasted */
+                pause_us((long)(random / 4000 % MOST_PAUSE_US));
+            }
         } while (wanted() && dice_roll(&dice) % 64 != 0);
         close_heap(heap);
     }

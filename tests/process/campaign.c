@@ -18,7 +18,8 @@
 #define READER 1u        /* only reads */
 #define MEMBERS 6u       /* the reader and those that do everything: 1 to MEMBERS - 1, as many as `size` */
 #define TARGET_US 20000u /* so long a chosen fail point may take to be passed; then any will do */
-#define REPORT_EACH 10000u
+#define PROGRESS_EACH 4u
+#define REPORT_EACH 1000u
 
 struct campaign {
     struct rig rig;
@@ -150,7 +151,7 @@ static bool create_anew(struct campaign *c)
 {
     rig_kill_all(&c->rig);
     rig_new_heap(&c->rig);
-    c->size = 3 + (unsigned)roll(c, MEMBERS - 2);
+    c->size = 3 + (unsigned)roll(c, MEMBERS - 2); /* one to four that write */
     for (uint64_t left = roll(c, 4); left > 0; left--) {
         points_set(&c->rig.stage->actors[2].arm, POINTS_ANY, roll_passage(c), POINTS_KILL);
         start_member(c, 2);
@@ -215,7 +216,11 @@ static bool run_cycle(struct campaign *c)
         return false;
     }
     start_missing(c);
-    return rig_progress(&c->rig, members(c)) && (verify_first || rig_verify(&c->rig));
+    /* A lock that nobody takes over would hold up the verifying process, too; that all go on is looked at now and then. */
+    if (roll(c, PROGRESS_EACH) == 0 && !rig_progress(&c->rig, members(c))) {
+        return false;
+    }
+    return verify_first || rig_verify(&c->rig);
 }
 
 bool rig_campaign(const struct rig_settings *settings, const char *directory, unsigned job, struct rig_figures *figures)
@@ -224,7 +229,7 @@ bool rig_campaign(const struct rig_settings *settings, const char *directory, un
     rig_init(&c.rig, directory, job, settings->seed, figures);
     start_missing(&c);
     bool good = true;
-    while (good && atomic_load(&figures->cycles) < settings->cycles) {
+    while (good && atomic_load(&figures->cycles) < settings->cycles && atomic_load(&figures->enough) == 0) {
         good = run_cycle(&c);
         const uint64_t cycles = atomic_fetch_add(&figures->cycles, 1) + 1;
         if (cycles % REPORT_EACH == 0) {

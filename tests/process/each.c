@@ -127,7 +127,7 @@ static bool writer_content(struct actor *writer, const struct rig_held *held, bo
     if (atomic_load(&writer->named[VICTIM]) != 0) {
         return true;
     }
-    if (held->writer) {
+    if (held->writer && !held->flush) {
         return false;
     }
     if (held->flush || held->fold) {

@@ -12,12 +12,13 @@
  * process verifies the history and the whole heap (tests/process/oracle.h).  A point that is not reached is a failure, and
  * so is one that is passed and not in the tables of points.c.
  *
- * Nothing depends on how long anything takes, but that nothing takes a minute.
+ * Nothing depends on how long anything takes, but that nothing takes minutes.
  *
  * The last line of --each is "N passed, N failed".  Exits with 0 if nothing failed.
  */
 #include "tests/process/rig.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,15 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
+
+static struct rig_figures *figures;
+
+/* A campaign that is interrupted tells how far it has come. */
+static void end_campaign(int signal)
+{
+    (void)signal;
+    atomic_store(&figures->enough, 1);
+}
 
 static void usage(void)
 {
@@ -65,8 +75,7 @@ static bool remove_directory(const char *path)
     return system(command) == 0;
 }
 
-static pid_t start_job(const struct rig_settings *settings, const char *parent, unsigned job,
-                       struct rig_figures *figures)
+static pid_t start_job(const struct rig_settings *settings, const char *parent, unsigned job)
 {
     (void)fflush(NULL);
     const pid_t pid = fork();
@@ -75,6 +84,7 @@ static pid_t start_job(const struct rig_settings *settings, const char *parent, 
     }
     char path[256];
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)signal(SIGINT, SIG_IGN); /* which a terminal sends to all */
     make_directory(parent, job, path, sizeof path);
     bool good =
         settings->cycles != 0 ? rig_campaign(settings, path, job, figures) : rig_each(settings, path, job, figures);
@@ -126,22 +136,24 @@ int main(int argc, char **argv)
         usage();
         return 2;
     }
-    struct rig_figures *figures =
-        mmap(NULL, sizeof *figures, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    figures = mmap(NULL, sizeof *figures, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (figures == MAP_FAILED) {
         perror("kills");
         return 2;
     }
     for (unsigned job = 0; job < settings.jobs; job++) {
-        if (start_job(&settings, parent, job, figures) < 0) {
+        if (start_job(&settings, parent, job) < 0) {
             perror("kills: fork");
             return 2;
         }
     }
     unsigned bad = 0;
     int status;
-    while (wait(&status) > 0) {
-        bad += status != 0;
+    (void)signal(SIGINT, end_campaign);
+    (void)signal(SIGTERM, end_campaign);
+    pid_t ended;
+    while ((ended = wait(&status)) > 0 || errno == EINTR) {
+        bad += ended > 0 && status != 0;
     }
     rig_report(&settings, figures);
     return bad == 0 && atomic_load(&figures->failed) == 0 ? 0 : 1;

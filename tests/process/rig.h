@@ -24,6 +24,7 @@ struct rig_settings {
 
 /* What all jobs have done together. */
 struct rig_figures {
+    _Atomic uint32_t enough;         /* the campaign is to end */
     _Atomic uint64_t passed, failed; /* of --each */
     _Atomic uint64_t cycles;
     _Atomic uint64_t kills;
