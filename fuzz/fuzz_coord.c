@@ -21,6 +21,7 @@
 #define OPERATIONS_MAX 200u
 #define SLOTS 16u
 #define OPENS_MAX 8u
+#define BEGINS_MAX 40u /* each may try for some milliseconds to gain log */
 #define BLOCKS_MAX 200u
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -33,7 +34,7 @@ struct process {
 struct run {
     const uint8_t *at, *end;
     struct process processes[FUZZ_PROCESSES];
-    unsigned present, opens;
+    unsigned present, opens, begins;
     uint64_t slots[SLOTS];
     unsigned next_slot;
 };
@@ -228,9 +229,10 @@ static void act(struct run *run)
         run->present = 1 - run->present;
         return;
     }
-    if (code < 160 && p->txn == NULL)
-        (void)!pheap_begin_timeout(p->heap, 0, &p->txn);
-    else if (code < 136)
+    if (code < 160 && p->txn == NULL) {
+        if (run->begins++ < BEGINS_MAX)
+            (void)!pheap_begin_timeout(p->heap, 0, &p->txn);
+    } else if (code < 136)
         change(run, p, code);
     else if (code < 160) {
         (void)!pheap_commit(p->txn, code % 2 == 0 ? PHEAP_DURABLE : PHEAP_LAZY, NULL);

@@ -83,10 +83,13 @@ void *fuzz_memory(void *old, size_t length);
 void fuzz_fail(const char *file, int line, const char *what);
 #define FUZZ_REQUIRE(condition) ((condition) ? (void)0 : fuzz_fail(__FILE__, __LINE__, #condition))
 
-/* Between the two no more than a second of the processor's time may pass, which is looked at under libFuzzer only. */
+/*
+ * Between the two no more than a second of the processor's time may pass, not counting the system's, which may be ten: a
+ * machine that is short of memory takes it from whom it finds.  This is looked at under libFuzzer only.
+ */
 void fuzz_time_begin(void);
 void fuzz_time_end(void);
 /* So much more. */
-void fuzz_time_allow(uint64_t ns);
+void fuzz_time_allow(uint64_t us);
 
 #endif

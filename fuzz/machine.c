@@ -14,7 +14,7 @@
 #define COPY_MAX_BYTES (UINT64_C(8) << 20) /* what a snapshot keeps of a file */
 #define COPY_STEP_BYTES 65536u
 #define GARBAGE 0xa5
-#define WAIT_NS UINT64_C(200000) /* for looking whether what was waited for has come */
+#define WAIT_US 200 /* for looking whether what was waited for has come */
 
 enum kind { KIND_OTHER, KIND_HEAP };
 
@@ -89,7 +89,7 @@ static void watch_wait(void *ctx, uint32_t *word, uint32_t expected, uint64_t ti
     (void)word;
     (void)expected;
     FUZZ_REQUIRE(++machine.waits < FUZZ_WAITS_MAX); /* M3 */
-    fuzz_time_allow(WAIT_NS);
+    fuzz_time_allow(WAIT_US);
     ph_sim_set_clock(machine.sim, inner()->clock_ns(ctx, PH_CLOCK_MONOTONIC) + (timeout_ns >> 1));
 }
 

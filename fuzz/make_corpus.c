@@ -455,6 +455,7 @@ static void make_documents(void)
 {
     static const char *const documents[] = {
         "<a/>",
+        "<a b=\"&#13;&#9;&lt;\">&#13;&#10;&amp;</a>",
         "<?xml version=\"1.0\" standalone=\"yes\"?>\n<!-- c --><a b=\"&lt;&#10;\">t</a>",
         "<a>t<b>u</b>v<?p i?><![CDATA[<&]]></a>\n<!-- d -->",
         "<!DOCTYPE a SYSTEM \"x\" [<!ENTITY e \"f\"><!ATTLIST a c CDATA \"d\">]><a>&e;<b c='1'/>&f;</a>",
