@@ -103,6 +103,7 @@ static void hand_over(void)
     int to = next_thread();
     if (to == self_number)
         return;
+    const bool finished = self->state == FINISHED; /* once the baton is given away this is no more ours to read */
     scheduler.hash = dice_mix(scheduler.hash ^ scheduler.yields << 16 ^ (uint64_t)(unsigned)to);
     if (to >= 0) {
         (void)sem_post(&scheduler.threads[to]->baton);
@@ -112,7 +113,7 @@ static void hand_over(void)
             blocked = blocked || scheduler.threads[i]->state == BLOCKED;
         stop(blocked ? SCHEDULER_DEADLOCK : SCHEDULER_DONE);
     }
-    if (self->state != FINISHED)
+    if (!finished)
         take(&self->baton);
 }
 
