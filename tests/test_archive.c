@@ -417,7 +417,7 @@ static void recipe__every_field_of_the_header(void **state)
         {24, 4, UINT32_MAX, PHEAP_CORRUPT},
         {28, 4, 0, PHEAP_CORRUPT},
         {28, 4, 2, PHEAP_NEWER},
-        {36, 4, 1, PHEAP_NEWER},
+        {36, 4, PH_INCOMPAT_KNOWN + 1, PHEAP_NEWER},
         {56, 8, 0, PHEAP_CORRUPT},
         {56, 8, 8192, PHEAP_CORRUPT},
         {56, 8, 65537, PHEAP_CORRUPT},

@@ -10,7 +10,7 @@
  *
  *   - the heap is the model after exactly k transactions, last acknowledged <= k <= last started, byte for byte;
  *   - the commit number is k too, every object is one live block, and nothing else is alive;
- *   - pheap_check finds no fault.
+ *   - pheap_check finds no fault, nor does pheap_scrub where the heap has checksums.
  *
  * The survivor goes on without reopening.  Sometimes both are killed, and then those that recover as well.  Small logs
  * and buffers make the kills fall into laps, flushes, folds, checkpoints and segment recycling too.
@@ -416,6 +416,11 @@ static void run_verifier(const char *path, struct model *model)
     verify_blocks(reader, now);
     must(pheap_check(reader, report_fault, NULL, NULL), "check");
     pheap_read_end(reader);
+    const struct pheap_scrub_options scrub = {.size = sizeof scrub, .fault = report_fault};
+    const enum pheap_status scrubbed = pheap_scrub(heap, &scrub, NULL);
+    if (scrubbed != PHEAP_UNSUPPORTED) {
+        must(scrubbed, "scrub");
+    }
     must(pheap_close(heap), "close");
     atomic_store(&shared->verified, k);
 }
@@ -606,6 +611,7 @@ static void kill__two_writers_smallest_log(void **state)
 {
     (void)state;
     struct pheap_options options = small_options();
+    options.checksums = 1;
     kill_and_verify("smallest", &options);
 }
 

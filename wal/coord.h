@@ -30,7 +30,7 @@
 #include <stdatomic.h>
 
 #define PH_COORD_MAGIC UINT64_C(0x31434d4850414548)
-#define PH_COORD_ABI 2u
+#define PH_COORD_ABI 3u
 #define PH_SEATS 254u
 #define PH_PINS 4u          /* read views that a process may have */
 #define PH_PIN_EVICTABLE 1u /* added to a pin's LSN, which is a multiple of 8: a writer in need may take it away */
@@ -65,6 +65,7 @@ struct ph_fold_mark {
 
 struct ph_checkpoint_mark { /* changed under the fold lock; each field can be read at any time */
     _Atomic uint64_t lsn;
+    _Atomic uint64_t chain;
     _Atomic uint64_t segment;
     _Atomic uint64_t generation; /* of the newest superblock */
     _Atomic uint64_t epoch;
@@ -102,7 +103,9 @@ struct ph_coord {
     uint64_t buffer_bytes;
     uint64_t own_device; /* of this file itself */
     uint64_t own_inode;
-    uint64_t unused[3];
+    uint64_t sums_device; /* of the sums file, if the heap has one */
+    uint64_t sums_inode;
+    uint64_t unused[1];
 
     /* Writer. */
     _Alignas(64) struct ph_mutex writer_lock;
