@@ -184,7 +184,8 @@ static ph_status scrub_pages(struct piece *piece, uint64_t end)
     return status;
 }
 
-static ph_status complete(struct ph_store *store)
+/* Make durable what was filled; all: no page was left out. */
+static ph_status complete(struct ph_store *store, bool all)
 {
     ph_status status = ph_fold_lock(store, UINT64_MAX);
     if (status != PH_OK)
@@ -192,7 +193,7 @@ static ph_status complete(struct ph_store *store)
     status = ph_coord_check_poison(store->wal.coord, store->heap.path);
     if (status == PH_OK)
         status = ph_checkpoint_sums(store);
-    if (status == PH_OK)
+    if (status == PH_OK && all)
         status = ph_sums_complete(store);
     ph_fold_unlock(store);
     return status;
@@ -224,7 +225,7 @@ ph_status ph_store_scrub(struct ph_store *store, struct ph_scrub *scrub)
         scrub->page_count = mark.heap_bytes / PH_PAGE_BYTES - FIRST_PAGE;
         status = scrub_pages(piece, mark.heap_bytes / PH_PAGE_BYTES);
         if (status == PH_OK && scrub->fill && !piece->complete)
-            status = complete(store);
+            status = complete(store, scrub->counts[PH_PAGE_UNREADABLE] == 0);
     } else {
         status = ph_fail(PH_NO_MEMORY, "%s: out of memory", store->heap.path);
     }

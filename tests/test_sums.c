@@ -570,6 +570,61 @@ static void fill__does_not_heal_damage(void **state)
     machine_end(&machine);
 }
 
+/*
+ * Catches: a call of the system that fails in a scrub and is told as damage, or not told; sums that such a scrub leaves
+ * wrong; and a failed sync of them after which the heap goes on as if nothing had been.
+ */
+static void fill__any_call_fails(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned ops;
+        int error;
+    } faults[] = {{PH_SIM_READ, EIO}, {PH_SIM_WRITE, ENOSPC}, {PH_SIM_WRITE, EIO},
+                  {PH_SIM_SYNC, EIO}, {PH_SIM_SYNC, ENOSPC},  {PH_SIM_MEMORY, ENOMEM}};
+    const uint64_t possible =
+        ONE_OF(PHEAP_OK) | ONE_OF(PHEAP_IO) | ONE_OF(PHEAP_NO_SPACE) | ONE_OF(PHEAP_NO_MEMORY) | ONE_OF(PHEAP_CORRUPT);
+    unsigned struck[sizeof faults / sizeof faults[0]] = {0};
+    for (size_t f = 0; f < sizeof faults / sizeof faults[0]; f++)
+        for (uint64_t nth = 1;; nth++) {
+            struct machine machine;
+            struct report report;
+            machine_begin(&machine, NULL);
+            pheap *heap = create_filled(machine.first);
+            ok(pheap_close(heap));
+            (void)ph_sim_remove(machine.sim, SUM);
+            heap = open_sums(machine.first, HEAP, 0);
+            commit_word(heap, 1, 1, PHEAP_DURABLE);
+            ph_sim_fail_at(machine.sim, faults[f].ops, nth, faults[f].error, PH_SIM_ONCE);
+            enum pheap_status status = expect_one(possible, scrub(heap, PHEAP_SCRUB_FILL, &report));
+            bool over = ph_sim_struck(machine.sim) == 0;
+            ph_sim_fail_clear(machine.sim);
+            require(report.faults == 0 || strstr(report.text, "cannot be read") != NULL);
+            require((status == PHEAP_CORRUPT) == (report.faults != 0));
+            require(!over || status == PHEAP_OK);
+            struck[f] += !over;
+            bool poisoned = heap_info(heap).poisoned != 0;
+            require(poisoned || over || faults[f].ops != PH_SIM_SYNC || faults[f].error != EIO);
+            require(!poisoned || ((faults[f].ops & (PH_SIM_SYNC | PH_SIM_WRITE)) != 0 && faults[f].error != ENOSPC));
+            if (!poisoned) {
+                ok(scrub(heap, PHEAP_SCRUB_FILL, &report));
+                ok(pheap_close(heap));
+            } else {
+                expect_one(ONE_OF(PHEAP_POISONED) | ONE_OF(PHEAP_OK), pheap_close(heap));
+            }
+            heap = open_sums(machine.first, HEAP, 0);
+            if (poisoned)
+                ok(scrub(heap, PHEAP_SCRUB_FILL, &report));
+            expect_clean(heap, 0);
+            ok(pheap_close(heap));
+            machine_end(&machine);
+            if (over)
+                break;
+        }
+    for (size_t f = 0; f < sizeof faults / sizeof faults[0]; f++)
+        require(struck[f] > 0);
+}
+
 /* Catches: a process that writes sums to another file than those that are there. */
 static void sums__replaced_while_in_use(void **state)
 {
@@ -747,6 +802,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(sums__of_another_state_are_not_believed),
         cmocka_unit_test(fill__gives_every_page_a_checksum),
         cmocka_unit_test(fill__does_not_heal_damage),
+        cmocka_unit_test(fill__any_call_fails),
         cmocka_unit_test(sums__replaced_while_in_use),
         cmocka_unit_test(sums__begun_anew_and_power_fails),
         cmocka_unit_test(sums__go_with_backup_and_replacement),
