@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NEW_HEAP_MAX \
+    (1u << 20) /* a heap that says it is new is read whole when it is opened, but not if it is larger */
+
 /* ---------------------------------------------------------------------------------------------------------- header */
 
 static bool header_good(const struct ph_store *store, const struct ph_sums_header *header)
@@ -174,7 +177,7 @@ static ph_status sum_new_heap(struct ph_store *store)
 static ph_status begin(struct ph_store *store)
 {
     const struct ph_superblock *s = &store->superblock;
-    bool new_heap = s->checkpoint_version == 0 && s->checkpoint_lsn == PH_FIRST_LSN;
+    bool new_heap = s->checkpoint_version == 0 && s->checkpoint_lsn == PH_FIRST_LSN && s->heap_bytes <= NEW_HEAP_MAX;
     ph_status status = ph_file_truncate(&store->sums, 0);
     if (status == PH_OK)
         status = ph_file_sync(&store->sums);

@@ -553,6 +553,33 @@ static void fill__gives_every_page_a_checksum(void **state)
     machine_end(&machine);
 }
 
+/* Catches: an opening that reads a heap of any size because its superblock says that it is new. */
+static void sums__of_a_huge_heap_that_says_it_is_new(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = open_sums(machine.first, HEAP, PHEAP_CREATE);
+    ok(pheap_close(heap));
+    const uint64_t before = ph_sim_calls(machine.sim, PH_SIM_READ);
+    for (uint64_t copy = 0; copy < 2; copy++) {
+        struct ph_superblock s;
+        (void)ph_sim_peek(machine.sim, HEAP, &s, sizeof s, PH_SUPERBLOCK_OFFSET(copy));
+        s.heap_bytes = UINT64_C(1) << 30;
+        s.identity[0] ^= 1;
+        ph_superblock_seal(&s);
+        (void)ph_sim_poke(machine.sim, HEAP, &s, sizeof s, PH_SUPERBLOCK_OFFSET(copy));
+    }
+    require_equal(ph_sim_set_size(machine.sim, HEAP, UINT64_C(1) << 30), 0);
+    struct pheap_options options = small_options();
+    options.reserve_bytes = UINT64_C(1) << 31;
+    enum pheap_status status = (enum pheap_status)ph_open_io(machine.first, HEAP, 0, &options, &heap);
+    require(ph_sim_calls(machine.sim, PH_SIM_READ) - before < 100);
+    if (status == PHEAP_OK)
+        ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 /* Catches: damage that filling takes for good. */
 static void fill__does_not_heal_damage(void **state)
 {
@@ -801,6 +828,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(scrub__beside_a_writer),
         cmocka_unit_test(sums__of_another_state_are_not_believed),
         cmocka_unit_test(fill__gives_every_page_a_checksum),
+        cmocka_unit_test(sums__of_a_huge_heap_that_says_it_is_new),
         cmocka_unit_test(fill__does_not_heal_damage),
         cmocka_unit_test(fill__any_call_fails),
         cmocka_unit_test(sums__replaced_while_in_use),
