@@ -87,7 +87,7 @@ const char *bench_path(const struct bench_options *options, const char *name)
 
 void bench_remove_heap(const char *path)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-sum"};
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         char name[4200];
         snprintf(name, sizeof name, "%s%s", path, suffixes[i]);
@@ -131,6 +131,7 @@ static void usage(const struct bench_options *defaults, const char *purpose)
            "  --seconds S       time for one repetition (%g)\n"
            "  --size BYTES      size of the heap or log, with K, M, G or T (the benchmark's default)\n"
            "  --threads LIST    thread counts, such as 1,4,16\n"
+           "  --checksums       make heaps with page checksums, where commits are measured\n"
            "  --cold            drop the files from the page cache before each measurement, where it matters\n"
            "  --json FILE       write the report as JSON (- for standard output)\n"
            "  --rows            print only the rows of the table\n",
@@ -189,6 +190,9 @@ void bench_parse(struct bench_options *options, const char *purpose, int argc, c
             exit(0);
         } else if (strcmp(option, "--rows") == 0) {
             options->rows_only = true;
+            continue;
+        } else if (strcmp(option, "--checksums") == 0) {
+            options->checksums = true;
             continue;
         } else if (strcmp(option, "--cold") == 0) {
             options->cold = true;

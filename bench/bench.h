@@ -30,7 +30,8 @@ struct bench_options {
     uint64_t size_bytes; /* what it means depends on the benchmark; 0: its default */
     unsigned threads[8]; /* thread counts to measure */
     unsigned thread_counts;
-    bool cold; /* drop the files from the page cache first, where that is measured */
+    bool checksums; /* make heaps that keep a checksum of each page */
+    bool cold;      /* drop the files from the page cache first, where that is measured */
 };
 
 /* Parse the arguments over the defaults in *options; prints `purpose` and the options for --help.  Exits on error. */

@@ -7,7 +7,8 @@
  *              file in the same directory, in alternating slices of the same run
  *   batch      1,000 records a transaction, both ways; durable against bare writes of as many bytes as were logged
  *
- * Each record is 100 bytes and every byte of it changes, so that the log carries all of it.
+ * Each record is 100 bytes and every byte of it changes, so that the log carries all of it.  --size is that of all
+ * records.
  */
 #define _GNU_SOURCE
 #include "bench/bench.h"
@@ -22,19 +23,23 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define RECORD_COUNT 100000u
+#define SIZE_DEFAULT 10000000u /* bytes of all records: --size */
 #define RECORD_BYTES 100u
 #define SLICES 10u       /* of each kind in a repetition */
 #define LAZY_BATCH 1000u /* commits between two looks at the clock */
 #define FLOOR_FILE_BYTES (8u << 20)
 
-static uint64_t records[RECORD_COUNT];
+static uint64_t *records;
+static unsigned record_count;
 
-static pheap *make_heap(const char *path)
+static pheap *make_heap(const char *path, const struct bench_options *options)
 {
+    const struct pheap_options how = {.size = sizeof how, .checksums = options->checksums};
     pheap *heap;
-    bench_check(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, NULL, &heap), "open");
-    bench_make_records(heap, records, RECORD_COUNT, RECORD_BYTES);
+    record_count = (unsigned)((options->size_bytes != 0 ? options->size_bytes : SIZE_DEFAULT) / RECORD_BYTES);
+    records = bench_memory(record_count * sizeof *records);
+    bench_check(pheap_open(path, PHEAP_CREATE | PHEAP_EXCLUSIVE, &how, &heap), "open");
+    bench_make_records(heap, records, record_count, RECORD_BYTES);
     bench_check(pheap_checkpoint(heap), "checkpoint");
     return heap;
 }
@@ -44,7 +49,7 @@ static inline void change_record(pheap_txn *txn, uint64_t *seed)
 {
     const uint64_t value = bench_random(seed);
     void *address;
-    bench_check(pheap_edit(txn, records[value % RECORD_COUNT], RECORD_BYTES, &address), "edit");
+    bench_check(pheap_edit(txn, records[value % record_count], RECORD_BYTES, &address), "edit");
     bench_stamp(address, RECORD_BYTES, value | 1u);
 }
 
@@ -267,7 +272,7 @@ int main(int argc, char **argv)
     static struct bench_report report;
     bench_report_init(&report, "commit", &options);
 
-    pheap *heap = make_heap(bench_path(&options, "commit.heap"));
+    pheap *heap = make_heap(bench_path(&options, "commit.heap"), &options);
     const int floor_file = bench_open_direct(bench_path(&options, "floor"), FLOOR_FILE_BYTES);
     for (unsigned i = 0; i < options.thread_counts; i++) {
         measure_lazy(&report, heap, options.threads[i]);

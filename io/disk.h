@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The structures on disk outside the heap's interior: superblock, log file header, segment header, batch header and
- * record header.  docs/format.md is the normative text; io/disk_alloc.h has the interior.
+ * The structures on disk outside the heap's interior: superblock, log file header, segment header, batch header, record
+ * header, and the header of the sums file.  docs/format.md is the normative text; io/disk_alloc.h has the interior.
  *
  * Everything is little-endian; a host of another byte order refuses to compile.  Reserved bytes are written as zero.
  * Every structure ends, or begins, with an XXH3-64 over all its other bytes.  Flag values are never reused.
@@ -41,7 +41,8 @@ enum ph_superblock_state {
 };
 
 /* Feature flags.  A reader that does not know an incompat flag must refuse; compat flags may be ignored. */
-#define PH_INCOMPAT_KNOWN 0u
+#define PH_INCOMPAT_SUMS 1u /* a checksum of each page is kept in NAME-sum */
+#define PH_INCOMPAT_KNOWN PH_INCOMPAT_SUMS
 #define PH_COMPAT_KNOWN 0u
 
 /* Two copies, at 0 and 4096; generation g is in copy g % 2.  One sector, so a write leaves it old or new. */
@@ -119,6 +120,27 @@ struct ph_batch_header {
     uint64_t checksum; /* 56 of bytes 0-55 */
 };
 #define PH_BATCH_MAGIC 0x48435450u /* "PTCH" */
+
+/* The first sector of the sums file.  The sum of page p stands at PH_SUMS_START + 8 p. */
+struct ph_sums_header {
+    uint8_t magic[8];        /*   0 */
+    uint32_t byte_order;     /*   8 */
+    uint32_t format_version; /*  12 */
+    uint8_t identity[16];    /*  16 of the heap */
+    uint32_t flags;          /*  32 enum ph_sums_flags */
+    uint32_t reserved;       /*  36 zero */
+    uint64_t lsn;        /*  40 checkpoint_lsn and checkpoint_chain of the superblock that was the newest when this */
+    uint64_t chain;      /*  48 was written, and */
+    uint64_t next_lsn;   /*  56 of the one that was to be written then */
+    uint64_t next_chain; /*  64 */
+    uint8_t unused[432]; /*  72 zero */
+    uint64_t checksum;   /* 504 of bytes 0-503 */
+};
+#define PH_SUMS_MAGIC "\x89phsum\r\n"
+#define PH_SUMS_START 4096u
+enum ph_sums_flags { PH_SUMS_COMPLETE = 1 /* a page without a sum is zero */ };
+#define PH_SUM_NONE UINT64_C(0)    /* the page was never written, or not since the sums were begun */
+#define PH_SUM_DAMAGED UINT64_C(1) /* it had another sum than it should when part of it was overwritten */
 
 /* A redo record: this header, then operations. */
 struct ph_record_header {
@@ -228,6 +250,16 @@ PH_ASSERT_AT(ph_log_header, start_segment, 64);
 PH_ASSERT_AT(ph_log_header, segment_bytes, 72);
 PH_ASSERT_AT(ph_log_header, block_bytes, 76);
 PH_ASSERT_AT(ph_log_header, checksum, 504);
+_Static_assert(sizeof(struct ph_sums_header) == PH_SECTOR_BYTES, "sums header is one sector");
+PH_ASSERT_AT(ph_sums_header, byte_order, 8);
+PH_ASSERT_AT(ph_sums_header, format_version, 12);
+PH_ASSERT_AT(ph_sums_header, identity, 16);
+PH_ASSERT_AT(ph_sums_header, flags, 32);
+PH_ASSERT_AT(ph_sums_header, lsn, 40);
+PH_ASSERT_AT(ph_sums_header, chain, 48);
+PH_ASSERT_AT(ph_sums_header, next_lsn, 56);
+PH_ASSERT_AT(ph_sums_header, next_chain, 64);
+PH_ASSERT_AT(ph_sums_header, checksum, 504);
 _Static_assert(sizeof(struct ph_segment_header) == 64, "segment header");
 PH_ASSERT_AT(ph_segment_header, heap_id, 8);
 PH_ASSERT_AT(ph_segment_header, epoch, 16);

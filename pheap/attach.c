@@ -16,6 +16,7 @@
  */
 #include "io/failpoint.h"
 #include "pheap/core.h"
+#include "recovery/sums.h"
 #include "wal/flush.h"
 
 #include <assert.h>
@@ -143,8 +144,14 @@ static bool coord_usable(const ph_io *io, const struct ph_superblock *s, const s
 static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64_t length,
                             const struct ph_file_stat *own)
 {
+    struct ph_file_stat sums = {.size_bytes = 0};
     const ph_io *io = core->io;
     const struct ph_superblock *s = &core->store.superblock;
+    if (core->store.sums.open) {
+        ph_status status = ph_file_stat(&core->store.sums, &sums);
+        if (status != PH_OK)
+            return status;
+    }
     memset(coord, 0, sizeof *coord);
     PH_POINT(attach_coord_zeroed);
     if (io->boot_id(io->ctx, coord->boot_id) < 0 || io->pid_namespace(io->ctx, &coord->pid_namespace) < 0 ||
@@ -157,6 +164,8 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
     coord->heap_inode = core->inode;
     coord->own_device = own->device;
     coord->own_inode = own->inode;
+    coord->sums_device = sums.device;
+    coord->sums_inode = sums.inode;
     memcpy(coord->identity, s->identity, sizeof coord->identity);
     coord->buffer_bytes = s->buffer_bytes;
     coord->commit_marks[0] = (struct ph_commit_mark){.lsn = s->checkpoint_lsn,
@@ -171,6 +180,7 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
                                                  .segment = s->checkpoint_segment,
                                                  .heap_bytes = s->heap_bytes};
     coord->checkpoint.lsn = s->checkpoint_lsn;
+    coord->checkpoint.chain = s->checkpoint_chain;
     coord->checkpoint.segment = s->checkpoint_segment;
     coord->checkpoint.generation = s->generation;
     coord->checkpoint.epoch = s->epoch;
@@ -337,7 +347,8 @@ static ph_status attach_later(struct ph_core *core)
                        core->path);
     core->store.wal.coord = coord;
     PH_POINT(attach_coord_believed);
-    return take_seat(core);
+    status = ph_sums_join(&core->store);
+    return status == PH_OK ? take_seat(core) : status;
 }
 
 static void leave_coord(struct ph_core *core)
@@ -345,6 +356,7 @@ static void leave_coord(struct ph_core *core)
     if (core->coord != NULL)
         release_coord(core);
     ph_file_close(&core->store.coord_file);
+    ph_file_close(&core->store.sums);
 }
 
 /* BUSY if the coordination file says that somebody who may write is attached. */

@@ -126,8 +126,8 @@ static bool is_name_beside(const struct ph_core *core, const char *resolved)
 {
     const size_t length = strlen(core->path);
     const char *suffix = resolved + length;
-    return strncmp(resolved, core->path, length) == 0 &&
-           (strcmp(suffix, "-wal") == 0 || strcmp(suffix, "-shm") == 0 || strcmp(suffix, "-new") == 0);
+    return strncmp(resolved, core->path, length) == 0 && (strcmp(suffix, "-wal") == 0 || strcmp(suffix, "-shm") == 0 ||
+                                                          strcmp(suffix, "-sum") == 0 || strcmp(suffix, "-new") == 0);
 }
 
 /* The path without symbolic links; what is there must be what `replace` allows, and no file of the heap itself. */

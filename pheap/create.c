@@ -43,6 +43,7 @@ ph_status ph_create_superblock(const ph_io *io, const char *path, const struct p
     *superblock = (struct ph_superblock){
         .byte_order = PH_BYTE_ORDER_MARK,
         .format_version = PH_FORMAT_VERSION,
+        .incompat_flags = options->checksums != 0 ? PH_INCOMPAT_SUMS : 0,
         .page_bytes = PH_PAGE_BYTES,
         .state = PH_STATE_CLEAN,
         .generation = 1,

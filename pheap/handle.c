@@ -69,7 +69,8 @@ static void after_fork_in_child(void)
             continue;
         atomic_store(&core->forked, true);
         ph_view_unwatch(&core->write_view);
-        struct ph_file *files[] = {&core->store.heap, &core->store.coord_file, &core->store.wal.file};
+        struct ph_file *files[] = {&core->store.heap, &core->store.sums, &core->store.coord_file,
+                                   &core->store.wal.file};
         for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
             ph_file_let_go(files[i]);
     }
@@ -106,6 +107,7 @@ static void free_core(struct ph_core *core)
         ph_local_deinit(&core->reader_lock);
     ph_fold_forget(&core->store);
     ph_file_close(&core->store.heap);
+    ph_file_close(&core->store.sums);
     ph_file_close(&core->store.coord_file);
     ph_wal_deinit(&core->store.wal);
     io->free(io->ctx, core->path);
@@ -292,8 +294,8 @@ static ph_status check_arguments(const char *path, unsigned flags, const struct 
         return ph_fail(PH_INVALID, "%s: options.size is %zu; set it to sizeof(struct pheap_options)", path,
                        given->size);
     memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
-    if (options->reserved != 0)
-        return ph_fail(PH_INVALID, "%s: options.reserved is not 0", path);
+    if (options->checksums > 1)
+        return ph_fail(PH_INVALID, "%s: options.checksums is %u; it is 0 or 1", path, options->checksums);
     if (options->read_views > PH_PINS)
         return ph_fail(PH_INVALID, "%s: options.read_views is %u; a process has at most %u", path, options->read_views,
                        PH_PINS);

@@ -60,10 +60,10 @@ static ph_status fill_files(struct ph_core *core, struct pheap_info *info)
     info->disk_bytes = stat.disk_bytes;
     if (core->io->stat_path(core->io->ctx, core->store.wal.path, &stat) == 0)
         info->log_bytes = stat.size_bytes;
-    const struct ph_file *heap = &core->store.heap, *log = &core->store.wal.file;
+    const struct ph_file *heap = &core->store.heap, *log = &core->store.wal.file, *sums = &core->store.sums;
     info->fold_written_bytes = atomic_load(&heap->written_bytes);
     info->log_written_bytes = atomic_load(&log->written_bytes);
-    info->sync_count = atomic_load(&heap->sync_count) + atomic_load(&log->sync_count);
+    info->sync_count = atomic_load(&heap->sync_count) + atomic_load(&log->sync_count) + atomic_load(&sums->sync_count);
     return PH_OK;
 }
 

@@ -90,7 +90,7 @@ ph_status ph_newheap_check_place(struct ph_newheap *heap)
 
 ph_status ph_newheap_spare(const struct ph_newheap *heap, const char *name, const struct ph_file_stat *source)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-new"};
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-sum", "-new"};
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         struct ph_file_stat stat;
         char path[PH_PATH_BYTES];
@@ -102,13 +102,13 @@ ph_status ph_newheap_spare(const struct ph_newheap *heap, const char *name, cons
     return PH_OK;
 }
 
-/* Make the old heap one that needs no log, and remove its log. */
+/* Make the old heap one that needs no log, and remove its log, and its sums. */
 static ph_status retire_log(struct ph_newheap *heap, struct ph_file *old)
 {
     const ph_io *io = heap->io;
     struct ph_superblock superblock;
     bool other_damaged;
-    char log[PH_PATH_BYTES];
+    char beside[PH_PATH_BYTES];
     ph_status status = ph_superblock_read(old, &superblock, &other_damaged);
     if (status == PH_OK && superblock.state != PH_STATE_CLEAN)
         status = ph_fail(PH_BUSY, "%s: somebody has used the heap meanwhile; try again", heap->path);
@@ -118,10 +118,12 @@ static ph_status retire_log(struct ph_newheap *heap, struct ph_file *old)
         status = ph_superblock_write(old, &superblock);
     if (status != PH_OK)
         return status;
-    (void)snprintf(log, sizeof log, "%s-wal", heap->path);
-    int result = io->unlink(io->ctx, log);
+    (void)snprintf(beside, sizeof beside, "%s-wal", heap->path);
+    int result = io->unlink(io->ctx, beside);
     if (result < 0 && result != -ENOENT)
-        return ph_file_fail(log, "cannot remove the log of the heap to be replaced", -result);
+        return ph_file_fail(beside, "cannot remove the log of the heap to be replaced", -result);
+    (void)snprintf(beside, sizeof beside, "%s-sum", heap->path);
+    (void)io->unlink(io->ctx, beside); /* one that stays is not believed */
     result = io->sync_directory(io->ctx, heap->path);
     return result < 0 ? ph_file_fail(heap->path, "cannot sync the directory", -result) : PH_OK;
 }

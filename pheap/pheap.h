@@ -165,7 +165,7 @@ struct pheap_options {
     uint32_t segment_bytes; /* unit of log allocation and recycling, a power of two, 16 KiB to 64 MiB; default 4 MiB */
     uint32_t buffer_bytes;  /* shared log buffer, a power of two, 16 KiB to 64 MiB; default 2 MiB */
     uint32_t mode;          /* permission bits of the files, before the umask; default 0666 */
-    uint32_t reserved;      /* must be 0 */
+    uint32_t checksums;     /* 1: keep a checksum of every page in the file `path`-sum, for pheap_scrub(); default 0 */
     /* For every open again, in the same way. */
     uint32_t read_views;  /* versions that the readers of this process can show at a time, 1 to 4; default 2; fewer
                              where address space is short.  Each costs private memory for what changed since it was
@@ -179,7 +179,7 @@ struct pheap_options {
 /*
  * Open the heap in the file `path` (UTF-8 or any bytes the file system takes), creating it as `flags` say, and
  * recover it if the last user crashed.  Beside the file there are `path`-wal (the log) and `path`-shm (coordination
- * of the processes); all three belong together.
+ * of the processes), and `path`-sum for a heap with checksums; all of them belong together.
  *
  * On success *heap is a new handle to be closed with pheap_close().  Opening a heap that the process already has
  * open gives another handle on the same core.  Cost: O(1) after a clean close, whatever the size; after a crash
@@ -486,6 +486,48 @@ typedef void (*pheap_fault)(void *context, uint64_t offset, const char *text);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_check(const pheap_read *reader, pheap_fault fault,
                                                          pheap_progress progress, void *context);
 
+enum pheap_scrub_flags {
+    PHEAP_SCRUB_FILL = 1 /* give pages that have no checksum that of what they hold now */
+};
+
+struct pheap_scrub_options {
+    size_t size;
+    uint32_t flags;          /* enum pheap_scrub_flags */
+    uint32_t reserved;       /* must be 0 */
+    pheap_progress progress; /* may be NULL */
+    pheap_fault fault;       /* of a damaged page, which begins at `offset`; may be NULL */
+    void *context;           /* for both */
+};
+
+/* Pages of 4096 bytes. */
+struct pheap_scrub_result {
+    size_t size;
+    uint64_t page_count;    /* looked at */
+    uint64_t damaged_pages; /* that do not match their checksum, or cannot be read */
+    uint64_t unknown_pages; /* not zero, and without a checksum */
+    uint64_t filled_pages;  /* that were given one by PHEAP_SCRUB_FILL */
+};
+
+/*
+ * Compare every page of the heap file with its checksum: finds what pheap_check() cannot see, a changed bit in the bytes
+ * of blocks.  Only for heaps created with options.checksums; UNSUPPORTED for others.  Each damaged page is reported
+ * through `fault`, with the blocks in it, at most 1000 of them; what matches no more may be the page or its checksum.
+ *
+ * Others may use the heap meanwhile.  Pages are read through the page cache of the operating system, so what it holds is
+ * looked at, not what the medium has beneath it.  Nothing else compares checksums: programs read mapped memory.
+ *
+ * A page has no checksum until it is written for the first time, but every page of a heap that was created with
+ * checksums and still has its file `path`-sum has one, or is zero.  Where that file was lost or did not fit, as when a
+ * heap was restored or salvaged, pages get checksums as they change, and all at once by PHEAP_SCRUB_FILL, which
+ * believes what it finds; they are on stable storage on return.
+ *
+ * PHEAP_OK if no page is damaged, CORRUPT if one is; with both, *result (may be NULL; set result->size) has figures.
+ * Errors: UNSUPPORTED, BUSY (stopped), READ_ONLY (PHEAP_SCRUB_FILL through a handle opened PHEAP_READONLY), INVALID,
+ * NO_MEMORY, IO, and those of pheap_checkpoint(), which is called if a page seems to be damaged.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_scrub(pheap *heap, const struct pheap_scrub_options *options,
+                                                         struct pheap_scrub_result *result);
+
 /* ---------------------------------------------------------------------------------------------- backup and restore */
 
 /* How far a backup or restore is, and in the end what it was. */
@@ -615,8 +657,8 @@ struct pheap_salvage_options {
  * its block is one of them.  The metadata is made anew, and the heap has an identity of its own and no log.  What is lost
  * is told through `fault`, as pheap_check() tells it, and counted in *result (may be NULL; set result->size).
  *
- * Nothing is made up: a block of which it is not certain that it was one is left out and counted as uncertain.  But the
- * bytes of blocks have no checksums, so damage in them is not seen; nor is a flipped bit in the bitmap of a slab.
+ * Nothing is made up: a block of which it is not certain that it was one is left out and counted as uncertain.  But
+ * damage in the bytes of blocks is not seen, nor is a flipped bit in the bitmap of a slab.
  *
  * The damaged files are only read; nobody may have the heap open (BUSY).  `new_path` appears when it is whole, checked and
  * on stable storage, as with pheap_restore(); PHEAP_REPLACE replaces a heap there, never the damaged one itself (INVALID).

@@ -429,6 +429,7 @@ static ph_status write_superblocks(struct salvage *s)
     superblock.heap_bytes = s->end << PH_PAGE_SHIFT;
     if (s->from.found) {
         superblock.compat_flags = old->compat_flags;
+        superblock.incompat_flags = old->incompat_flags;
         superblock.log_limit_bytes = old->log_limit_bytes;
         superblock.segment_bytes = old->segment_bytes;
         superblock.buffer_bytes = old->buffer_bytes;

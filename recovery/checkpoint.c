@@ -2,14 +2,15 @@
 /*
  * Checkpoint of a heap in use, and the start and clean end of an epoch.
  *
- * Checkpoint (R4, R7): fold; sync_in_progress = 1; sync the heap file; write the other superblock durably; publish;
- * sync_in_progress = 0; free the segments before it, but for those that a backup holds (recovery/backup.c).
+ * Checkpoint (R4, R7): fold; sync_in_progress = 1; sync the sums, if there are any, and the heap file; write the other
+ * superblock durably; publish; sync_in_progress = 0; free the segments before it, but for those that a backup holds
+ * (recovery/backup.c).
  * sync_in_progress found set means that pages folded since the last superblock may look clean in the page cache and not
  * be on the disk: they are all written anew from the log, each once and in its last state so that no view sees it go
  * back in time, before the next sync is believed.
  */
 #include "io/failpoint.h"
-#include "recovery/store.h"
+#include "recovery/sums.h"
 #include "wal/flush.h"
 
 #define PARTS_MAX 65536u
@@ -42,7 +43,7 @@ static ph_status fold_again(struct ph_store *store)
         return PH_OK;
     for (uint32_t parts = 1, part = 0; part < parts && status == PH_OK; part++) {
         status = ph_fold_stretch(store, &from, newest.checkpoint_segment, newest.checkpoint_offset, now.lsn, part,
-                                 parts, &reached);
+                                 parts, false, &reached);
         if (status == PH_TOO_BIG && parts < PARTS_MAX) { /* begin again with smaller parts */
             parts *= 2;
             part = UINT32_MAX;
@@ -72,15 +73,18 @@ static struct ph_superblock next_superblock(struct ph_store *store, const struct
 static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *next)
 {
     struct ph_coord *coord = store->wal.coord;
-    ph_status status = PH_OK;
-    if (atomic_exchange(&coord->sync_in_progress, 1) != 0) {
+    ph_status status = ph_sums_announce(store, coord->checkpoint.lsn, coord->checkpoint.chain, next->checkpoint_lsn,
+                                        next->checkpoint_chain);
+    if (status == PH_OK && atomic_exchange(&coord->sync_in_progress, 1) != 0) {
         PH_POINT(checkpoint_sync_was_unfinished);
         status = fold_again(store);
     }
     PH_POINT(checkpoint_to_sync);
     if (status != PH_OK)
         return status;
-    status = ph_file_sync(&store->heap);
+    status = ph_sums_sync(store);
+    if (status == PH_OK)
+        status = ph_file_sync(&store->heap);
     PH_POINT(checkpoint_synced);
     if (status == PH_NO_SPACE) /* pages may have been dropped; the next checkpoint writes them again */
         return status;
@@ -93,10 +97,12 @@ static ph_status sync_and_record(struct ph_store *store, struct ph_superblock *n
     coord->checkpoint.generation = next->generation;
     coord->checkpoint.lsn = next->checkpoint_lsn;
     PH_POINT(checkpoint_half_marked);
+    coord->checkpoint.chain = next->checkpoint_chain;
     coord->checkpoint.segment = next->checkpoint_segment;
     coord->checkpoint.vouched = next->durable_lsn;
     PH_POINT(checkpoint_marked);
     atomic_store(&coord->sync_in_progress, 0);
+    ph_sums_settle(store);
     return PH_OK;
 }
 
@@ -141,9 +147,11 @@ ph_status ph_store_vouch(struct ph_store *store, uint64_t lsn)
     return PH_OK;
 }
 
-static ph_status checkpoint_locked(struct ph_store *store, uint64_t timeout_ns)
+ph_status ph_checkpoint_locked(struct ph_store *store, uint64_t timeout_ns)
 {
     struct ph_coord *coord = store->wal.coord;
+    if (atomic_load(&coord->epoch_open) == 0)
+        return PH_OK;
     ph_status status = ph_fold_locked(store);
     if (status != PH_OK)
         return status;
@@ -161,6 +169,17 @@ static ph_status checkpoint_locked(struct ph_store *store, uint64_t timeout_ns)
     return ph_flush_update_limit(&store->wal, timeout_ns);
 }
 
+ph_status ph_checkpoint_sums(struct ph_store *store)
+{
+    _Atomic uint32_t *in_progress = &store->wal.coord->sync_in_progress;
+    uint32_t before = atomic_exchange(in_progress, 1);
+    ph_status status = ph_sums_sync(store);
+    if (status != PH_OK)
+        return status == PH_NO_SPACE ? status : poison(store, status);
+    atomic_store(in_progress, before);
+    return PH_OK;
+}
+
 ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns)
 {
     struct ph_coord *coord = store->wal.coord;
@@ -173,7 +192,7 @@ ph_status ph_store_checkpoint(struct ph_store *store, uint64_t timeout_ns)
         return status;
     status = ph_coord_check_poison(coord, store->heap.path);
     if (status == PH_OK)
-        status = checkpoint_locked(store, timeout_ns);
+        status = ph_checkpoint_locked(store, timeout_ns);
     ph_fold_unlock(store);
     return status;
 }
@@ -246,6 +265,7 @@ static ph_status open_epoch_locked(struct ph_store *store)
         return status == PH_NO_SPACE ? status : poison(store, status);
     PH_POINT(epoch_superblock_written);
     coord->checkpoint.lsn = mark.lsn;
+    coord->checkpoint.chain = mark.chain;
     coord->checkpoint.segment = start_segment;
     coord->checkpoint.generation = next.generation;
     coord->checkpoint.epoch = next.epoch;

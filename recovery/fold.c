@@ -18,7 +18,7 @@
  * thrown away and the stretch is read.  It is private to the process, under the fold lock.
  */
 #include "io/failpoint.h"
-#include "recovery/store.h"
+#include "recovery/sums.h"
 #include "wal/flush.h"
 
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
@@ -166,10 +166,12 @@ static ph_status fold_once(struct ph_store *store, struct ph_fold_set *set, cons
     return status;
 }
 
-/* The same, the second time from the log file if need be; frees the set. */
+/* The same, the second time from the log file if need be; frees the set.  check_sums: as for the set. */
 static ph_status fold_into(struct ph_store *store, struct ph_fold_set *set, const struct ph_boundary *from,
-                           uint64_t segment, uint64_t offset, uint64_t to, struct ph_boundary *reached)
+                           uint64_t segment, uint64_t offset, uint64_t to, bool check_sums, struct ph_boundary *reached)
 {
+    if (store->sums.open)
+        ph_fold_set_keep_sums(set, &store->sums, check_sums);
     ph_status status = fold_once(store, set, from, segment, offset, to, false, reached);
     if (status == PH_BUSY) /* a writer lapped the buffer while it was read; what the set has got does no harm */
         status = fold_once(store, set, from, segment, offset, to, true, reached);
@@ -183,15 +185,15 @@ static ph_status fold_into(struct ph_store *store, struct ph_fold_set *set, cons
 }
 
 ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment, uint64_t offset,
-                          uint64_t to, uint32_t part, uint32_t parts, struct ph_boundary *reached)
+                          uint64_t to, uint32_t part, uint32_t parts, bool check_sums, struct ph_boundary *reached)
 {
     struct ph_fold_set *set = NULL;
     ph_status status = ph_fold_set_init(&set, &store->heap, FOLD_MEMORY_BYTES, part, parts);
-    return status == PH_OK ? fold_into(store, set, from, segment, offset, to, reached) : status;
+    return status == PH_OK ? fold_into(store, set, from, segment, offset, to, check_sums, reached) : status;
 }
 
 /* Fold up to `target`, a commit boundary, which the flush mark `flushed` has the log position of if they are equal. */
-static ph_status fold_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed)
+static ph_status fold_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed, bool check_sums)
 {
     struct ph_coord *coord = store->wal.coord;
     struct ph_gathered *gathered = &store->gathered;
@@ -209,10 +211,11 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
         struct ph_fold_set *set = gathered->set;
         gathered->set = NULL;
         ph_fold_set_unbound(set);
-        status = fold_into(store, set, &gathered->to, gathered->segment, gathered->offset, target, &reached);
+        status =
+            fold_into(store, set, &gathered->to, gathered->segment, gathered->offset, target, check_sums, &reached);
     } else {
         ph_fold_forget(store);
-        status = ph_fold_stretch(store, &from, now.segment, now.offset, target, 0, 0, &reached);
+        status = ph_fold_stretch(store, &from, now.segment, now.offset, target, 0, 0, check_sums, &reached);
     }
     if (status != PH_OK || reached.lsn == from.lsn)
         return status;
@@ -235,6 +238,7 @@ static ph_status fold_below_pins(struct ph_store *store, uint64_t target, const 
 {
     struct ph_coord *coord = store->wal.coord;
     uint64_t intent = atomic_load(&coord->fold_intent);
+    bool check_sums = intent == atomic_load(&coord->folded); /* else a fold may have been left unfinished */
     if (target > intent)
         atomic_store(&coord->fold_intent, target);
     PH_POINT(fold_intended);
@@ -242,7 +246,7 @@ static ph_status fold_below_pins(struct ph_store *store, uint64_t target, const 
     if (ph_store_oldest_pin(store, &pin) && pin.lsn < target)
         target = pin.lsn;
     PH_POINT(fold_pins_read);
-    return fold_to(store, target, flushed);
+    return fold_to(store, target, flushed, check_sums);
 }
 
 ph_status ph_fold_locked(struct ph_store *store)

@@ -4,12 +4,12 @@
  * offset order, one write for each page or run of whole pages.
  *
  * An image holds only the words that were changed, which its mask tells.  A page whose changes make at most RUNS_MAX runs
- * is written as those runs; else the rest of it is read first.
+ * is written as those runs; else the rest of it is read first, as it is where the heap has sums.
  *
  * The images are more than the caches hold, so small parts wait in a short queue for the lines they go to, which are
  * fetched meanwhile.
  */
-#include "recovery/store.h"
+#include "recovery/sums.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +55,9 @@ struct ph_fold_set {
     uint8_t *output;
     size_t output_length;
     uint64_t output_at, unpaced_at, unpaced;
+    struct ph_file *sums; /* NULL: none are kept */
+    bool check_sums;
+    struct ph_sums_block block;
 };
 
 static ph_status no_memory(const struct ph_fold_set *set)
@@ -248,6 +251,12 @@ void ph_fold_set_unbound(struct ph_fold_set *set)
     set->parts = 0;
 }
 
+void ph_fold_set_keep_sums(struct ph_fold_set *set, struct ph_file *sums, bool check)
+{
+    set->sums = sums;
+    set->check_sums = check;
+}
+
 /* By bits that the index has no use for, or the pages of one part would crowd in it. */
 static bool is_ours(const struct ph_fold_set *set, uint64_t number)
 {
@@ -346,21 +355,56 @@ static ph_status put_runs(struct ph_fold_set *set, const struct page *page)
     return PH_OK;
 }
 
+static bool is_full(const struct page *page)
+{
+    uint64_t all = UINT64_MAX;
+    for (uint32_t i = 0; i < MASK_WORDS; i++)
+        all &= page->mask[i];
+    return all == UINT64_MAX;
+}
+
+static void overlay(const struct page *page, uint8_t *bytes)
+{
+    for (uint32_t i = 0; i < MASK_WORDS; i++)
+        for (uint64_t mask = page->mask[i]; mask != 0; mask &= mask - 1) {
+            uint32_t at = (i * 64 + (uint32_t)__builtin_ctzll(mask)) * 8;
+            memcpy(bytes + at, page->image + at, 8);
+        }
+}
+
+/* Bring what the file has of the page to what it shall be, and put the sum of that. */
+static ph_status overlay_and_sum(struct ph_fold_set *set, const struct page *page, uint8_t *bytes)
+{
+    uint64_t *sum;
+    ph_status status = ph_sums_find(&set->block, set->sums, page->number, &sum);
+    if (status != PH_OK)
+        return status;
+    bool damaged = set->check_sums && !is_full(page) && *sum != PH_SUM_NONE && *sum != ph_sums_compute(bytes);
+    overlay(page, bytes);
+    *sum = damaged ? PH_SUM_DAMAGED : ph_sums_compute(bytes);
+    set->block.changed = true;
+    return PH_OK;
+}
+
 static ph_status write_page(struct ph_fold_set *set, const struct page *page)
 {
-    if (count_runs(page) <= RUNS_MAX)
+    const bool in_runs = count_runs(page) <= RUNS_MAX;
+    if (in_runs && set->sums == NULL)
         return put_runs(set, page);
     uint8_t whole[PH_PAGE_BYTES];
-    size_t got;
+    size_t got = 0;
     uint64_t start = page->number * PH_PAGE_BYTES;
-    ph_status status = ph_file_read(set->heap, whole, sizeof whole, start, &got);
+    ph_status status = is_full(page) ? PH_OK : ph_file_read(set->heap, whole, sizeof whole, start, &got);
     if (status != PH_OK)
         return status;
     memset(whole + got, 0, sizeof whole - got);
-    for (uint32_t word = 0; word < WORDS_PER_PAGE; word++)
-        if (has_word(page, word))
-            memcpy(whole + word * 8, page->image + word * 8, 8);
-    return put(set, start, whole, sizeof whole);
+    if (set->sums == NULL)
+        overlay(page, whole);
+    else
+        status = overlay_and_sum(set, page, whole);
+    if (status != PH_OK)
+        return status;
+    return in_runs ? put_runs(set, page) : put(set, start, whole, sizeof whole);
 }
 
 static int by_number(const void *a, const void *b)
@@ -380,6 +424,8 @@ ph_status ph_fold_set_write(struct ph_fold_set *set)
         status = write_page(set, &set->pages[i]);
     if (status == PH_OK)
         status = write_output(set);
+    if (status == PH_OK && set->sums != NULL)
+        status = ph_sums_flush(&set->block, set->sums);
     set->output_length = 0;
     set->page_count = set->recent = 0;
     if (set->index != NULL)

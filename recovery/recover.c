@@ -17,7 +17,7 @@
  * A crash at any point leaves the same work to be done again.
  */
 #include "io/failpoint.h"
-#include "recovery/store.h"
+#include "recovery/sums.h"
 #include "wal/flush.h"
 
 #include <string.h>
@@ -184,7 +184,11 @@ static ph_status extend_heap(struct ph_store *store, uint64_t heap_bytes)
 static ph_status write_clean(struct ph_store *store, const struct ph_log_origin *origin, const struct ph_boundary *end,
                              uint64_t newest_segment)
 {
-    ph_status status = ph_file_sync(&store->heap);
+    ph_status status = ph_sums_announce(store, origin->from.lsn, origin->from.chain, end->lsn, end->chain);
+    if (status == PH_OK)
+        status = ph_sums_sync(store);
+    if (status == PH_OK)
+        status = ph_file_sync(&store->heap);
     PH_POINT(recovery_synced);
     if (status != PH_OK)
         return status;
@@ -201,8 +205,10 @@ static ph_status write_clean(struct ph_store *store, const struct ph_log_origin 
     clean.durable_lsn = end->lsn;
     status = ph_superblock_write(&store->heap, &clean);
     PH_POINT(recovery_finished);
-    if (status == PH_OK)
+    if (status == PH_OK) {
         store->superblock = clean;
+        ph_sums_settle(store);
+    }
     return status;
 }
 
@@ -214,6 +220,8 @@ static ph_status bring_up_to_date(struct ph_store *store, const struct ph_log_or
     struct ph_fold_set *set = NULL;
     ph_status status =
         ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES, 0, gather ? 1 : 0 /* one part: all or nothing */);
+    if (status == PH_OK && store->sums.open)
+        ph_fold_set_keep_sums(set, &store->sums, false);
     if (status == PH_OK)
         status = find_end(store, origin, gather ? set : NULL, found);
     PH_POINT(recovery_found);
@@ -275,12 +283,15 @@ ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, b
     enum ph_plan plan = ph_classify((enum ph_superblock_state)store->superblock.state, other_damaged, log);
     status = ph_plan_refuse(plan, store->heap.path, store->wal.path);
     if (status != PH_OK || plan == PH_PLAN_CLEAN)
-        return status;
+        return status == PH_OK ? ph_sums_open(store) : status;
     if (read_only)
         return ph_fail(PH_READ_ONLY,
                        "%s: the heap was not closed cleanly and must be recovered; open it once for writing",
                        store->heap.path);
     struct ph_log_origin origin = ph_plan_origin(plan, &store->superblock, &header);
+    status = ph_sums_open(store);
+    if (status != PH_OK)
+        return status;
     store->wal.coord = old_coord;
     status = replay_log(store, &origin);
     store->wal.coord = NULL;

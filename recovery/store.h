@@ -26,6 +26,7 @@ struct ph_gathered {
 struct ph_store {
     const ph_io *io;
     struct ph_file heap;
+    struct ph_file sums;       /* recovery/sums.h; open only for a heap that has them */
     struct ph_file coord_file; /* for the seats' locks */
     struct ph_wal wal;
     struct ph_superblock superblock; /* as read at open; identity and parameters stay true */
@@ -35,8 +36,8 @@ struct ph_store {
     uint64_t replayed_bytes;         /* by the recovery of this open */
     bool recovered;
     _Atomic uint64_t heap_file_bytes; /* the heap file was seen to be that long; it does not become shorter */
-    struct ph_gathered gathered;  /* under the fold lock */
-    _Atomic uint64_t gather_next; /* when `durable` gets there it is time to gather */
+    struct ph_gathered gathered;      /* under the fold lock */
+    _Atomic uint64_t gather_next;     /* when `durable` gets there it is time to gather */
 };
 
 /* ------------------------------------------------------------------------------------------------------- recovery */
@@ -109,12 +110,18 @@ void ph_fold_unlock(struct ph_store *store);
 /* ph_store_fold for the holder of the lock, of what is durable already. */
 PH_MUST_CHECK ph_status ph_fold_locked(struct ph_store *store);
 
+/* ph_store_checkpoint for the holder of the lock, of what is durable already. */
+PH_MUST_CHECK ph_status ph_checkpoint_locked(struct ph_store *store, uint64_t timeout_ns);
+
+/* Under the lock: make the sums durable, apart from a checkpoint; if that fails it is as if one had failed. */
+PH_MUST_CHECK ph_status ph_checkpoint_sums(struct ph_store *store);
+
 /*
  * Bring records [from, to) into the heap file; *reached is the boundary after the last.  segment, offset: of a batch that
- * begins at or before `from`.  part, parts: as for the fold set.
+ * begins at or before `from`.  part, parts, check_sums: as for the fold set.
  */
 PH_MUST_CHECK ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
-                                        uint64_t offset, uint64_t to, uint32_t part, uint32_t parts,
+                                        uint64_t offset, uint64_t to, uint32_t part, uint32_t parts, bool check_sums,
                                         struct ph_boundary *reached);
 
 /*
@@ -127,6 +134,10 @@ PH_MUST_CHECK ph_status ph_fold_set_init(struct ph_fold_set **set, struct ph_fil
 void ph_fold_set_deinit(struct ph_fold_set *set); /* NULL is fine */
 /* Take one operation (a ph_replay_apply). */
 ph_status ph_fold_set_apply(void *set, const struct ph_operation *operation);
+/* Let it keep the sums of the pages that it writes, in the open file `sums`, under the lock that this takes.  check: the
+ * sums that are there are those of the heap file now, and a page that does not have its own is not given a new one unless
+ * all of it is overwritten. */
+void ph_fold_set_keep_sums(struct ph_fold_set *set, struct ph_file *sums, bool check);
 /* Write what is gathered. */
 PH_MUST_CHECK ph_status ph_fold_set_write(struct ph_fold_set *set);
 /* Bytes of images in it. */

@@ -125,7 +125,7 @@ static void arguments__options_out_of_range(void **state)
     bad[5].buffer_bytes = 16u << 10 | 16;
     bad[6].buffer_bytes = 4096;
     bad[7].buffer_bytes = 1u << 31;
-    bad[8].reserved = 1;
+    bad[8].checksums = 2;
     bad[9].log_limit_bytes = 1;
     bad[10].log_limit_bytes = UINT64_MAX;
     bad[11].mode = 0xffffffff;

@@ -859,7 +859,7 @@ static void arguments__and_stopping(void **state)
     options = (struct pheap_backup_options){.size = sizeof options, .flags = PHEAP_REPLACE};
     expect_detail(PHEAP_INVALID, "heap itself", pheap_backup(heap, path, &options, NULL));
     /* An archive in the place of the log would be the end of the heap. */
-    static const char *const beside[] = {"-wal", "-shm", "-new"};
+    static const char *const beside[] = {"-wal", "-shm", "-sum", "-new"};
     for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
         expect_detail(PHEAP_INVALID, beside[i], pheap_backup(heap, path_of("arguments", beside[i]), &options, NULL));
     }

@@ -260,6 +260,7 @@ static void kill__two_writers_smallest_log(void **state)
 {
     (void)state;
     struct pheap_options options = small_options();
+    options.checksums = 1;
     kill_and_verify("smallest", &options);
 }
 

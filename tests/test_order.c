@@ -195,16 +195,16 @@ static void checkpoint__on_a_full_disk_is_tried_again(void **state)
     machine_begin(&machine, NULL);
     pheap *heap = machine_create(&machine, 0, WORDS);
     const struct ph_coord *coord = heap->core->coord;
-    const uint64_t generation = atomic_load(&coord->checkpoint.generation);
+    const uint64_t before = atomic_load(&coord->checkpoint.lsn);
     commit_wide(heap, 1, PHEAP_DURABLE);
     ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, ENOSPC, PH_SIM_ONCE);
     expect(PHEAP_NO_SPACE, pheap_checkpoint(heap));
     require_equal(ph_sim_struck(machine.sim), 1);
     ph_sim_fail_clear(machine.sim);
-    require_equal(atomic_load(&coord->checkpoint.generation), generation);
+    require_equal(atomic_load(&coord->checkpoint.lsn), before);
     commit_wide(heap, 2, PHEAP_DURABLE);
     ok(pheap_checkpoint(heap));
-    require_equal(atomic_load(&coord->checkpoint.generation), generation + 1);
+    require_equal(atomic_load(&coord->checkpoint.lsn), atomic_load(&coord->committed));
     ok(pheap_close(heap));
     machine_end(&machine);
 }

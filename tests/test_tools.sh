@@ -98,7 +98,7 @@ same() {
     fi
 }
 
-commands="create info check log checkpoint"
+commands="create info check scrub log checkpoint"
 
 # --------------------------------------------------------------------------------------------------- help and usage
 
@@ -475,6 +475,26 @@ same "and what is wrong where" 2 "$(grep -c -e 'superblock copy 1 is damaged' -e
 same "and does not touch it" "" "$(cmp torn.heap before 2>&1)"
 good "the heap it has made is sound" check mended.heap
 same "refused salvages leave nothing" "" "$(ls | grep -e '^bad' -e '-new$')"
+
+# ----------------------------------------------------------------------------------------------------------- scrub
+
+good "create with checksums" create --checksums sums.heap
+good_json "scrub of a sound heap" \
+    'a["faults"] == [] and a["damaged_pages"] == 0 and a["unknown_pages"] == 0 and a["page_count"] > 0' scrub --json sums.heap
+printf 'damage' | dd of=sums.heap bs=1 seek=9000 conv=notrunc 2>/dev/null
+run scrub sums.heap
+same "scrub of a damaged heap says so" 1 $status
+same "and where" 1 "$(grep -c "offset 8192 (0x2000): page 2 does not match its checksum; in it: the allocator's own" out)"
+run scrub --json sums.heap
+same "and in JSON" True "$(json '[f["offset"] for f in a["faults"]] == [8192] and a["error"]["status"] == "PHEAP_CORRUPT"')"
+wrong "scrub of a heap without checksums" 2 "PHEAP_UNSUPPORTED.*no checksums\|no checksums.*PHEAP_UNSUPPORTED" scrub plain.heap
+rm sums.heap*
+good "create with checksums again" create --checksums sums.heap
+good "backup of a heap with checksums" backup sums.heap sums.archive
+good "restore of it" restore sums.archive again.heap
+good "scrub --fill" scrub --fill again.heap
+good_json "leaves no page without a checksum" 'a["unknown_pages"] == 0 and a["filled_pages"] == 0' scrub --json again.heap
+wrong "scrub --fill --read-only" 2 PHEAP_READ_ONLY scrub --fill --read-only again.heap
 
 # ------------------------------------------------------------------------------------------------- heaps with content
 

@@ -287,7 +287,8 @@ void output_format_identity(const unsigned char identity[16], char text[static 3
 static enum pheap_status open_to_look(const struct request *request, pheap **heap)
 {
     struct progress *progress = progress_begin("opening", request->progress);
-    enum pheap_status status = pheap_open(request->path, PHEAP_READONLY, NULL, heap);
+    unsigned flags = request->fill && !request->read_only ? 0 : PHEAP_READONLY;
+    enum pheap_status status = pheap_open(request->path, flags, NULL, heap);
     if (status == PHEAP_READ_ONLY && !request->read_only)
         status = pheap_open(request->path, 0, NULL, heap);
     progress_end(progress);

@@ -43,6 +43,7 @@ struct request {
     bool archive_is_stream;       /* it is standard output or input */
     const char *new_path;         /* salvage */
     bool verify;                  /* restore: make no heap */
+    bool fill;                    /* scrub: give checksums to pages that have none */
     bool answer_on_error;         /* standard output carries something else */
     struct pheap_backup_options backup;
 };
@@ -111,7 +112,7 @@ void output_format_time(uint64_t time_ns, char text[static 32]);
 void output_format_identity(const unsigned char identity[16], char text[static 33]);
 
 /*
- * Open the heap, let `look` do its work on it, and close it.  Read-only, so that nothing changes; a heap whose last user
+ * Open the heap, let `look` do its work on it, and close it.  Read-only, so that nothing changes, but for --fill; a heap whose last user
  * crashed is recovered unless the request forbids it.  While that takes long, a progress line is shown.  The exit code is
  * that of `look`, unless the heap could not be opened or closed.
  */
@@ -127,5 +128,6 @@ enum exit_code cmd_checkpoint(const struct request *request, struct output *outp
 enum exit_code cmd_backup(const struct request *request, struct output *output);
 enum exit_code cmd_restore(const struct request *request, struct output *output);
 enum exit_code cmd_salvage(const struct request *request, struct output *output);
+enum exit_code cmd_scrub(const struct request *request, struct output *output);
 
 #endif

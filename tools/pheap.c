@@ -35,6 +35,8 @@ enum option_id {
     OPTION_LONG,
     OPTION_FORCE,
     OPTION_VERIFY,
+    OPTION_CHECKSUMS,
+    OPTION_FILL,
     OPTION_END
 };
 
@@ -55,6 +57,8 @@ static const struct option_text {
     {OPTION_SEGMENT, "segment", "SIZE", "unit of log allocation, a power of two, 16K to 64M (default 4M)"},
     {OPTION_BUFFER, "buffer", "SIZE", "shared log buffer, a power of two, 16K to 64M (default 2M)"},
     {OPTION_MODE, "mode", "OCTAL", "permission bits of the files, before the umask (default 666)"},
+    {OPTION_CHECKSUMS, "checksums", NULL, "keep a checksum of every page in HEAP-sum, for pheap scrub"},
+    {OPTION_FILL, "fill", NULL, "give pages that have no checksum that of what they hold now"},
     {OPTION_READ_ONLY, "read-only", NULL, "change nothing; refuse a heap that needs recovery"},
     {OPTION_QUICK, "quick", NULL, "leave out the space figures, which need a walk over the heap"},
     {OPTION_FROM, "from", "LSN", "begin with the first record at or after this LSN"},
@@ -79,8 +83,9 @@ static const struct command {
     const char *summary;
     const char *help;
 } commands[] = {
-    {"create", cmd_create, BIT(OPTION_LOG_LIMIT) | BIT(OPTION_SEGMENT) | BIT(OPTION_BUFFER) | BIT(OPTION_MODE), "HEAP",
-     "make a new, empty heap",
+    {"create", cmd_create,
+     BIT(OPTION_LOG_LIMIT) | BIT(OPTION_SEGMENT) | BIT(OPTION_BUFFER) | BIT(OPTION_MODE) | BIT(OPTION_CHECKSUMS),
+     "HEAP", "make a new, empty heap",
      "Make a new, empty heap in the file HEAP.  Fails if the file exists.\n"
      "The first program that writes to it makes the log HEAP-wal beside it.\n"},
     {"info", cmd_info, BIT(OPTION_READ_ONLY) | BIT(OPTION_QUICK) | BIT(OPTION_PROGRESS), "HEAP",
@@ -90,6 +95,11 @@ static const struct command {
     {"check", cmd_check, BIT(OPTION_READ_ONLY) | BIT(OPTION_PROGRESS), "HEAP", "walk the whole heap and report damage",
      "Walk the whole of HEAP and report what is wrong where.  Works while others write.\n"
      "The exit status is 0 if the heap is sound, 1 if it is damaged, 2 if it could not be checked.\n"},
+    {"scrub", cmd_scrub, BIT(OPTION_FILL) | BIT(OPTION_READ_ONLY) | BIT(OPTION_PROGRESS), "HEAP",
+     "compare every page with its checksum and report damage",
+     "Compare every page of HEAP, which was made by pheap create --checksums, with its checksum, and name pages that\n"
+     "do not match and the blocks in them.  Works while others write.  The exit status is 0 if no page is damaged,\n"
+     "1 if one is, 2 if the heap could not be scrubbed.\n"},
     {"log", cmd_log, BIT(OPTION_FROM) | BIT(OPTION_COUNT) | BIT(OPTION_NO_RANGES), "HEAP",
      "list the records of the log",
      "List the records in the log of HEAP: LSN, epoch, size, and the ranges that each changes.\n"
@@ -283,6 +293,12 @@ static bool apply_option(struct request *request, enum option_id option, const c
         return true;
     case OPTION_VERIFY:
         request->verify = true;
+        return true;
+    case OPTION_CHECKSUMS:
+        request->options.checksums = 1;
+        return true;
+    case OPTION_FILL:
+        request->fill = true;
         return true;
     case OPTION_HELP:
     case OPTION_END:

@@ -67,6 +67,7 @@ struct ph_fold_mark {
 
 struct ph_checkpoint_mark { /* changed under the fold lock; each field can be read at any time */
     _Atomic uint64_t lsn;
+    _Atomic uint64_t chain;
     _Atomic uint64_t segment;
     _Atomic uint64_t generation; /* of the newest superblock */
     _Atomic uint64_t epoch;
@@ -105,7 +106,9 @@ struct ph_coord {
     uint64_t buffer_bytes;
     uint64_t own_device; /* of this file itself */
     uint64_t own_inode;
-    uint64_t unused[3];
+    uint64_t sums_device; /* of the sums file, if the heap has one */
+    uint64_t sums_inode;
+    uint64_t unused[1];
 
     /* Writer. */
     _Alignas(64) struct ph_mutex writer_lock;
@@ -140,8 +143,8 @@ struct ph_coord {
     _Alignas(64) struct ph_checkpoint_mark checkpoint; /* under the fold lock */
     _Atomic uint32_t sync_in_progress;                 /* a sync of the heap file has begun and not been judged */
     _Atomic uint32_t poisoned;
-    _Atomic uint32_t epoch_open;     /* 1: the superblock says OPEN and the log is in use */
-    _Atomic uint32_t slot_count;     /* segments in the log file */
+    _Atomic uint32_t epoch_open; /* 1: the superblock says OPEN and the log is in use */
+    _Atomic uint32_t slot_count; /* segments in the log file */
 
     _Alignas(64) struct ph_seat seats[PH_SEATS];
     _Atomic uint64_t slot_sequence[PH_SEGMENTS_MAX]; /* sequence number of the segment in a slot, 0: free */

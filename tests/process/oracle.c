@@ -472,4 +472,9 @@ void oracle_verify(pheap *heap)
     }
     oracle_must(pheap_check(reader, report_fault, NULL, NULL), "check");
     (void)pheap_read_end(reader);
+    const struct pheap_scrub_options scrub = {.size = sizeof scrub, .fault = report_fault};
+    const enum pheap_status scrubbed = pheap_scrub(heap, &scrub, NULL);
+    if (scrubbed != PHEAP_UNSUPPORTED) { /* it has checksums */
+        oracle_must(scrubbed, "scrub");
+    }
 }

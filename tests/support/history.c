@@ -199,6 +199,19 @@ bool ph_history_verify_reader(const struct ph_history *history, const pheap_read
            differs(why, why_bytes, "after transaction %llu: %s", (unsigned long long)found, place);
 }
 
+/* No page is damaged, and none has lost its checksum; if the heap has them. */
+static bool scrubs_clean(pheap *heap, char *why, size_t why_bytes)
+{
+    struct ph_faults faults = {0};
+    const struct pheap_scrub_options options = {.size = sizeof options, .fault = ph_note_fault, .context = &faults};
+    struct pheap_scrub_result result = {.size = sizeof result};
+    enum pheap_status status = pheap_scrub(heap, &options, &result);
+    if (status == PHEAP_UNSUPPORTED || (status == PHEAP_OK && result.unknown_pages == 0))
+        return true;
+    return differs(why, why_bytes, "the scrub says %s, %u faults, first %s, %llu pages unknown",
+                   pheap_status_name(status), faults.count, faults.first, (unsigned long long)result.unknown_pages);
+}
+
 bool ph_history_verify(const struct ph_history *history, pheap *heap, uint64_t least, uint64_t most, uint64_t *k,
                        char *why, size_t why_bytes)
 {
@@ -208,5 +221,5 @@ bool ph_history_verify(const struct ph_history *history, pheap *heap, uint64_t l
         return differs(why, why_bytes, "read: %s: %s", pheap_status_name(status), pheap_error_detail());
     bool same = ph_history_verify_reader(history, reader, least, most, k, why, why_bytes);
     pheap_read_end(reader);
-    return same;
+    return same && scrubs_clean(heap, why, why_bytes);
 }

@@ -65,7 +65,7 @@ void ph_history_step(struct ph_history *history, pheap *heap, struct ph_sim *sim
 
 /*
  * Whether the heap is the model after k transactions, least <= k <= most; *k (may be NULL) says which.  If not, or if
- * the heap cannot be read: false, and `why` tells.
+ * the heap cannot be read: false, and `why` tells.  So it is if a heap with checksums does not pass the scrub.
  */
 bool ph_history_verify(const struct ph_history *history, pheap *heap, uint64_t least, uint64_t most, uint64_t *k,
                        char *why, size_t why_bytes);

@@ -391,14 +391,9 @@ static bool same_blocks(const struct ph_model *model, const pheap_read *reader, 
     return true;
 }
 
-struct faults {
-    unsigned count;
-    char first[160];
-};
-
-static void on_fault(void *context, uint64_t offset, const char *text)
+void ph_note_fault(void *context, uint64_t offset, const char *text)
 {
-    struct faults *faults = context;
+    struct ph_faults *faults = context;
     if (faults->count++ == 0)
         (void)snprintf(faults->first, sizeof faults->first, "%llu: %s", (unsigned long long)offset, text);
 }
@@ -427,8 +422,8 @@ bool ph_model_verify(const struct ph_model *model, const pheap_read *reader, cha
         return differs(why, why_bytes, "the root is at %llu", (unsigned long long)root);
     if (!same_blocks(model, reader, why, why_bytes))
         return false;
-    struct faults faults = {0};
-    enum pheap_status status = pheap_check(reader, on_fault, NULL, &faults);
+    struct ph_faults faults = {0};
+    enum pheap_status status = pheap_check(reader, ph_note_fault, NULL, &faults);
     if (status != PHEAP_OK || faults.count > 0)
         return differs(why, why_bytes, "the check says %s, %u faults, first %s", pheap_status_name(status),
                        faults.count, faults.first);

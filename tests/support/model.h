@@ -32,6 +32,14 @@ struct ph_author {
     uint64_t transactions;        /* so far */
 };
 
+/* What a check or a scrub reports: ph_note_fault is told of each, and keeps the first. */
+struct ph_faults {
+    unsigned count;
+    char first[160];
+};
+
+void ph_note_fault(void *context, uint64_t offset, const char *text);
+
 /* A transaction in progress.  Zero but for the first three. */
 struct ph_writing {
     struct ph_author *author;

@@ -34,6 +34,7 @@ void ph_workload_init(struct ph_workload *workload, struct ph_sim *sim, uint64_t
     workload->social = roll(workload) % 2 == 0;
     uint64_t large = segments > 5 && roll(workload) % 2 == 0 ? 36000 : segments * 2500;
     ph_history_limit(workload->history, large, large + 24000);
+    workload->options.checksums = seed / 24 % 2;
     if (seed / 8 % 3 == 0)
         ph_history_track(workload->history);
 }

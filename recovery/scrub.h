@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Scrub: compare every page of the heap file with its sum, while others use the heap. */
+#ifndef RECOVERY_SCRUB_H
+#define RECOVERY_SCRUB_H
+
+#include "recovery/store.h"
+
+enum ph_page_verdict {
+    PH_PAGE_GOOD,
+    PH_PAGE_UNKNOWN,    /* it has no sum */
+    PH_PAGE_UNLIKE,     /* it does not match its sum */
+    PH_PAGE_PATCHED,    /* it did not when a part of it was overwritten */
+    PH_PAGE_STRAY,      /* it has no sum, so it was never written; but it is not zero */
+    PH_PAGE_UNREADABLE, /* the operating system cannot read it */
+    PH_PAGE_VERDICTS
+};
+
+struct ph_scrub {
+    bool fill;                                                                   /* give sums to pages without one */
+    void (*fault)(void *context, uint64_t page, enum ph_page_verdict verdict);   /* of damaged pages */
+    ph_status (*watch)(void *context, uint64_t done_pages, uint64_t page_count); /* now and then; not OK: stop */
+    void *context;
+    /* What came of it. */
+    uint64_t page_count; /* of the heap file, without the superblocks */
+    uint64_t counts[PH_PAGE_VERDICTS];
+    uint64_t filled;
+};
+
+/*
+ * Look at every page up to the logical size when it began.  OK whatever is found.  UNSUPPORTED: the heap has no sums, or
+ * they cannot be used read-only; POISONED, IO and what a checkpoint gives.
+ */
+PH_MUST_CHECK ph_status ph_store_scrub(struct ph_store *store, struct ph_scrub *scrub);
+
+#endif
