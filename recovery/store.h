@@ -35,8 +35,8 @@ struct ph_store {
     uint64_t replayed_bytes;         /* by the recovery of this open */
     bool recovered;
     _Atomic uint64_t heap_file_bytes; /* the heap file was seen to be that long; it does not become shorter */
-    struct ph_gathered gathered;  /* under the fold lock */
-    _Atomic uint64_t gather_next; /* when `durable` gets there it is time to gather */
+    struct ph_gathered gathered;      /* under the fold lock */
+    _Atomic uint64_t gather_next;     /* when `durable` gets there it is time to gather */
 };
 
 /* ------------------------------------------------------------------------------------------------------- recovery */

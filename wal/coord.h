@@ -136,8 +136,8 @@ struct ph_coord {
     _Alignas(64) struct ph_checkpoint_mark checkpoint; /* under the fold lock */
     _Atomic uint32_t sync_in_progress;                 /* a sync of the heap file has begun and not been judged */
     _Atomic uint32_t poisoned;
-    _Atomic uint32_t epoch_open;     /* 1: the superblock says OPEN and the log is in use */
-    _Atomic uint32_t slot_count;     /* segments in the log file */
+    _Atomic uint32_t epoch_open; /* 1: the superblock says OPEN and the log is in use */
+    _Atomic uint32_t slot_count; /* segments in the log file */
 
     _Alignas(64) struct ph_seat seats[PH_SEATS];
     _Atomic uint64_t slot_sequence[PH_SEGMENTS_MAX]; /* sequence number of the segment in a slot, 0: free */
