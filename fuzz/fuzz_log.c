@@ -207,15 +207,12 @@ static void rehearse(struct ph_store *store, struct ph_coord *coord, struct mode
     enum ph_plan plan = ph_classify((enum ph_superblock_state)s->state, false, ph_classify_log(s, condition, &header));
     if (plan != PH_PLAN_REPLAY_CHECKPOINT && plan != PH_PLAN_REPLAY_START)
         return;
-    bool start = plan == PH_PLAN_REPLAY_START;
-    struct ph_boundary from = {s->checkpoint_lsn, s->checkpoint_chain, s->checkpoint_version, s->heap_bytes};
-    uint64_t epoch = start ? header.epoch : s->epoch, segment = start ? header.start_segment : s->checkpoint_segment;
-    uint64_t offset = start ? 0 : s->checkpoint_offset;
-    struct ph_record_place place = {store->wal.heap_id, epoch, from.lsn, from.chain};
-    scan(store, segment, offset, &place);
+    const struct ph_log_origin origin = ph_plan_origin(plan, s, &header);
+    struct ph_record_place place = {store->wal.heap_id, origin.epoch, origin.from.lsn, origin.from.chain};
+    scan(store, origin.segment, origin.offset, &place);
     struct ph_replay replay;
     store->wal.coord = coord;
-    if (ph_replay_init_recovery(&replay, &store->wal, epoch, &from, segment, offset) == PH_OK) {
+    if (ph_replay_init_recovery(&replay, &store->wal, &origin) == PH_OK) {
         (void)!ph_replay_run(&replay, model_apply, model);
         ph_replay_deinit(&replay);
     }

@@ -71,14 +71,7 @@ enum ph_plan ph_classify(enum ph_superblock_state state, bool other_damaged, enu
 /* The status and text of a plan that refuses. */
 ph_status ph_plan_refuse(enum ph_plan plan, const char *heap_path, const char *log_path);
 
-/* Where the log that is to be replayed begins: at a record in or after the batch at (segment, offset). */
-struct ph_log_origin {
-    struct ph_boundary from;
-    uint64_t epoch;
-    uint64_t segment;
-    uint64_t offset;
-};
-/* For the plans that replay. */
+/* Where replay begins, for the plans that replay. */
 struct ph_log_origin ph_plan_origin(enum ph_plan plan, const struct ph_superblock *superblock,
                                     const struct ph_log_header *header);
 

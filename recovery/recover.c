@@ -54,8 +54,7 @@ static ph_status find_end(struct ph_store *store, const struct ph_log_origin *or
         status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
                          store->wal.path, slots, PH_SEGMENTS_MIN);
     if (status == PH_OK)
-        status = ph_replay_init_recovery(&replay, &store->wal, origin->epoch, &origin->from, origin->segment,
-                                         origin->offset);
+        status = ph_replay_init_recovery(&replay, &store->wal, origin);
     if (status != PH_OK)
         return status;
     status = ph_replay_run(&replay, set != NULL ? ph_fold_set_apply : check_only, set);
@@ -70,23 +69,6 @@ static ph_status find_end(struct ph_store *store, const struct ph_log_origin *or
     if (status == PH_OK && (found->end.lsn >= PH_NUMBER_LIMIT || found->end.version >= PH_NUMBER_LIMIT))
         status = ph_fail(PH_CORRUPT, "%s: LSN %llu, commit %llu is impossible", store->wal.path,
                          (unsigned long long)found->end.lsn, (unsigned long long)found->end.version);
-    ph_replay_deinit(&replay);
-    return status;
-}
-
-/* Read [origin, end) again, and hand every operation to the set. */
-static ph_status gather_again(struct ph_store *store, const struct ph_log_origin *origin, const struct ph_boundary *end,
-                              struct ph_fold_set *set)
-{
-    struct ph_replay replay;
-    ph_status status =
-        ph_replay_init_recovery(&replay, &store->wal, origin->epoch, &origin->from, origin->segment, origin->offset);
-    if (status != PH_OK)
-        return status;
-    replay.end = end->lsn;
-    status = ph_replay_run(&replay, ph_fold_set_apply, set);
-    if (status == PH_OK && replay.boundary.lsn != end->lsn)
-        status = ph_fail(PH_IO, "%s: the log read differently the second time", store->wal.path);
     ph_replay_deinit(&replay);
     return status;
 }
@@ -231,7 +213,7 @@ static ph_status bring_up_to_date(struct ph_store *store, const struct ph_log_or
     if (status == PH_OK)
         status = extend_heap(store, found->end.heap_bytes);
     if (status == PH_OK && !gather)
-        status = gather_again(store, origin, &found->end, set);
+        status = ph_replay_again(&store->wal, origin, &found->end, ph_fold_set_apply, set);
     if (status == PH_OK)
         status = ph_fold_set_write(set);
     PH_POINT(recovery_folded);

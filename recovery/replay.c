@@ -47,16 +47,15 @@ ph_status ph_replay_init_live(struct ph_replay *replay, struct ph_wal *wal, cons
     return status;
 }
 
-ph_status ph_replay_init_recovery(struct ph_replay *replay, struct ph_wal *wal, uint64_t epoch,
-                                  const struct ph_boundary *from, uint64_t segment, uint64_t offset)
+ph_status ph_replay_init_recovery(struct ph_replay *replay, struct ph_wal *wal, const struct ph_log_origin *origin)
 {
-    ph_status status = init(replay, wal, epoch, from);
+    ph_status status = init(replay, wal, origin->epoch, &origin->from);
     if (status != PH_OK)
         return status;
     replay->use_ring = wal->coord != NULL;
     replay->ring_from = UINT64_MAX;
     replay->end = UINT64_MAX;
-    status = ph_scan_init(&replay->scan, wal, segment, offset, &replay->place, false);
+    status = ph_scan_init(&replay->scan, wal, origin->segment, origin->offset, &replay->place, false);
     replay->scanning = status == PH_OK;
     if (status != PH_OK)
         ph_replay_deinit(replay);
@@ -247,4 +246,19 @@ ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *c
         if (last)
             inside = false;
     }
+}
+
+ph_status ph_replay_again(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
+                          ph_replay_apply apply, void *context)
+{
+    struct ph_replay replay;
+    ph_status status = ph_replay_init_recovery(&replay, wal, origin);
+    if (status != PH_OK)
+        return status;
+    replay.end = end->lsn;
+    status = ph_replay_run(&replay, apply, context);
+    if (status == PH_OK && replay.boundary.lsn != end->lsn)
+        status = ph_fail(PH_IO, "%s: the log read differently the second time", wal->path);
+    ph_replay_deinit(&replay);
+    return status;
 }

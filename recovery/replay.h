@@ -21,6 +21,14 @@ struct ph_boundary {
     uint64_t heap_bytes;
 };
 
+/* Where the log that is to be replayed begins: at a record in or after the batch at (segment, offset). */
+struct ph_log_origin {
+    struct ph_boundary from;
+    uint64_t epoch;
+    uint64_t segment;
+    uint64_t offset;
+};
+
 struct ph_replay {
     struct ph_wal *wal;
     struct ph_scan scan;
@@ -53,8 +61,8 @@ PH_MUST_CHECK ph_status ph_replay_init_live(struct ph_replay *replay, struct ph_
                                             uint64_t end, bool from_log);
 
 /* Recovery: as far as the records go; wal->coord, if not NULL, is a coordination file left by the last users. */
-PH_MUST_CHECK ph_status ph_replay_init_recovery(struct ph_replay *replay, struct ph_wal *wal, uint64_t epoch,
-                                                const struct ph_boundary *from, uint64_t segment, uint64_t offset);
+PH_MUST_CHECK ph_status ph_replay_init_recovery(struct ph_replay *replay, struct ph_wal *wal,
+                                                const struct ph_log_origin *origin);
 
 void ph_replay_deinit(struct ph_replay *replay);
 
@@ -63,5 +71,9 @@ void ph_replay_deinit(struct ph_replay *replay);
  * recycled or the buffer lapped under us, so that the caller must start anew from a later fold.  CORRUPT, IO, NO_MEMORY.
  */
 PH_MUST_CHECK ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *context);
+
+/* Recovery: all of what has been found up to `end` before, once more.  IO if it is not what it was. */
+PH_MUST_CHECK ph_status ph_replay_again(struct ph_wal *wal, const struct ph_log_origin *origin,
+                                        const struct ph_boundary *end, ph_replay_apply apply, void *context);
 
 #endif

@@ -195,7 +195,7 @@ static ph_status find_end(struct ph_salvage *salvage, struct ph_wal *wal, const 
     ph_status status = ph_log_count_slots(wal, &slots);
     if (status != PH_OK)
         return status;
-    status = ph_replay_init_recovery(&replay, wal, origin->epoch, &origin->from, origin->segment, origin->offset);
+    status = ph_replay_init_recovery(&replay, wal, origin);
     if (status != PH_OK)
         return status;
     status = ph_replay_run(&replay, check_only, NULL);
@@ -215,23 +215,6 @@ static ph_status find_end(struct ph_salvage *salvage, struct ph_wal *wal, const 
     return status;
 }
 
-/* Hand the operations of the records up to `end` to the set. */
-static ph_status gather(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
-                        struct ph_fold_set *set)
-{
-    struct ph_replay replay;
-    ph_status status =
-        ph_replay_init_recovery(&replay, wal, origin->epoch, &origin->from, origin->segment, origin->offset);
-    if (status != PH_OK)
-        return status;
-    replay.end = end->lsn;
-    status = ph_replay_run(&replay, ph_fold_set_apply, set);
-    if (status == PH_OK && replay.boundary.lsn != end->lsn)
-        status = ph_fail(PH_IO, "%s: the log read differently the second time", wal->path);
-    ph_replay_deinit(&replay);
-    return status;
-}
-
 /* is_behind, by the first of so many parts of the pages.  TOO_BIG: these are still too many. */
 static ph_status compare_part(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
                               struct ph_file *to, uint32_t parts, bool *behind)
@@ -240,7 +223,7 @@ static ph_status compare_part(struct ph_wal *wal, const struct ph_log_origin *or
     uint64_t shown = 0, pages = 0;
     ph_status status = ph_fold_set_init(&set, to, FOLD_MEMORY_BYTES, 0, parts);
     if (status == PH_OK)
-        status = gather(wal, origin, end, set);
+        status = ph_replay_again(wal, origin, end, ph_fold_set_apply, set);
     if (status == PH_OK)
         status = ph_fold_set_compare(set, SHOWN_PART, &shown, &pages);
     if (status == PH_OK)
@@ -269,7 +252,7 @@ static ph_status replay(struct ph_wal *wal, const struct ph_log_origin *origin, 
     struct ph_fold_set *set = NULL;
     ph_status status = ph_fold_set_init(&set, to, FOLD_MEMORY_BYTES, 0, 0);
     if (status == PH_OK)
-        status = gather(wal, origin, end, set);
+        status = ph_replay_again(wal, origin, end, ph_fold_set_apply, set);
     if (status == PH_OK)
         status = ph_fold_set_write(set);
     ph_fold_set_deinit(set);

@@ -133,9 +133,8 @@ static void chain__goes_on_after_dead_fragments(void **state)
             if (ph_coord_stream_end(rig.coord) > rig.coord->durable)
                 flush(&rig);
             struct replayed again = {0};
-            assert_int_equal(
-                ph_replay_init_recovery(&replay, &rig.wal, EPOCH, &from, rig.checkpoint.segment, rig.checkpoint.offset),
-                PH_OK);
+            const struct ph_log_origin origin = {from, EPOCH, rig.checkpoint.segment, rig.checkpoint.offset};
+            assert_int_equal(ph_replay_init_recovery(&replay, &rig.wal, &origin), PH_OK);
             assert_int_equal(ph_replay_run(&replay, count_operation, &again), PH_OK);
             assert_int_equal(replay.boundary.lsn, rig.coord->committed);
             ph_replay_deinit(&replay);
@@ -186,10 +185,10 @@ static void replay__evil_operations_are_refused(void **state)
             assert_int_equal(publish(&rig, &builder, COMMITS), PH_OK);
             ph_record_builder_deinit(&builder);
             flush(&rig);
-            struct ph_boundary from = {PH_FIRST_LSN, 0, 0, HEAP};
+            const struct ph_log_origin origin = {.from = {PH_FIRST_LSN, 0, 0, HEAP}, .epoch = EPOCH, .segment = 1};
             struct ph_replay replay;
             struct replayed got = {0};
-            assert_int_equal(ph_replay_init_recovery(&replay, &rig.wal, EPOCH, &from, 1, 0), PH_OK);
+            assert_int_equal(ph_replay_init_recovery(&replay, &rig.wal, &origin), PH_OK);
             ph_status status = ph_replay_run(&replay, count_operation, &got);
             assert_int_equal(status, cases[i].status);
             assert_int_equal(got.operations, cases[i].status == PH_OK ? (cases[i].grow != 0 ? 2 : 1) : 0);
