@@ -24,6 +24,7 @@ static struct {
     enum kind kinds[HANDLES];
     uint64_t written, waits, file_max;
     unsigned snapshot_in; /* calls until one is taken; 0: none is wanted */
+    uint64_t boot;        /* number of the boot */
 } machine;
 
 static const ph_io *inner(void)
@@ -178,6 +179,8 @@ static struct ph_sim *new_sim(void)
 void fuzz_machine_start(const struct fuzz_input *input)
 {
     machine.sim = new_sim();
+    machine.boot = 1;
+    ph_sim_set_boot(machine.sim, machine.boot);
     machine.next = NULL;
     machine.written = machine.waits = 0;
     machine.snapshot_in = 0;
@@ -274,7 +277,8 @@ void fuzz_machine_revert(bool warm)
     machine.snapshot_in = 0;
     if (!warm) {
         (void)ph_sim_remove(machine.sim, FUZZ_COORD_PATH);
-        ph_sim_set_boot(machine.sim, 2);
+        machine.boot++;
     }
+    ph_sim_set_boot(machine.sim, machine.boot);
     make_tables();
 }
