@@ -411,6 +411,7 @@ static void create__name_taken_from_under_it(void **state)
     struct machine machine;
     machine_begin(&machine, NULL);
     stat_real = machine.first;
+    machine.second.wait = do_not_wait;
     machine.second.stat_path = never_the_same;
     pheap *heap = NULL;
     expect_detail(PHEAP_BUSY, "another process is making this file", machine_try(&machine.second, PHEAP_CREATE, &heap));

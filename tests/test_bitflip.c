@@ -14,6 +14,7 @@
 #include "pheap/extent.h"
 #include "pheap/slab.h"
 #include "tests/recovery_rig.h"
+#include "tests/support/effort.h"
 
 #define LIVE_MAX 4096u
 #define GROUP 2u /* commits of one flush */
@@ -201,7 +202,7 @@ static enum exception classify(const struct image *image, uint64_t at, unsigned 
 static void flip_range(struct image *image, uint64_t from, uint64_t to)
 {
     for (uint64_t at = from; at < to; at++)
-        for (unsigned bit = 0; bit < 8; bit++) {
+        for (unsigned bit = (unsigned)(at % BIT_STEP); bit < 8; bit += BIT_STEP) {
             image->bytes[at] ^= (uint8_t)(1u << bit);
             image->tally.flips++;
             if (ph_check_heap(NULL, image->space, NULL, NULL, NULL) != PH_OK) {
@@ -341,7 +342,7 @@ static void flip_superblocks(struct rig *rig, const struct files *files, struct 
 {
     for (unsigned copy = 0; copy < 2; copy++)
         for (uint64_t at = 0; at < PH_SECTOR_BYTES; at++)
-            for (unsigned bit = 0; bit < 8; bit++)
+            for (unsigned bit = (unsigned)(at % BIT_STEP); bit < 8; bit += BIT_STEP)
                 try_flip(rig, files, 0, PH_SUPERBLOCK_OFFSET(copy) + at, bit, HEALS, outcome);
 }
 
@@ -349,7 +350,7 @@ static void flip_log(struct rig *rig, const struct files *files, uint64_t from, 
                      struct outcome *outcome)
 {
     for (uint64_t at = from; at < from + length; at++)
-        for (unsigned bit = 0; bit < 8; bit++)
+        for (unsigned bit = (unsigned)(at % BIT_STEP); bit < 8; bit += BIT_STEP)
             try_flip(rig, files, 1, at, bit, excuse, outcome);
 }
 

@@ -27,7 +27,8 @@
 
 #define WORKERS 4
 #define STATES_DEFAULT 200000
-#define EXHAUSTIVE_MAX 4096 /* 2 ^ 12 */
+#define SAMPLE_STATES 10000u /* of a worker that is given fewer, each workload is tested in part only */
+#define EXHAUSTIVE_MAX 4096  /* 2 ^ 12 */
 #define SAMPLES 64
 #define SECOND_ONE_IN 200 /* states that are followed to the second depth */
 #define SECOND_SAMPLES 5
@@ -376,8 +377,10 @@ static uint64_t worker_seed(uint64_t base, unsigned worker, uint64_t round)
 static void crash_worker(unsigned worker, struct tally *tally, uint64_t states)
 {
     uint64_t base = from_environment("PHEAP_CRASH_SEED", 1);
-    for (uint64_t round = 0; tally->states < states && tally->failures < FAILURES_MAX; round++)
-        test_seed(worker_seed(base, worker, round), tally, UINT64_MAX, PH_SIM_HONEST, NULL);
+    for (uint64_t round = 0; tally->states < states && tally->failures < FAILURES_MAX; round++) {
+        uint64_t most = states < SAMPLE_STATES ? tally->states + states / 4 + 1 : UINT64_MAX;
+        test_seed(worker_seed(base, worker, round), tally, most, PH_SIM_HONEST, NULL);
+    }
 }
 
 static bool replay(const char *text)

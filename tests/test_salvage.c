@@ -14,15 +14,12 @@
  * PHEAP_TEST_SEED=N repeats case N alone; PHEAP_TEST_CASES=N runs so many.
  */
 #include "tests/salvage_rig.h"
+#include "tests/support/effort.h"
 
 #include "pheap/check.h"
 
 #define NEW "n/new"
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CASES 1000u /* what a sanitizer would see, it sees in these; the campaign is the other builds' */
-#else
-#define CASES 10000u
-#endif
+#define CASES (SANITIZED ? 1000u : 10000u)
 
 /* --------------------------------------------------------------------------------------------------------- the judge */
 

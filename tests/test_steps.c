@@ -7,17 +7,14 @@
  */
 #include "pheap/core.h"
 #include "tests/public.h"
+#include "tests/support/effort.h"
 
 #include <linux/futex.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STEPS 0
-#else
-#define STEPS 1
-#endif
+#define STEPS (!SANITIZED)
 
 #define PAGES 1500u
 #define WORDS_PER_PAGE 512u
