@@ -141,6 +141,34 @@ static void gather__more_pages_than_fit_follow(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a large part of an operation that overtakes a small one before it, which waits in the fold set's queue; and the
+ * other way round. */
+static void fold__keeps_the_order_of_small_and_large(void **state)
+{
+    (void)state;
+    const char *path = path_of("small-large", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, WORDS);
+    ok(pheap_checkpoint(heap));
+    uint64_t large[64];
+    for (uint64_t i = 0; i < 64; i++)
+        large[i] = 1000 + i;
+    commit_word(heap, 7, 1, PHEAP_LAZY);
+    commit_word(heap, 9, 2, PHEAP_LAZY);
+    pheap_txn *txn = begin(heap);
+    ok(pheap_write(txn, pheap_root(txn), large, sizeof large));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    commit_word(heap, 9, 3, PHEAP_LAZY);
+    ok(pheap_close(heap));
+    heap = open_heap(path);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    for (uint64_t i = 0; i < 64; i++) {
+        require_equal(read_word(reader, i), i == 9 ? 3 : 1000 + i);
+    }
+    pheap_read_end(reader);
+    ok(pheap_close(heap));
+}
+
 static uint64_t paced_to;
 
 static int watch_pace(void *ctx, int file, uint64_t offset, uint64_t length)
@@ -217,6 +245,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(gather__does_not_fold_past_a_pin),
         cmocka_unit_test(gather__overtaken_by_another_process),
         cmocka_unit_test(gather__more_pages_than_fit_follow),
+        cmocka_unit_test(fold__keeps_the_order_of_small_and_large),
         cmocka_unit_test(fold__paces_a_set_that_goes_back),
         cmocka_unit_test(gather__folds_what_is_vouched_for),
     };

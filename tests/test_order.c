@@ -162,15 +162,15 @@ static void checkpoint__spares_the_newest_superblock(void **state)
     machine_end(&machine);
 }
 
-/* Catches: a sync of the heap file that failed and is only an error of that call (R7): every process must learn of it. */
-static void checkpoint__that_cannot_sync_poisons_the_heap(void **state)
+#define SYNCS 3u /* of a checkpoint: the superblock that vouches for the fold, the heap file, the superblock */
+
+static void fail_sync(uint64_t nth)
 {
-    (void)state;
     struct machine machine;
     machine_begin(&machine, NULL);
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     commit_wide(first, 1, PHEAP_DURABLE);
-    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, EIO, PH_SIM_ONCE);
+    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, nth, EIO, PH_SIM_ONCE);
     expect_detail(PHEAP_IO, "sync", pheap_checkpoint(first));
     require_equal(ph_sim_struck(machine.sim), 1);
     ph_sim_fail_clear(machine.sim);
@@ -186,18 +186,23 @@ static void checkpoint__that_cannot_sync_poisons_the_heap(void **state)
     machine_end(&machine);
 }
 
-/* Catches: a full disk in the sync of a checkpoint that is taken for a broken one (R11): the heap must go on, and the next
- * checkpoint make good what the first could not. */
-static void checkpoint__on_a_full_disk_is_tried_again(void **state)
+/* Catches: a sync of the heap file that failed and is only an error of that call (R7): every process must learn of it. */
+static void checkpoint__that_cannot_sync_poisons_the_heap(void **state)
 {
     (void)state;
+    for (uint64_t nth = 1; nth <= SYNCS; nth++)
+        fail_sync(nth);
+}
+
+static void fill_disk(uint64_t nth)
+{
     struct machine machine;
     machine_begin(&machine, NULL);
     pheap *heap = machine_create(&machine, 0, WORDS);
     const struct ph_coord *coord = heap->core->coord;
     const uint64_t before = atomic_load(&coord->checkpoint.lsn);
     commit_wide(heap, 1, PHEAP_DURABLE);
-    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, 1, ENOSPC, PH_SIM_ONCE);
+    ph_sim_fail_at(machine.sim, PH_SIM_SYNC, nth, ENOSPC, PH_SIM_ONCE);
     expect(PHEAP_NO_SPACE, pheap_checkpoint(heap));
     require_equal(ph_sim_struck(machine.sim), 1);
     ph_sim_fail_clear(machine.sim);
@@ -207,6 +212,15 @@ static void checkpoint__on_a_full_disk_is_tried_again(void **state)
     require_equal(atomic_load(&coord->checkpoint.lsn), atomic_load(&coord->committed));
     ok(pheap_close(heap));
     machine_end(&machine);
+}
+
+/* Catches: a full disk in the sync of a checkpoint that is taken for a broken one (R11): the heap must go on, and the next
+ * checkpoint make good what the first could not. */
+static void checkpoint__on_a_full_disk_is_tried_again(void **state)
+{
+    (void)state;
+    for (uint64_t nth = 1; nth <= SYNCS; nth++)
+        fill_disk(nth);
 }
 
 /* Catches: a close that leaves LAZY commits to those who stay (R5): they may never flush them. */
