@@ -176,3 +176,48 @@ size_t sim_file_read(const struct sim_file *file, void *data, size_t length, uin
     }
     return length;
 }
+
+/* ----------------------------------------------------------------------------------------------------- past the seam */
+
+int64_t ph_sim_size(struct ph_sim *sim, const char *path)
+{
+    uint32_t file = sim_names_find(&sim->names, path);
+    return file == SIM_NO_FILE ? -ENOENT : (int64_t)sim->files[file].size;
+}
+
+int64_t ph_sim_peek(struct ph_sim *sim, const char *path, void *buffer, size_t length, uint64_t offset)
+{
+    uint32_t file = sim_names_find(&sim->names, path);
+    return file == SIM_NO_FILE ? -ENOENT : (int64_t)sim_file_read(&sim->files[file], buffer, length, offset);
+}
+
+int64_t ph_sim_poke(struct ph_sim *sim, const char *path, const void *buffer, size_t length, uint64_t offset)
+{
+    uint32_t file = sim_names_find(&sim->names, path);
+    if (file == SIM_NO_FILE) {
+        file = sim_file_new(sim);
+        sim->files[file].links = 1;
+        sim_names_add(&sim->names, path, file);
+    }
+    sim_file_write(&sim->files[file], buffer, length, offset);
+    return (int64_t)length;
+}
+
+int ph_sim_set_size(struct ph_sim *sim, const char *path, uint64_t size)
+{
+    uint32_t file = sim_names_find(&sim->names, path);
+    if (file == SIM_NO_FILE)
+        return -ENOENT;
+    sim_file_set_size(&sim->files[file], size);
+    return 0;
+}
+
+int ph_sim_remove(struct ph_sim *sim, const char *path)
+{
+    uint32_t file = sim_names_find(&sim->names, path);
+    if (file == SIM_NO_FILE)
+        return -ENOENT;
+    sim->files[file].links--;
+    (void)sim_names_remove(&sim->names, path);
+    return 0;
+}
