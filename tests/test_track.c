@@ -1,146 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Tracked stores: what was stored without a declaration is committed, undone and rolled back as if it had been declared;
- * what was stored outside any block is reported.  Each case runs with each way to find the pages.
+ * what was stored outside any block: test_strays.c.  Each case runs with each way to find the pages.
  */
-#include "tests/public.h"
+#include "tests/track_rig.h"
 
-#include "pheap/core.h"
 #include "tests/support/history.h"
 
 #include <pthread.h>
 
-#define PAGE 4096u
-
-/* ---------------------------------------------------------------------------------------------------------- methods */
-
-static int no_watch(void *ctx, void *address, size_t length)
-{
-    (void)ctx;
-    (void)address;
-    (void)length;
-    return -ENOSYS;
-}
-
-static int64_t no_touched(void *ctx, const void *address, size_t length, uint8_t *bitmap)
-{
-    (void)ctx;
-    (void)address;
-    (void)length;
-    (void)bitmap;
-    return -ENOSYS;
-}
-
-/* What a system that went wrong in the middle of a scan would tell: some pages are forgotten. */
-static int64_t forgetful_stored(void *ctx, const void *address, size_t length, uint8_t *bitmap)
-{
-    static unsigned calls;
-    int64_t done = ph_io_posix()->stored(ctx, address, length, bitmap);
-    return ++calls % 3 == 0 ? -ENOSYS : done;
-}
-
-static unsigned resizes_left = UINT32_MAX; /* until there is no memory, once */
-
-static void *short_resize(void *ctx, void *memory, size_t length)
-{
-    return --resizes_left == 0 ? NULL : ph_io_posix()->resize(ctx, memory, length);
-}
-
-enum method { WATCHED, COMPARED, BLIND, FORGETFUL, METHODS };
-
-static ph_io tables[METHODS];
-
-static const char *method_name(enum method method)
-{
-    static const char *const names[] = {"watched", "compared", "blind", "forgetful"};
-    return names[method];
-}
-
-static int prepare(void **state)
-{
-    for (int i = 0; i < METHODS; i++) {
-        tables[i] = *ph_io_posix();
-        tables[i].resize = short_resize;
-    }
-    tables[COMPARED].watch = no_watch;
-    tables[BLIND].watch = no_watch;
-    tables[BLIND].touched = no_touched;
-    tables[FORGETFUL].stored = forgetful_stored;
-    return make_test_directory(state);
-}
-
-static pheap *open_by(enum method method, const char *name, unsigned flags)
-{
-    struct pheap_options options = small_options();
-    options.log_limit_bytes = 1u << 20;
-    options.buffer_bytes = 64u << 10;
-    pheap *heap;
-    ok((enum pheap_status)ph_open_io(&tables[method], path_of(name, method_name(method)), PHEAP_CREATE | flags,
-                                     &options, &heap));
-    return heap;
-}
-
-/* A method that was asked for and is not there would test another one twice. */
-static void check_method(pheap *heap, enum method method)
-{
-    uint32_t got = heap_info(heap).track_method;
-    if (method == COMPARED || method == BLIND) {
-        require_equal(got, PHEAP_TRACK_COMPARED);
-    } else {
-        require(got == PHEAP_TRACK_WATCHED || got == PHEAP_TRACK_COMPARED);
-    }
-}
-
-static void each_method(void (*work)(enum method method))
-{
-    for (enum method method = 0; method < METHODS; method++) {
-        work(method);
-    }
-}
-
-static pheap_txn *begin_all(pheap *heap)
-{
-    pheap_txn *txn = begin(heap);
-    ok(pheap_track_all(txn));
-    return txn;
-}
-
-/* A block full of `byte`, as a commit of its own. */
-static uint64_t make_block(pheap *heap, uint64_t length, int byte)
-{
-    uint64_t block;
-    pheap_txn *txn = begin(heap);
-    ok(pheap_alloc(txn, length, &block));
-    memset(pheap_ptr(txn, block), byte, length);
-    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    return block;
-}
-
-static uint8_t *bytes_at(pheap_txn *txn, uint64_t offset)
-{
-    return pheap_ptr(txn, offset);
-}
-
-/* What others see of a block is `expected`, and so does the next transaction. */
-static void check_block(pheap *heap, uint64_t block, const uint8_t *expected, uint64_t length)
-{
-    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
-    const uint8_t *seen = pheap_read_ptr(reader, block);
-    for (uint64_t i = 0; i < length; i++) {
-        if (seen[i] != expected[i]) {
-            check_failed(__FILE__, __LINE__, "a reader sees %u at byte %llu, not %u", seen[i], (unsigned long long)i,
-                         expected[i]);
-        }
-    }
-    pheap_read_end(reader);
-    pheap_txn *txn = begin(heap);
-    require(memcmp(pheap_ptr(txn, block), expected, length) == 0);
-    ok(pheap_abort(txn));
-}
-
 /* ----------------------------------------------------------------------------------------------------------- stores */
-
-#define LENGTH 100000u
 
 /* Stores at edges: the first and last byte, across pages and lines, a word, a page, all of it. */
 static const struct {
@@ -484,167 +353,6 @@ static void track__survives_lack_of_memory(void **state)
     each_method(memory_runs_out);
 }
 
-/* ------------------------------------------------------------------------------------------------------ stray stores */
-
-static void strays_are_reported(enum method method)
-{
-    static uint8_t expected[LENGTH];
-    pheap *heap = open_by(method, "stray", 0);
-    memset(expected, 1, sizeof expected);
-    const uint64_t block = make_block(heap, LENGTH, 1);
-    const uint64_t gone = make_block(heap, 200, 2), gone_large = make_block(heap, LENGTH, 2);
-    const uint64_t small = make_block(heap, 200, 1);
-    pheap_txn *txn = begin(heap);
-    ok(pheap_free(txn, gone));
-    ok(pheap_free(txn, gone_large));
-    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    const uint64_t strays[] = {2 * PAGE + 64, gone + 96, gone_large + 50000, small & ~(uint64_t)(PAGE - 1)};
-    for (unsigned i = 0; i < 2 * sizeof strays / sizeof strays[0]; i++) {
-        char place[32];
-        const uint64_t version = heap_info(heap).version;
-        txn = begin_all(heap);
-        bytes_at(txn, block)[70000] = 9;
-        bytes_at(txn, strays[i / 2])[3] ^= 0x55;
-        (void)snprintf(place, sizeof place, "offset %llu", (unsigned long long)strays[i / 2]);
-        if (i % 2 == 0) {
-            expect_detail(PHEAP_STRAY_STORE, place, pheap_commit(txn, PHEAP_LAZY, NULL));
-        } else {
-            ok(pheap_abort(txn)); /* nothing remains of it for later transactions */
-        }
-        require_equal(heap_info(heap).version, version);
-        check_block(heap, block, expected, LENGTH);
-        check_sound(heap);
-        txn = begin_all(heap);
-        bytes_at(txn, small)[i] = 1;
-        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    }
-    ok(pheap_close(heap));
-}
-
-/* Catches: a store outside any block that is committed, kept, or not reported with its place. */
-static void stray__is_reported_and_thrown_away(void **state)
-{
-    (void)state;
-    each_method(strays_are_reported);
-}
-
-static void good_is_no_stray(enum method method)
-{
-    pheap *heap = open_by(method, "good", 0);
-    uint64_t kept = make_block(heap, 5000, 1);
-    for (unsigned round = 0; round < 40; round++) {
-        uint64_t blocks[12];
-        uint32_t savepoint;
-        pheap_txn *txn = begin(heap);
-        if (round % 4 == 1) { /* in a transaction of another kind, before */
-            for (unsigned i = 0; i < 12; i++) {
-                ok(pheap_alloc(txn, 60u << i, &blocks[i]));
-                memset(pheap_ptr(txn, blocks[i]), (int)round, 60u << i);
-            }
-            ok(pheap_abort(txn));
-            txn = begin(heap);
-        }
-        for (unsigned i = 0; i < 12; i++) {
-            if (i == 3 * (round % 4)) {
-                ok(pheap_track_all(txn));
-            }
-            if (i == 7 && round % 3 == 0) {
-                ok(pheap_savepoint(txn, &savepoint));
-            }
-            ok(pheap_alloc(txn, 60u << i, &blocks[i]));
-            memset(pheap_ptr(txn, blocks[i]), (int)(i + round), 60u << i);
-            if (i > 2 && i % 3 == 0 && i < 7) {
-                ok(pheap_free(txn, blocks[i]));
-            }
-        }
-        ok(pheap_realloc(txn, &blocks[11], 40000));
-        ok(pheap_realloc(txn, &blocks[11], 300000));
-        memset(pheap_ptr(txn, blocks[11]), (int)round, 300000);
-        ok(pheap_realloc(txn, &blocks[11], 70000));
-        if (round % 3 == 0) {
-            ok(pheap_rollback(txn, savepoint));
-        } else {
-            ok(pheap_free(txn, blocks[11]));
-            ok(pheap_free(txn, blocks[8]));
-        }
-        bytes_at(txn, kept)[round] = (uint8_t)round;
-        if (round % 5 == 4) {
-            ok(pheap_abort(txn));
-        } else {
-            ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-        }
-        if (round % 8 == 7) {
-            ok(pheap_checkpoint(heap));
-        }
-        check_sound(heap);
-    }
-    ok(pheap_close(heap));
-}
-
-/* Catches: allocation, free, realloc, rollback or abort that look like stray stores afterwards. */
-static void stray__is_not_what_the_allocator_leaves(void **state)
-{
-    (void)state;
-    each_method(good_is_no_stray);
-}
-
-static void slab_of_another_class_in_its_place(enum method method)
-{
-    pheap *heap = open_by(method, "again", 0);
-    uint32_t savepoint;
-    uint64_t small, other;
-    (void)make_block(heap, 200000, 1); /* of so few pages all are looked at */
-    pheap_txn *txn = begin(heap);
-    ok(pheap_savepoint(txn, &savepoint));
-    ok(pheap_alloc(txn, 16, &small)); /* a slab, of the class with the longest bitmap, where nothing ever was */
-    ok(pheap_track_all(txn));
-    ok(pheap_rollback(txn, savepoint));
-    ok(pheap_alloc(txn, 230, &other));
-    require_equal(small / 4096, other / 4096);
-    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    check_sound(heap);
-    ok(pheap_close(heap));
-}
-
-/* Catches: a page that a rollback made zeros again compared with what it was in between. */
-static void stray__is_not_what_a_rollback_cleared(void **state)
-{
-    (void)state;
-    each_method(slab_of_another_class_in_its_place);
-}
-
-static void verify_goes_along(enum method method)
-{
-    pheap *heap = open_by(method, "verify", PHEAP_VERIFY);
-    const uint64_t one = make_block(heap, 20000, 1), other = make_block(heap, 20000, 1);
-    for (unsigned round = 0; round < 6; round++) {
-        pheap_txn *txn = begin(heap);
-        ok(pheap_track(txn, one + 5000, 10000, NULL));
-        memset(bytes_at(txn, one) + 5000, (int)round + 2, 10000);
-        if (round % 3 == 1) {
-            ok(pheap_abort(txn));
-            continue;
-        }
-        if (round % 3 == 2) {
-            bytes_at(txn, other)[7] = 0xee;
-            expect_detail(PHEAP_STRAY_STORE, "without pheap_edit", pheap_commit(txn, PHEAP_LAZY, NULL));
-            continue;
-        }
-        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-        pheap_read *reader = read_begin(heap, PHEAP_FRESH);
-        require_equal(*((const uint8_t *)pheap_read_ptr(reader, one) + 14999), round + 2);
-        pheap_read_end(reader);
-    }
-    ok(pheap_close(heap));
-}
-
-/* Catches: a verify mode that reports tracked stores, or does not report those outside the ranges. */
-static void verify__reports_only_what_is_not_tracked(void **state)
-{
-    (void)state;
-    each_method(verify_goes_along);
-}
-
 /* --------------------------------------------------------------------------------------------------------- arguments */
 
 /* Catches: a range that is not in one live block, an ended transaction, or a length of 0 that tracks something. */
@@ -895,22 +603,12 @@ static void random__is_as_the_model(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(track__finds_every_store),
-        cmocka_unit_test(track__logs_only_what_changed),
-        cmocka_unit_test(track__abort_undoes_all),
-        cmocka_unit_test(track__goes_together_with_declarations),
-        cmocka_unit_test(track__savepoints_nest),
-        cmocka_unit_test(track__ranges_may_be_added_late),
-        cmocka_unit_test(track__survives_lack_of_memory),
-        cmocka_unit_test(track__refuses_bad_ranges),
-        cmocka_unit_test(stray__is_reported_and_thrown_away),
-        cmocka_unit_test(stray__is_not_what_a_rollback_cleared),
-        cmocka_unit_test(stray__is_not_what_the_allocator_leaves),
-        cmocka_unit_test(verify__reports_only_what_is_not_tracked),
-        cmocka_unit_test(budget__bounds_tracked_stores),
-        cmocka_unit_test(processes__share_and_die),
-        cmocka_unit_test(thread__dies_and_nothing_stays),
-        cmocka_unit_test(random__is_as_the_model),
+        cmocka_unit_test(track__finds_every_store),       cmocka_unit_test(track__logs_only_what_changed),
+        cmocka_unit_test(track__abort_undoes_all),        cmocka_unit_test(track__goes_together_with_declarations),
+        cmocka_unit_test(track__savepoints_nest),         cmocka_unit_test(track__ranges_may_be_added_late),
+        cmocka_unit_test(track__survives_lack_of_memory), cmocka_unit_test(track__refuses_bad_ranges),
+        cmocka_unit_test(budget__bounds_tracked_stores),  cmocka_unit_test(processes__share_and_die),
+        cmocka_unit_test(thread__dies_and_nothing_stays), cmocka_unit_test(random__is_as_the_model),
     };
     choose_cases(argc, argv);
     return cmocka_run_group_tests_name("track", tests, prepare, remove_test_directory);
