@@ -408,6 +408,8 @@ static ph_status commit_changes(struct ph_core *core, uint64_t *end)
     PH_POINT(commit_encoded);
     status = check_room(core, &mark);
     PH_POINT(commit_has_room);
+    if (status == PH_OK) /* since begin a sync may have failed, and the page cache may show what was before it */
+        status = ph_coord_check_poison(core->coord, core->path);
     if (status == PH_OK)
         status = publish(core, &mark);
     if (status != PH_OK)

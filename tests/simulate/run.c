@@ -218,7 +218,19 @@ static bool says_aborted(enum pheap_status status)
            status == PHEAP_NO_SPACE;
 }
 
-static bool finish(struct oracle *oracle_, struct ph_writing *work, uint32_t base, enum pheap_status *status)
+static bool is_poisoned(const pheap *heap)
+{
+    return atomic_load(&heap->core->coord->poisoned) != 0;
+}
+
+/* After a sync that failed btrfs shows what the files were before; until they close it, processes may meet that. */
+static bool shows_the_past(const pheap *heap, const struct plan *plan)
+{
+    return plan->personality == DISK_BTRFS && is_poisoned(heap);
+}
+
+static bool finish(struct oracle *oracle_, const pheap *heap, const struct plan *plan, struct ph_writing *work,
+                   uint32_t base, enum pheap_status *status)
 {
     uint64_t roll = dice_roll(&work->author->dice);
     bool durable = roll % 3 != 0;
@@ -228,7 +240,14 @@ static bool finish(struct oracle *oracle_, struct ph_writing *work, uint32_t bas
     if (!sealed || work->doomed || roll % 12 == 0) {
         (void)pheap_abort(work->txn);
         ph_model_release(work->model);
+        if (shows_the_past(heap, plan))
+            *status = PHEAP_POISONED; /* whatever it has met */
         return true;
+    }
+    if (is_poisoned(heap)) { /* what it has seen may be the past: it must not become a commit */
+        ph_model_release(work->model);
+        *status = pheap_commit(work->txn, durable ? PHEAP_DURABLE : PHEAP_LAZY, NULL);
+        return *status != PHEAP_OK || oracle_fail(oracle_, "a poisoned heap has taken a commit");
     }
     uint32_t version = oracle_commit(oracle_, base, work->model);
     if (scheduler_self() >= 0 && !stage.prelude)
@@ -255,6 +274,11 @@ bool run_transaction(struct oracle *oracle_, pheap *heap, const struct plan *pla
     *status = pheap_begin(heap, &work.txn);
     if (*status != PHEAP_OK)
         return true;
+    if (shows_the_past(heap, plan)) {
+        (void)pheap_abort(work.txn);
+        *status = PHEAP_POISONED;
+        return true;
+    }
     if (!ph_writing_number(work.txn, &k))
         return oracle_fail(oracle_, "a transaction began on a root block that holds nonsense");
     if (!oracle_began(oracle_, k, &base))
@@ -262,7 +286,7 @@ bool run_transaction(struct oracle *oracle_, pheap *heap, const struct plan *pla
     work.model = ph_model_copy(oracle_->versions[base].model);
     author.transactions = k; /* what a model says is tracked was so by an earlier one */
     ph_writing_begin(&work);
-    return finish(oracle_, &work, base, status);
+    return finish(oracle_, heap, plan, &work, base, status);
 }
 
 static void transact(struct slot *slot, uint64_t seed)
@@ -285,10 +309,11 @@ static uint32_t least_to_see(const struct slot *slot, bool fresh)
     return least;
 }
 
-/* Whether what was found wrong counts: an evictable reader may see anything once it is evicted. */
+/* Whether what was found wrong counts: an evictable reader may see anything once it is evicted, any one the past. */
 static void settle_read(struct slot *slot, bool good, bool evictable)
 {
-    if (!good && evictable && pheap_read_valid(slot->reader) == PHEAP_EVICTED)
+    if (!good &&
+        (shows_the_past(slot->heap, stage.plan) || (evictable && pheap_read_valid(slot->reader) == PHEAP_EVICTED)))
         oracle()->why[0] = '\0';
     else
         must(good);
