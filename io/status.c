@@ -2,7 +2,6 @@
 /* Status names and texts, and the per-thread detail of the last failure. */
 #include "io/status.h"
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,14 +34,20 @@ static void keep(const char *text)
     (void)snprintf(detail, sizeof detail, "%.*s%s%s", (int)head, text, dots, text + tail);
 }
 
-ph_status ph_fail(ph_status status, const char *format, ...)
+ph_status ph_vfail(ph_status status, const char *format, va_list arguments)
 {
     char whole[WHOLE_BYTES];
+    (void)vsnprintf(whole, sizeof whole, format, arguments);
+    keep(whole);
+    return status;
+}
+
+ph_status ph_fail(ph_status status, const char *format, ...)
+{
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(whole, sizeof whole, format, arguments);
+    (void)ph_vfail(status, format, arguments);
     va_end(arguments);
-    keep(whole);
     return status;
 }
 

@@ -8,6 +8,8 @@
 #ifndef IO_STATUS_H
 #define IO_STATUS_H
 
+#include <stdarg.h>
+
 #define PH_STATUS_LIST(X)                                            \
     X(OK, 0, "success")                                              \
     X(INVALID, 1, "invalid argument")                                \
@@ -42,7 +44,8 @@
     X(REPLACED, 30, "the heap's files were replaced while in use")   \
     X(FULL, 31, "the heap file cannot grow further")                 \
     X(EVICTED, 32, "the read transaction was evicted")               \
-    X(BUDGET, 33, "the memory budget is used up")
+    X(BUDGET, 33, "the memory budget is used up")                    \
+    X(WRONG_TYPE, 34, "a value of another type")
 
 #define PH_STATUS_ENUM(name, number, text) PH_##name = (number),
 typedef enum ph_status { PH_STATUS_LIST(PH_STATUS_ENUM) } ph_status;
@@ -59,6 +62,8 @@ typedef enum ph_status { PH_STATUS_LIST(PH_STATUS_ENUM) } ph_status;
  * that of the innermost.
  */
 ph_status ph_fail(ph_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+ph_status ph_vfail(ph_status status, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 
 /* Put "format: " before the present detail, for a caller that knows more of the circumstances. */
 ph_status ph_fail_context(ph_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

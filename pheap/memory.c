@@ -16,6 +16,12 @@ void *pheap_ptr(pheap_txn *txn, uint64_t offset)
     return txn->core->write_view.base + offset;
 }
 
+uint64_t pheap_size(pheap_txn *txn)
+{
+    struct ph_core *core;
+    return ph_txn_use(txn, &core) == PH_OK ? core->edits.heap_size : 0;
+}
+
 /* Check that the range lies in one live block: *start. */
 static ph_status check_range(struct ph_core *core, uint64_t offset, uint64_t length, uint64_t *start)
 {

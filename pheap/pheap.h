@@ -68,9 +68,11 @@ extern "C" {
 #if defined(__GNUC__)
 #define PHEAP_MUST_CHECK __attribute__((warn_unused_result))
 #define PHEAP_API __attribute__((visibility("default")))
+#define PHEAP_FORMAT(text, first) __attribute__((format(printf, text, first)))
 #else
 #define PHEAP_MUST_CHECK
 #define PHEAP_API
+#define PHEAP_FORMAT(text, first)
 #endif
 
 /* Version of this header; pheap_version_string() is that of the library loaded. */
@@ -115,7 +117,8 @@ enum pheap_status {
     PHEAP_REPLACED = 30,     /* heap or log were removed, renamed or replaced while a process uses them */
     PHEAP_FULL = 31,         /* the heap file cannot grow: file size limit of the file system or format reached */
     PHEAP_EVICTED = 32,      /* a writer took the version of an evictable reader away: what it read may be torn */
-    PHEAP_BUDGET = 33        /* changed pages are at the memory budget and a reader keeps them; the detail names it */
+    PHEAP_BUDGET = 33,       /* changed pages are at the memory budget and a reader keeps them; the detail names it */
+    PHEAP_WRONG_TYPE = 34    /* for layers above: a value, key or heap is of another type than the call takes */
 };
 
 /* The one-line meaning of a status, as a static string.  Never NULL.  Any thread. */
@@ -130,6 +133,13 @@ PHEAP_API const char *pheap_status_name(enum pheap_status status);
  * Valid until the thread's next failing call.
  */
 PHEAP_API const char *pheap_error_detail(void);
+
+/*
+ * For libraries that build upon this one and tell of their failures in the same way: make this text, formatted as by
+ * printf(), the detail of the calling thread, and return `status`, so that a failing branch reads
+ * `return pheap_fail_with(...)`.  Texts may use the present detail as an argument.  Allocates nothing.
+ */
+PHEAP_API enum pheap_status pheap_fail_with(enum pheap_status status, const char *format, ...) PHEAP_FORMAT(2, 3);
 
 /* "MAJOR.MINOR.PATCH" of the library in use.  Static. */
 PHEAP_API const char *pheap_version_string(void);
@@ -252,6 +262,12 @@ PHEAP_API enum pheap_status pheap_abort(pheap_txn *txn);
  * same in every write transaction of the process.
  */
 PHEAP_API void *pheap_ptr(pheap_txn *txn, uint64_t offset);
+
+/*
+ * The size of the heap in the transaction, in bytes: offsets of blocks are below it.  It grows with allocations and goes
+ * back with pheap_rollback(); 0 for a transaction that cannot be used (the detail says why).
+ */
+PHEAP_API uint64_t pheap_size(pheap_txn *txn);
 
 /*
  * Declare that bytes [offset, offset + length) may change, and give their address.  The bytes are kept for abort and

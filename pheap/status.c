@@ -26,6 +26,15 @@ const char *pheap_error_detail(void)
     return ph_detail();
 }
 
+enum pheap_status pheap_fail_with(enum pheap_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)ph_vfail((ph_status)status, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
 const char *pheap_version_string(void)
 {
     return STRING(PHEAP_VERSION_MAJOR) "." STRING(PHEAP_VERSION_MINOR) "." STRING(PHEAP_VERSION_PATCH);

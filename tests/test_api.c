@@ -198,19 +198,54 @@ static void arguments__other_values_out_of_range(void **state)
 static void status__every_code_has_name_and_text(void **state)
 {
     (void)state;
-    for (int i = 0; i <= PHEAP_FULL; i++) {
+    for (int i = 0; i <= PHEAP_WRONG_TYPE; i++) {
         require(strncmp(pheap_status_name((enum pheap_status)i), "PHEAP_", 6) == 0);
         require(pheap_status_text((enum pheap_status)i)[0] != 0);
         for (int j = 0; j < i; j++) {
             require(strcmp(pheap_status_name((enum pheap_status)i), pheap_status_name((enum pheap_status)j)) != 0);
         }
     }
-    const int strange[] = {-1, PHEAP_FULL + 1, 1000000, INT32_MAX, INT32_MIN};
+    const int strange[] = {-1, PHEAP_WRONG_TYPE + 1, 1000000, INT32_MAX, INT32_MIN};
     for (unsigned i = 0; i < sizeof strange / sizeof strange[0]; i++) {
         require(pheap_status_name((enum pheap_status)strange[i]) != NULL);
         require(pheap_status_text((enum pheap_status)strange[i]) != NULL);
     }
     require_equal(strlen(pheap_version_string()) >= 5, 1);
+}
+
+/* Catches: a detail that a layer above sets and that does not arrive, loses its end, or is spoilt by quoting itself. */
+static void fail_with__sets_the_detail(void **state)
+{
+    (void)state;
+    static char text[3000];
+    require_equal(pheap_fail_with(PHEAP_WRONG_TYPE, "%s number %d", "fault", 7), PHEAP_WRONG_TYPE);
+    require(strcmp(pheap_error_detail(), "fault number 7") == 0);
+    require_equal(pheap_fail_with(PHEAP_INVALID, "outer: %s", pheap_error_detail()), PHEAP_INVALID);
+    require(strcmp(pheap_error_detail(), "outer: fault number 7") == 0);
+    memset(text, 'x', sizeof text - 1);
+    require_equal(pheap_fail_with(PHEAP_IO, "%s the end", text), PHEAP_IO);
+    require_equal(strlen(pheap_error_detail()), 1023);
+    require(strcmp(pheap_error_detail() + 1023 - 8, " the end") == 0);
+}
+
+/* Catches: a size that is not that of the transaction, or stays when growth is rolled back. */
+static void size__is_that_of_the_transaction(void **state)
+{
+    (void)state;
+    uint64_t block;
+    uint32_t savepoint;
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    pheap_txn *txn = begin(heap);
+    const uint64_t size = pheap_size(txn);
+    require_equal(size, pheap_read_size(reader));
+    (void)pheap_read_end(reader);
+    ok(pheap_savepoint(txn, &savepoint));
+    ok(pheap_alloc(txn, size, &block));
+    require(pheap_size(txn) >= block + size);
+    ok(pheap_rollback(txn, savepoint));
+    require_equal(pheap_size(txn), size);
+    (void)pheap_abort(txn);
+    require_equal(pheap_size(txn), 0);
 }
 
 /* -------------------------------------------------------------------------------------------------------- offsets */
@@ -705,6 +740,8 @@ int main(int argc, char **argv)
         CASE(arguments__shorter_options_are_those_of_an_older_program),
         CASE(arguments__other_values_out_of_range),
         CASE(status__every_code_has_name_and_text),
+        CASE(fail_with__sets_the_detail),
+        CASE(size__is_that_of_the_transaction),
         CASE(edit__refuses_what_is_not_one_live_block),
         CASE(edit__refuses_free_space),
         CASE(free__refuses_what_is_not_the_start_of_a_live_block),
