@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Segmented arrays: elements of one width in chunks of 4 KiB under a tree of directories, so that growing copies nothing.
+ * The first chunk is small as long as the array is: 4 elements, doubled until the chunk is whole.
+ */
+#ifndef TYPES_SEGMENTS_H
+#define TYPES_SEGMENTS_H
+
+#include "types/heap.h"
+
+#define PT_CHUNK_BYTES 4096u
+#define PT_FANOUT 510u /* entries of a directory */
+#define PT_HEIGHT_MAX 4u
+
+/* In the header of the object that it belongs to.  All 0: empty. */
+struct PT_IN_HEAP pt_segments {
+    uint64_t top;      /* height 0: the only chunk; else a directory */
+    uint32_t height;   /* of directories above the chunks */
+    uint32_t capacity; /* elements there is room for */
+};
+_Static_assert(sizeof(struct pt_segments) == 16, "segmented array");
+
+struct PT_IN_HEAP pt_chunk {
+    uint32_t kind; /* PT_CHUNK */
+    uint32_t zero;
+    uint64_t unused; /* 0 */
+    /* elements */
+};
+_Static_assert(sizeof(struct pt_chunk) == 16, "chunk");
+
+struct PT_IN_HEAP pt_directory {
+    uint32_t kind; /* PT_DIRECTORY */
+    uint32_t zero;
+    uint64_t unused;           /* 0 */
+    uint64_t below[PT_FANOUT]; /* chunks or directories, those that are not there 0 */
+};
+_Static_assert(sizeof(struct pt_directory) == PT_CHUNK_BYTES, "directory");
+
+/* What an array is made of: width of an element in bytes, and how many a whole chunk has. */
+struct pt_shape {
+    uint32_t width;
+    uint32_t whole;
+};
+
+/* The offset of an element that is below the capacity; 0 (CORRUPT) if the array is damaged.  A whole element lies there,
+ * within the heap, aligned to 4, and to 8 if the width is a multiple of that. */
+uint64_t pt_segments_find(struct pht *t, const struct pt_segments *array, struct pt_shape shape, uint32_t index);
+
+/* Make room for more elements, which are 0; `array` is the offset of the struct pt_segments.  FULL: there are 2^32. */
+enum pheap_status pt_segments_grow(struct pht *t, uint64_t array, struct pt_shape shape);
+
+/* Give back a chunk that `needed` elements do not need, or half of a small one.  *freed: something was. */
+enum pheap_status pt_segments_shrink(struct pht *t, uint64_t array, struct pt_shape shape, uint32_t needed,
+                                     bool *freed);
+
+#endif

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pheap types: persistent values and containers, on top of pheap.h.
+ *
+ * A heap of raw blocks becomes a heap of values: none, bool, int of any size, float, str, bytes, raw block, and of
+ * containers of them: map, set, list, tuple, queue, ordered map.  They are changed in place inside a write transaction,
+ * read in one or in a snapshot, and shared by every process, whatever language it is written in.
+ *
+ *     struct pht t;
+ *     pht_value ages;
+ *     pheap_begin(heap, &txn);
+ *     pht_begin(txn, &t);
+ *     pht_map_new(&t, &ages);
+ *     pht_map_set(&t, pht_root(&t), pht_text("ages"), pht_of(ages));
+ *     pht_map_set(&t, ages, pht_text("Joe"), pht_int(27));
+ *     pheap_commit(txn, PHEAP_DURABLE, NULL);
+ *
+ * THE RULES THAT A USER MUST KNOW
+ *
+ * Views.  All functions take a `struct pht`, which shows the heap as one transaction or one reader sees it: pht_begin()
+ * and pht_look() fill it.  It is used by the thread of that transaction or reader, and is worthless when that has ended.
+ * Functions that change something give READ_ONLY on the view of a reader.
+ *
+ * Values.  A pht_value is one word.  Small ints, most floats, short strings, none and bools are in the word itself;
+ * anything else is an object in the heap, and the word its offset.  Words stay valid for as long as the object lives, in
+ * every process.  0, PHT_ABSENT, is no value: it says "there is none".  What a program puts in, a key or an element, it
+ * gives as a struct pht_any, which is made by pht_int(), pht_text() and so on, and by pht_of() of a pht_value; so looking
+ * something up never needs an object in the heap.
+ *
+ * Ownership.  Objects are counted: each word that is stored in a container, and the root, counts as one reference, in the
+ * transaction that stores it.  An object that loses its last one is freed: with all that it alone refers to, but piece by
+ * piece, by later calls that allocate, so that no call is slow because something large went.  A container that was made
+ * and is not stored anywhere is the caller's: store it, or pht_discard() it, else it stays until pht_collect() finds it.
+ * The same holds for a value that was *taken* out of a container.  Containers may contain themselves; such cycles are
+ * what pht_collect() is for.
+ *
+ * Errors.  As in pheap.h: every status must be checked, outputs are untouched on failure, pheap_error_detail() has the
+ * text.  INVALID, WRONG_TYPE and READ_ONLY mean that nothing was done.  After any other failure of a function that
+ * changes something the change may be half done: abort the transaction, or roll back to an earlier savepoint and call
+ * pht_begin() again; until then functions that change something fail with the same status.  Nothing read from the heap
+ * is trusted: a damaged one gives CORRUPT, which names the place, or WRONG_TYPE, or wrong values, never a crash.
+ * Functions of a transaction also give ENDED and WRONG_THREAD; those that store, NO_SPACE, NO_MEMORY, TOO_BIG, RESERVE
+ * and FULL; these are not repeated below.
+ *
+ * Cost.  Constant, or as said at the function.  No call logs more than 64 KiB, however large the container, apart from
+ * the bytes of a value that is itself long.
+ *
+ * A heap is one of values when its root block is their registry: pht_begin() makes it in a heap that has no root.  All
+ * blocks are then objects; raw bytes belong into block objects, not into blocks of pheap_alloc(), which pht_check() and
+ * pht_collect() take for objects that nobody refers to.
+ */
+#ifndef PHEAP_TYPES_H
+#define PHEAP_TYPES_H
+
+#include <pheap/pheap.h>
+#include <stdbool.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------- views */
+
+/* How one transaction or reader sees the values of a heap.  Its members are the library's. */
+struct pht {
+    unsigned char *base;      /* address of offset 0; const in a snapshot */
+    uint64_t size;            /* bytes that may be looked at */
+    uint64_t registry;        /* offset of the registry */
+    pheap_txn *txn;           /* NULL in a snapshot */
+    enum pheap_status failed; /* what a changing function failed with half-way */
+};
+
+/*
+ * See the heap through a write transaction.  In a heap without a root the registry and an empty root map are made.
+ * Call it again after pheap_rollback(): it forgets that something failed, and the registry may be gone.  Cost: constant.
+ *
+ * Errors: WRONG_TYPE (the root block is no registry: the heap belongs to a program that does not use values), NEWER (the
+ * values have a later format), CORRUPT, INVALID (NULL), IO (the system gives no random numbers for the hash key).
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_begin(pheap_txn *txn, struct pht *t);
+
+/*
+ * The same through a read transaction.  NOT_FOUND: the heap has no values yet.  A reader that may be evicted is allowed:
+ * what is torn gives wrong values or CORRUPT, and pheap_read_valid() says which.
+ * Errors: WRONG_TYPE, NEWER, CORRUPT, NOT_FOUND, INVALID.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_look(const pheap_read *reader, struct pht *t);
+
+/* --------------------------------------------------------------------------------------------------------- values */
+
+/* A value: one word. */
+typedef uint64_t pht_value;
+#define PHT_ABSENT ((pht_value)0) /* no value */
+
+/* What a value is.  The numbers are those of the format. */
+enum pht_kind {
+    PHT_NONE = 1,
+    PHT_BOOL = 2,
+    PHT_INT = 3,
+    PHT_FLOAT = 4,
+    PHT_STR = 5,
+    PHT_BYTES = 6,
+    PHT_BLOCK = 7,
+    PHT_MAP = 8,
+    PHT_SET = 9,
+    PHT_LIST = 10,
+    PHT_TUPLE = 11,
+    PHT_QUEUE = 12,
+    PHT_OMAP = 13,
+    PHT_VALUE = 255 /* in a struct pht_any that goes in: whatever the word `value` is */
+};
+
+/* "map", "int" and so on; "?" for anything else.  Static. */
+PHEAP_API const char *pht_kind_name(enum pht_kind kind);
+
+/* A value as a program has it, on its way into the heap or out of it. */
+struct pht_any {
+    uint32_t kind;     /* enum pht_kind */
+    uint32_t negative; /* PHT_INT with limbs: 1 if it is below 0 */
+    union {
+        int64_t integer; /* PHT_INT without limbs; PHT_BOOL: 0 or 1 */
+        double real;     /* PHT_FLOAT */
+        pht_value value; /* PHT_VALUE, and containers on their way out */
+    };
+    const void *bytes; /* PHT_STR (UTF-8), PHT_BYTES, PHT_BLOCK; PHT_INT beyond int64_t: limbs of 64 bits, the lowest
+                          first, of its magnitude; else NULL */
+    uint64_t length;   /* of them: bytes, or for PHT_INT limbs */
+};
+
+static inline struct pht_any pht_make_any(enum pht_kind kind)
+{
+    struct pht_any any;
+    memset(&any, 0, sizeof any);
+    any.kind = (uint32_t)kind;
+    return any;
+}
+
+static inline struct pht_any pht_none(void)
+{
+    return pht_make_any(PHT_NONE);
+}
+
+static inline struct pht_any pht_bool(bool truth)
+{
+    struct pht_any any = pht_make_any(PHT_BOOL);
+    any.integer = truth;
+    return any;
+}
+
+static inline struct pht_any pht_int(int64_t integer)
+{
+    struct pht_any any = pht_make_any(PHT_INT);
+    any.integer = integer;
+    return any;
+}
+
+/* An int of any size: its magnitude as limbs of 64 bits, the lowest first. */
+static inline struct pht_any pht_bigint(bool negative, const uint64_t *limbs, uint64_t count)
+{
+    struct pht_any any = pht_make_any(PHT_INT);
+    any.negative = negative;
+    any.bytes = limbs;
+    any.length = count;
+    return any;
+}
+
+static inline struct pht_any pht_float(double real)
+{
+    struct pht_any any = pht_make_any(PHT_FLOAT);
+    any.real = real;
+    return any;
+}
+
+/* `length` bytes of UTF-8, any characters, also the zero. */
+static inline struct pht_any pht_str(const char *utf8, uint64_t length)
+{
+    struct pht_any any = pht_make_any(PHT_STR);
+    any.bytes = utf8;
+    any.length = length;
+    return any;
+}
+
+/* A str that ends with a zero byte, which does not belong to it. */
+static inline struct pht_any pht_text(const char *utf8)
+{
+    return pht_str(utf8, strlen(utf8));
+}
+
+static inline struct pht_any pht_bytes(const void *bytes, uint64_t length)
+{
+    struct pht_any any = pht_make_any(PHT_BYTES);
+    any.bytes = bytes;
+    any.length = length;
+    return any;
+}
+
+/* A value that is in the heap, or in the word, already. */
+static inline struct pht_any pht_of(pht_value value)
+{
+    struct pht_any any = pht_make_any(PHT_VALUE);
+    any.value = value;
+    return any;
+}
+
+/*
+ * Make a value that is the caller's until it is stored: store functions do this by themselves for what they are given.
+ * A str must be UTF-8 (no surrogates, no overlong forms).  Cost: proportional to its bytes.
+ * Errors: INVALID (no such kind; not UTF-8; longer than 2^40 bytes; PHT_VALUE of a word that is no value), READ_ONLY
+ * (an object would be needed; words of small values are made in snapshots, too).
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_make(struct pht *t, struct pht_any any, pht_value *value);
+
+/*
+ * What a value is: *any has its kind and content.  The bytes of a short str or bytes lie in *value itself, those of a
+ * longer one in the view: they are valid as long as both.  A container is told by its kind and word only.
+ * Errors: INVALID (PHT_ABSENT, or a word that is no value), CORRUPT.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_show(struct pht *t, const pht_value *value, struct pht_any *any);
+
+/* The kind alone.  Errors as pht_show(). */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_kind_of(struct pht *t, pht_value value, enum pht_kind *kind);
+
+/*
+ * Free a value that the caller has and that is stored nowhere; one that is stored, or needs no object, stays.  A
+ * container goes with everything that it alone refers to.  Errors: CORRUPT, READ_ONLY.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_discard(struct pht *t, pht_value value);
+
+/*
+ * Take apart up to `words` words of objects that lost their last reference: for idle moments, or before measuring.
+ * *more (may be NULL): something is left.  Cost: about 0.1 us a word.  Errors: CORRUPT, READ_ONLY.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_reclaim(struct pht *t, uint32_t words, bool *more);
+
+/* How many references an object has; UINT32_MAX means "so many or more".  A value without an object has 0. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_references(struct pht *t, pht_value value, uint32_t *count);
+
+/*
+ * Are two values equal?  Numbers by their value, whatever their kind (1 = 1.0 = true); a NaN only to the very same
+ * object; str, bytes and blocks by their bytes (a str is never equal to bytes); tuples element by element; any other
+ * container only to itself.  Errors: INVALID (tuples nested more than 64 deep), CORRUPT.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_equal(struct pht *t, struct pht_any a, struct pht_any b, bool *equal);
+
+/*
+ * The order of two values: *order becomes -1, 0 or 1.  Numbers by value, str and bytes by their bytes (for str that is
+ * the order of code points), tuples by their first elements that differ.  WRONG_TYPE for anything else, and for NaN;
+ * else as pht_equal().
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_compare(struct pht *t, struct pht_any a, struct pht_any b, int *order);
+
+/*
+ * The hash of a key: SipHash-1-3 under a key of 128 bits that was drawn for this heap; the same in every process.
+ * Equal values have equal hashes.  Keys are none, bool, int, float, str, bytes, and tuples of keys.
+ * Errors: INVALID (no key), CORRUPT.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_hash(struct pht *t, struct pht_any key, uint64_t *hash);
+
+/* The root map, by which everything else is found.  It cannot be replaced or discarded. */
+PHEAP_API pht_value pht_root(const struct pht *t);
+
+/* --------------------------------------------------------------------------------------------------------- blocks */
+
+/*
+ * Raw bytes in the heap: zeroed, up to 2^46 bytes, which take no disk until they are written; changed by pheap_edit(),
+ * pheap_write(), pheap_fill() and pheap_track() at *offset, or stored to at once in the transaction that made the block.
+ * The first byte is aligned to 16.  pht_make() of a PHT_BLOCK that is not in the heap is INVALID.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_new(struct pht *t, uint64_t length, pht_value *block);
+
+/* Where the bytes of a block are, and how many.  Errors: WRONG_TYPE, CORRUPT, INVALID. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_at(struct pht *t, pht_value block, uint64_t *offset,
+                                                          uint64_t *length);
+
+/* ---------------------------------------------------------------------------------------------------- map and set */
+
+/*
+ * A map: values by keys, in the order in which the keys came.  Any value may be stored, keys are those of pht_hash().
+ * Up to 2^32 - 2 entries.  All functions give WRONG_TYPE when `map` is not a map, CORRUPT, and INVALID for a bad key.
+ *
+ * Cost of get, set and remove: constant on average, whatever keys somebody chooses; a map never is rehashed at once.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_new(struct pht *t, pht_value *map);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_count(struct pht *t, pht_value map, uint64_t *count);
+
+/* The value of a key; PHT_ABSENT if it is not there. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_get(struct pht *t, pht_value map, struct pht_any key,
+                                                         pht_value *value);
+
+/* Store a value under a key: in place of the one that is there, whose key stays, or as a new last entry. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_set(struct pht *t, pht_value map, struct pht_any key,
+                                                         struct pht_any value);
+
+/* The same only if the key is not there; *present becomes the value that was, PHT_ABSENT if it was stored. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_add(struct pht *t, pht_value map, struct pht_any key,
+                                                         struct pht_any value, pht_value *present);
+
+/*
+ * Remove an entry.  With `taken` NULL its value loses a reference; else *taken is the value, which the caller owns now
+ * if nothing else refers to it, or PHT_ABSENT if the key was not there.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_remove(struct pht *t, pht_value map, struct pht_any key,
+                                                            pht_value *taken);
+
+/* Remove everything.  Constant cost; the memory is given back piece by piece. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_clear(struct pht *t, pht_value map);
+
+/*
+ * Walk: set *cursor to 0; each call gives the next entry, or the previous one, and END behind the last.  `value` may be
+ * NULL.  Values of entries may be replaced during the walk; when entries come or go the next call gives BUSY.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_next(struct pht *t, pht_value map, uint64_t *cursor,
+                                                          pht_value *key, pht_value *value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_previous(struct pht *t, pht_value map, uint64_t *cursor,
+                                                              pht_value *key, pht_value *value);
+
+/* A set: keys in the order in which they came.  As a map without values. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_new(struct pht *t, pht_value *set);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_count(struct pht *t, pht_value set, uint64_t *count);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_has(struct pht *t, pht_value set, struct pht_any key, bool *has);
+/* *changed (may be NULL): whether the key was not there before, or was there. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_add(struct pht *t, pht_value set, struct pht_any key,
+                                                         bool *changed);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_remove(struct pht *t, pht_value set, struct pht_any key,
+                                                            bool *changed);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_clear(struct pht *t, pht_value set);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_next(struct pht *t, pht_value set, uint64_t *cursor,
+                                                          pht_value *key);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_previous(struct pht *t, pht_value set, uint64_t *cursor,
+                                                              pht_value *key);
+
+/* --------------------------------------------------------------------------------------------------------- tuples */
+
+/* A tuple: values that never change.  Cost of making one: proportional to `count`, at most 2^32. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_new(struct pht *t, const struct pht_any *elements,
+                                                           uint64_t count, pht_value *tuple);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_count(struct pht *t, pht_value tuple, uint64_t *count);
+
+/* Element `index`, from 0.  INVALID beyond the end. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_get(struct pht *t, pht_value tuple, uint64_t index,
+                                                           pht_value *value);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
