@@ -99,7 +99,7 @@ enum pheap_status pt_edit(struct pht *t, uint64_t offset, uint64_t length, void 
 {
     void *address;
     enum pheap_status status = no_block(t, offset, pheap_edit(t->txn, offset, length, &address));
-    if (status == PHEAP_OK)
+    if (status == PHEAP_OK && pointer != NULL)
         memcpy(pointer, &address, sizeof address);
     return status;
 }
@@ -277,8 +277,14 @@ static enum pheap_status dismantle(struct pht *t, uint64_t object, uint32_t *bud
     case PHT_MAP:
     case PHT_SET:
         return pt_map_dismantle(t, object, budget, done);
+    case PHT_LIST:
+        return pt_list_dismantle(t, object, budget, done);
     case PHT_TUPLE:
         return pt_tuple_dismantle(t, object, budget, done);
+    case PHT_QUEUE:
+        return pt_queue_dismantle(t, object, budget, done);
+    case PHT_OMAP:
+        return pt_omap_dismantle(t, object, budget, done);
     default:
         return pt_corrupt(t, object, "it is in limbo, and refers to nothing");
     }

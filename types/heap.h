@@ -97,7 +97,7 @@ enum pheap_status pt_may_change(struct pht *t);
 
 /* pheap_edit(), pheap_alloc(), pheap_zalloc(), pheap_realloc() and pheap_free() for objects: what fails makes the
  * transaction unfit for more, and an offset from the heap that is no block is CORRUPT.  `pointer` is the address of a
- * pointer of any type, which becomes that of the range. */
+ * pointer of any type, which becomes that of the range, or NULL. */
 enum pheap_status pt_edit(struct pht *t, uint64_t offset, uint64_t length, void *pointer);
 enum pheap_status pt_alloc(struct pht *t, uint64_t length, bool zero, uint64_t *offset);
 enum pheap_status pt_realloc(struct pht *t, uint64_t *offset, uint64_t length);
@@ -181,5 +181,8 @@ enum pheap_status pt_clear(struct pht *t, pht_value container, uint64_t length);
  */
 enum pheap_status pt_map_dismantle(struct pht *t, uint64_t map, uint32_t *budget, bool *done);
 enum pheap_status pt_tuple_dismantle(struct pht *t, uint64_t tuple, uint32_t *budget, bool *done);
+enum pheap_status pt_list_dismantle(struct pht *t, uint64_t list, uint32_t *budget, bool *done);
+enum pheap_status pt_queue_dismantle(struct pht *t, uint64_t queue, uint32_t *budget, bool *done);
+enum pheap_status pt_omap_dismantle(struct pht *t, uint64_t map, uint32_t *budget, bool *done);
 
 #endif

@@ -505,7 +505,10 @@ static enum pheap_status clear(struct pht *t, pht_value value, enum pht_kind kin
     return pt_clear(t, value, sizeof(struct pt_map));
 }
 
-/* A cursor: the number of the entry it gave last, and above it the count of changes then. */
+/*
+ * A cursor: the number of the entry it gave last, and above it the count of changes then.  Each entry must name the one
+ * that the walk comes from, and the first none: so no walk goes in circles, whatever the links say.
+ */
 static enum pheap_status walk(struct pht *t, pht_value value, enum pht_kind kind, uint64_t *cursor, bool forth,
                               const struct pt_entry **entry)
 {
@@ -514,23 +517,25 @@ static enum pheap_status walk(struct pht *t, pht_value value, enum pht_kind kind
     if (status != PHEAP_OK)
         return status;
     const struct pt_map *map = address;
-    uint32_t at = (uint32_t)*cursor;
-    if (at != 0) {
+    const uint32_t from = (uint32_t)*cursor;
+    uint32_t at = forth ? map->first : map->last;
+    if (from != 0) {
         if ((uint32_t)(*cursor >> 32) != map->changes)
             return pheap_fail_with(PHEAP_BUSY, "the %s at 0x%" PRIx64 " was changed while it was walked",
                                    pht_kind_name(kind), value);
-        *entry = entry_at(t, map, at);
-        if (*entry == NULL)
+        const struct pt_entry *last = entry_at(t, map, from);
+        if (last == NULL)
             return PHEAP_CORRUPT;
-        at = forth ? (*entry)->next : (*entry)->previous;
-    } else {
-        at = forth ? map->first : map->last;
+        at = forth ? last->next : last->previous;
     }
     if (at == 0)
         return pheap_fail_with(PHEAP_END, "no more entries");
-    *entry = entry_at(t, map, at);
-    if (*entry == NULL)
+    const struct pt_entry *found = entry_at(t, map, at);
+    if (found == NULL)
         return PHEAP_CORRUPT;
+    if ((forth ? found->previous : found->next) != from)
+        return pt_corrupt(t, value, "a map whose entries do not follow each other");
+    *entry = found;
     *cursor = (uint64_t)map->changes << 32 | at;
     return PHEAP_OK;
 }

@@ -330,6 +330,84 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_next(struct pht *t, pht_val
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_set_previous(struct pht *t, pht_value set, uint64_t *cursor,
                                                               pht_value *key);
 
+/* ---------------------------------------------------------------------------------------------------------- lists */
+
+/*
+ * A list: values by index, from 0.  Up to 2^48.  All functions give WRONG_TYPE when `list` is not a list, CORRUPT, and
+ * INVALID for an index beyond the end.  Cost: constant at the end, else O(log n).
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_new(struct pht *t, pht_value *list);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_count(struct pht *t, pht_value list, uint64_t *count);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_get(struct pht *t, pht_value list, uint64_t index,
+                                                          pht_value *value);
+
+/* The `count` elements from `index` on into values[].  Cost: O(count + log n). */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_read(struct pht *t, pht_value list, uint64_t index,
+                                                           uint64_t count, pht_value *values);
+
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_set(struct pht *t, pht_value list, uint64_t index,
+                                                          struct pht_any value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_append(struct pht *t, pht_value list, struct pht_any value);
+
+/* Before the element `index`, or at the end. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_insert(struct pht *t, pht_value list, uint64_t index,
+                                                             struct pht_any value);
+
+/* With `taken` NULL the element loses a reference, else it is the caller's, as with pht_map_remove(). */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_remove(struct pht *t, pht_value list, uint64_t index,
+                                                             pht_value *taken);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_list_clear(struct pht *t, pht_value list);
+
+/* --------------------------------------------------------------------------------------------------------- queues */
+
+/*
+ * A queue: values that come and go at both ends, `front` or back, at constant cost.  Index 0 is at the front; looking at
+ * or replacing an element far from both ends costs O(n / 124).  Errors as of lists.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_new(struct pht *t, pht_value *queue);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_count(struct pht *t, pht_value queue, uint64_t *count);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_get(struct pht *t, pht_value queue, uint64_t index,
+                                                           pht_value *value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_set(struct pht *t, pht_value queue, uint64_t index,
+                                                           struct pht_any value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_push(struct pht *t, pht_value queue, bool front,
+                                                            struct pht_any value);
+
+/* *taken as with pht_map_remove(); PHT_ABSENT if the queue is empty. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_pop(struct pht *t, pht_value queue, bool front,
+                                                           pht_value *taken);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_clear(struct pht *t, pht_value queue);
+
+/* --------------------------------------------------------------------------------------------------- ordered maps */
+
+/*
+ * An ordered map: values by keys, in the order of the keys, which is that of pht_compare(); all keys of a map must be
+ * comparable (WRONG_TYPE): numbers, or str, or bytes, or tuples of such; no NaN.  Entries also have a rank, from 0, so that
+ * ranges are walked by it in both directions.  Cost: O(log n).  Other errors as of maps.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_new(struct pht *t, pht_value *map);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_count(struct pht *t, pht_value map, uint64_t *count);
+
+/* As pht_map_get(), pht_map_set(), pht_map_remove() and pht_map_clear(). */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_get(struct pht *t, pht_value map, struct pht_any key,
+                                                          pht_value *value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_set(struct pht *t, pht_value map, struct pht_any key,
+                                                          struct pht_any value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_remove(struct pht *t, pht_value map, struct pht_any key,
+                                                             pht_value *taken);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_clear(struct pht *t, pht_value map);
+
+/*
+ * How many keys are less than `key`, which need not be there: the rank of the first that is not less.  *found (may be
+ * NULL): that one is equal.  So the greatest key up to `key` has rank *rank if it was found, else *rank - 1.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_rank(struct pht *t, pht_value map, struct pht_any key,
+                                                           uint64_t *rank, bool *found);
+
+/* The entry of a rank; `value` may be NULL.  INVALID beyond the end. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_omap_at(struct pht *t, pht_value map, uint64_t rank, pht_value *key,
+                                                         pht_value *value);
+
 /* --------------------------------------------------------------------------------------------------------- tuples */
 
 /* A tuple: values that never change.  Cost of making one: proportional to `count`, at most 2^32. */

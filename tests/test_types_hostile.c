@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Values in heaps that somebody, or something, has changed: every word of every object of a heap is replaced in turn by
+ * what might hurt, and then everything is asked and done.  Any status is right; what is looked for is a crash, a store
+ * outside the heap or a call that does not end, so this is worth most under the address sanitizer.
+ */
+#include "tests/types_rig.h"
+
+#define PATIENCE_S 600
+
+/* A heap that has something of every kind, large enough for directories and inner nodes where `large` says so. */
+static void fill(struct pht *t, bool large)
+{
+    static const char *const names[] = {"map", "set", "list", "queue", "omap"};
+    pht_value it[5], tuple, block, value;
+    const int64_t count = large ? 1500 : 10;
+    ok(pht_map_new(t, &it[0]));
+    ok(pht_set_new(t, &it[1]));
+    ok(pht_list_new(t, &it[2]));
+    ok(pht_queue_new(t, &it[3]));
+    ok(pht_omap_new(t, &it[4]));
+    for (int64_t i = 0; i < count; i++) {
+        char text[48];
+        (void)snprintf(text, sizeof text, i % 2 == 0 ? "%lld" : "a text that is an object: %lld", (long long)i);
+        ok(pht_map_set(t, it[0], pht_text(text), pht_float(1e100 + (double)i)));
+        ok(pht_set_add(t, it[1], pht_text(text), NULL));
+        ok(pht_list_insert(t, it[2], (uint64_t)i / 2, pht_text(text)));
+        ok(pht_queue_push(t, it[3], i % 2 == 0, pht_text(text)));
+        ok(pht_omap_set(t, it[4], pht_text(text), pht_int(i)));
+    }
+    for (unsigned i = 0; i < 5; i++)
+        root_set(t, names[i], pht_of(it[i]));
+    const uint64_t limbs[] = {1, 2, 3};
+    const struct pht_any elements[] = {pht_bigint(true, limbs, 3), pht_bytes("0123456789", 10), pht_of(it[0])};
+    const struct pht_any plain[] = {pht_int(1), pht_text("a text that is an object")};
+    ok(pht_tuple_new(t, elements, 3, &tuple));
+    root_set(t, "tuple", pht_of(tuple));
+    ok(pht_tuple_new(t, plain, 2, &tuple));
+    ok(pht_map_set(t, pht_root(t), pht_of(tuple), pht_of(tuple)));
+    ok(pht_block_new(t, 64, &block));
+    root_set(t, "block", pht_of(block));
+    /* Two objects in limbo. */
+    for (unsigned i = 0; i < 2; i++) {
+        ok(pht_list_new(t, &value));
+        ok(pht_list_append(t, value, pht_text("a text that is an object")));
+        ok(pht_discard(t, value));
+    }
+}
+
+static enum pheap_status ignored;
+
+/* Everything that can be asked of a value. */
+static void ask(struct pht *t, pht_value value, unsigned depth)
+{
+    struct pht_any any;
+    uint64_t count = 0, cursor = 0, hash, rank, offset, length;
+    pht_value key, other, words[8];
+    bool has;
+    int order;
+    if (pht_show(t, &value, &any) != PHEAP_OK)
+        return;
+    ignored = pht_hash(t, pht_of(value), &hash);
+    ignored = pht_equal(t, pht_of(value), pht_float(1.5), &has);
+    ignored = pht_compare(t, pht_of(value), pht_of(value), &order);
+    ignored = pht_block_at(t, value, &offset, &length);
+    if ((any.kind == PHT_STR || any.kind == PHT_BYTES) && any.length > 0) { /* all of it may be read */
+        static volatile unsigned char sum;
+        for (uint64_t i = 0; i < any.length; i += any.length / 64 + 1)
+            sum = (unsigned char)(sum + ((const unsigned char *)any.bytes)[i]);
+        sum = ((const unsigned char *)any.bytes)[any.length - 1];
+    }
+    if (depth == 0)
+        return;
+    ignored = pht_map_get(t, value, pht_text("4"), &other);
+    ignored = pht_set_has(t, value, pht_text("4"), &has);
+    while (pht_map_next(t, value, &cursor, &key, &other) == PHEAP_OK) {
+        ask(t, key, 0);
+        ask(t, other, depth - 1);
+    }
+    for (cursor = 0; pht_map_previous(t, value, &cursor, &key, &other) == PHEAP_OK;)
+        ;
+    for (cursor = 0; pht_set_next(t, value, &cursor, &key) == PHEAP_OK;)
+        ask(t, key, 0);
+    for (cursor = 0; pht_set_previous(t, value, &cursor, &key) == PHEAP_OK;)
+        ;
+    if (pht_list_count(t, value, &count) == PHEAP_OK || pht_queue_count(t, value, &count) == PHEAP_OK ||
+        pht_omap_count(t, value, &count) == PHEAP_OK || pht_tuple_count(t, value, &count) == PHEAP_OK) {
+        for (uint64_t i = 0; i < count; i += count / 16 + 1) {
+            if (pht_list_get(t, value, i, &other) == PHEAP_OK || pht_queue_get(t, value, i, &other) == PHEAP_OK ||
+                pht_tuple_get(t, value, i, &other) == PHEAP_OK || pht_omap_at(t, value, i, &key, &other) == PHEAP_OK)
+                ask(t, other, depth - 1);
+            ignored = pht_list_read(t, value, i, 8 < count - i ? 8 : count - i, words);
+        }
+    }
+    ignored = pht_omap_rank(t, value, pht_text("4"), &rank, &has);
+    ignored = pht_omap_get(t, value, pht_text("a text that is an object: 3"), &other);
+}
+
+/* Change number `which` of a heap like that; one that is refused half-way would stop those after it. */
+static void change_something(struct pht *t, unsigned which)
+{
+    pht_value it = PHT_ABSENT, taken;
+    static const char *const names[] = {"map", "set", "list", "queue", "omap"};
+    if (which < 10 && (pht_map_get(t, pht_root(t), pht_text(names[which / 2]), &it) != PHEAP_OK || it == PHT_ABSENT))
+        return;
+    for (unsigned i = 0; i < 12; i++) {
+        char text[48];
+        (void)snprintf(text, sizeof text, i % 2 == 0 ? "%u" : "a text that is an object: %u",
+                       which % 2 == 0 ? i + 5000 : i);
+        switch (which) {
+        case 0:
+            ignored = pht_map_set(t, it, pht_text(text), pht_text("a text that is an object"));
+            break;
+        case 1:
+            ignored = pht_map_remove(t, it, pht_text(text), i % 2 == 0 ? &taken : NULL);
+            break;
+        case 2:
+            ignored = pht_set_add(t, it, pht_text(text), NULL);
+            break;
+        case 3:
+            ignored = pht_set_remove(t, it, pht_text(text), NULL);
+            break;
+        case 4:
+            ignored = i % 3 == 0 ? pht_list_append(t, it, pht_text(text)) : pht_list_insert(t, it, i, pht_text(text));
+            break;
+        case 5:
+            ignored = i % 3 == 0 ? pht_list_remove(t, it, i, NULL) : pht_list_set(t, it, i % 5, pht_text(text));
+            break;
+        case 6:
+            ignored = pht_queue_push(t, it, i % 2 == 0, pht_text(text));
+            break;
+        case 7:
+            ignored = i % 3 == 0 ? pht_queue_set(t, it, i, pht_none()) : pht_queue_pop(t, it, i % 2 == 0, NULL);
+            break;
+        case 8:
+            ignored = pht_omap_set(t, it, pht_text(text), pht_text(text));
+            break;
+        case 9:
+            ignored = pht_omap_remove(t, it, pht_text(text), NULL);
+            break;
+        case 10:
+            ignored = pht_reclaim(t, 100, NULL);
+            break;
+        case 11:
+            ignored = pht_map_clear(t, pht_root(t));
+            ignored = pht_reclaim(t, 5000, NULL);
+            break;
+        default:
+            fail();
+        }
+    }
+}
+#define CHANGES 12u
+
+/* What a word may be replaced by. */
+static uint64_t evil(uint64_t word, unsigned choice, uint64_t other, uint64_t *dice)
+{
+    switch (choice) {
+    case 0:
+        return word ^ UINT64_C(1) << (dice_roll(dice) % 64);
+    case 1:
+        return word ^ UINT64_C(0x100000001);
+    case 2:
+        return other; /* the offset of another block */
+    case 3:
+        return word << 32 | word >> 32;
+    case 4:
+        return 0;
+    case 5:
+        return UINT64_MAX;
+    case 6:
+        return dice_roll(dice) % (1 << 20) & ~UINT64_C(15);
+    default:
+        return dice_roll(dice);
+    }
+}
+#define EVILS 8u
+
+static void spoil(const char *name, bool large)
+{
+    static struct {
+        uint64_t offset, length;
+    } blocks[8192];
+    uint64_t dice = choose_seed(), from = 0, tried = 0;
+    uint32_t count = 0;
+    pheap *heap = new_values_heap(name);
+    struct pht t = change(heap);
+    fill(&t, large);
+    keep(&t);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    while (count < 8192 &&
+           pheap_read_next_block(reader, from, &blocks[count].offset, &blocks[count].length) == PHEAP_OK) {
+        from = blocks[count].offset + blocks[count].length;
+        count++;
+    }
+    (void)pheap_read_end(reader);
+    (void)alarm(PATIENCE_S);
+    for (uint32_t b = 0; b < count; b++) {
+        /* Of a large heap the objects without references are as in the small one. */
+        if (large && blocks[b].length < 64)
+            continue;
+        for (uint64_t at = 0; at < blocks[b].length; at += 8) {
+            if (large && at >= 64 && dice_roll(&dice) % 16 != 0)
+                continue;
+            const unsigned choice = (unsigned)(dice_roll(&dice) % EVILS),
+                           first = (unsigned)(dice_roll(&dice) % CHANGES);
+            uint64_t word;
+            pheap_txn *txn = begin(heap);
+            memcpy(&word, (const char *)pheap_ptr(txn, blocks[b].offset) + at, sizeof word);
+            word = evil(word, choice, blocks[dice_roll(&dice) % count].offset, &dice);
+            ok(pheap_write(txn, blocks[b].offset + at, &word, sizeof word));
+            if (pht_begin(txn, &t) == PHEAP_OK) {
+                struct pht view = t;
+                ask(&view, pht_root(&t), large ? 2 : 3);
+                change_something(&t, first);
+                t.failed = PHEAP_OK; /* as a program would that does not listen */
+                change_something(&t, (first + 1 + (unsigned)(dice_roll(&dice) % (CHANGES - 1))) % CHANGES);
+            }
+            (void)pheap_abort(txn);
+            tried++;
+        }
+    }
+    (void)alarm(0);
+    print_message("%llu words\n", (unsigned long long)tried);
+    t = change(heap);
+    ok(pht_map_clear(&t, pht_root(&t)));
+    keep(&t);
+    require_all_given_back(heap);
+    ok(pheap_close(heap));
+}
+
+/* Catches: a count, number, offset, kind or length from the heap that is used before it was checked; a walk without end. */
+static void hostile__every_word_of_a_small_heap(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 30; round++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "small-%u", round);
+        spoil(name, false);
+    }
+}
+
+static void hostile__words_of_a_larger_heap(void **state)
+{
+    (void)state;
+    spoil("large", true);
+}
+
+int main(int argc, char **argv)
+{
+    choose_cases(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hostile__every_word_of_a_small_heap),
+        cmocka_unit_test(hostile__words_of_a_larger_heap),
+    };
+    return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
+}
