@@ -29,8 +29,10 @@ static enum pheap_status use(struct pht *t, pht_value value, const struct pt_lis
     if (status != PHEAP_OK)
         return status;
     *list = address;
-    if ((*list)->count < (*list)->tree.count || (*list)->count > COUNT_MAX)
-        return pt_corrupt(t, value, "a list with less elements than its tree");
+    if (!pt_tree_sound(t, value, &(*list)->tree))
+        return PHEAP_CORRUPT;
+    if ((*list)->count < (*list)->tree.count || (*list)->count - (*list)->tree.count > PT_NODE_WORDS)
+        return pt_corrupt(t, value, "a list whose elements are not those of its tree and its tail");
     return PHEAP_OK;
 }
 

@@ -19,9 +19,10 @@ static enum pheap_status use(struct pht *t, pht_value value, const struct pt_oma
 {
     const void *address;
     enum pheap_status status = pt_use(t, value, PHT_OMAP, sizeof **map, &address);
-    if (status == PHEAP_OK)
-        *map = address;
-    return status;
+    if (status != PHEAP_OK)
+        return status;
+    *map = address;
+    return pt_tree_sound(t, value, &(*map)->tree) ? PHEAP_OK : PHEAP_CORRUPT;
 }
 
 /* Compare a key with one of the map: *order is that of the map's. */
@@ -69,8 +70,6 @@ static enum pheap_status search(struct pht *t, const struct pt_omap *map, const 
     *item = NULL;
     if (at == 0) /* a key that has no order, not even with itself, is found out now */
         return pt_key_compare(t, key, key, &order);
-    if (map->tree.level > PT_LEVELS_MAX)
-        return pt_corrupt(t, at, "a tree whose height or count is impossible");
     for (uint32_t level = map->tree.level;; level--) {
         uint32_t less;
         const struct pt_node *node = pt_node_at(t, at, level, WIDTH);
@@ -242,5 +241,9 @@ enum pheap_status pht_omap_clear(struct pht *t, pht_value map)
 
 enum pheap_status pt_omap_dismantle(struct pht *t, uint64_t map, uint32_t *budget, bool *done)
 {
+    const struct pt_omap *found;
+    enum pheap_status status = use(t, map, &found);
+    if (status != PHEAP_OK)
+        return status;
     return pt_tree_dismantle(t, map + tree_at, WIDTH, budget, done);
 }

@@ -87,11 +87,12 @@ static uint64_t first_key(const struct pt_node *node)
     return node->words[node->level == 0 ? 0 : 2];
 }
 
-static bool sound(struct pht *t, uint64_t tree, const struct pt_tree *head)
+bool pt_tree_sound(struct pht *t, uint64_t object, const struct pt_tree *tree)
 {
-    if (head->level <= PT_LEVELS_MAX && head->count <= t->size / 8 && (head->top != 0 || head->count == 0))
+    if (tree->level <= PT_LEVELS_MAX && tree->count <= t->size / sizeof(pht_value) &&
+        (tree->top != 0 || tree->count == 0))
         return true;
-    (void)pt_corrupt(t, tree & ~UINT64_C(15), "a tree whose height or count is impossible");
+    (void)pt_corrupt(t, object, "a tree whose height or count is impossible");
     return false;
 }
 
@@ -132,7 +133,7 @@ static enum pheap_status descend(struct pht *t, const struct pt_tree *tree, uint
 const pt_word *pt_tree_at(struct pht *t, const struct pt_tree *tree, uint32_t width, uint64_t index, uint64_t *run)
 {
     struct path path;
-    if (!sound(t, tree->top, tree) || descend(t, tree, width, index, false, &path) != PHEAP_OK)
+    if (descend(t, tree, width, index, false, &path) != PHEAP_OK)
         return NULL;
     const struct pt_node *leaf = (const struct pt_node *)(const void *)(t->base + path.steps[0].node);
     *run = leaf->used - path.steps[0].entry;
@@ -281,7 +282,7 @@ enum pheap_status pt_tree_insert(struct pht *t, uint64_t tree, uint32_t width, u
     enum pheap_status status = pt_edit(t, tree, sizeof *head, &head);
     if (status != PHEAP_OK)
         return status;
-    if (!sound(t, tree, head))
+    if (!pt_tree_sound(t, tree, head))
         return PHEAP_CORRUPT;
     if (head->top == 0) {
         head->level = 0;
@@ -311,7 +312,7 @@ enum pheap_status pt_tree_append_leaf(struct pht *t, uint64_t tree, uint64_t lea
     uint64_t entry[3], right;
     enum pheap_status status = pt_edit(t, tree, sizeof *head, &head);
     const struct pt_node *node = pt_node_at(t, leaf, 0, 1);
-    if (status != PHEAP_OK || node == NULL || !sound(t, tree, head))
+    if (status != PHEAP_OK || node == NULL || !pt_tree_sound(t, tree, head))
         return status == PHEAP_OK ? PHEAP_CORRUPT : status;
     const uint64_t added = node->used;
     if (head->top == 0) {
@@ -463,7 +464,7 @@ enum pheap_status pt_tree_remove(struct pht *t, uint64_t tree, uint32_t width, u
     enum pheap_status status = pt_edit(t, tree, sizeof *head, &head);
     if (status != PHEAP_OK)
         return status;
-    if (!sound(t, tree, head))
+    if (!pt_tree_sound(t, tree, head))
         return PHEAP_CORRUPT;
     status = descend(t, head, width, index, false, &path);
     if (status != PHEAP_OK)
@@ -487,7 +488,7 @@ enum pheap_status pt_tree_take_leaf(struct pht *t, uint64_t tree, uint64_t *leaf
     enum pheap_status status = pt_edit(t, tree, sizeof *head, &head);
     if (status != PHEAP_OK)
         return status;
-    if (!sound(t, tree, head))
+    if (!pt_tree_sound(t, tree, head))
         return PHEAP_CORRUPT;
     status = descend(t, head, 1, head->count, true, &path);
     if (status != PHEAP_OK)

@@ -36,6 +36,9 @@ _Static_assert(sizeof(struct pt_node) == 16, "node");
 /* A node that is sound in itself; NULL (CORRUPT) otherwise. */
 const struct pt_node *pt_node_at(struct pht *t, uint64_t offset, uint32_t level, uint32_t width);
 
+/* Are height and count of a tree possible?  CORRUPT, naming the object, if not.  What reads a tree asks first. */
+bool pt_tree_sound(struct pht *t, uint64_t object, const struct pt_tree *tree);
+
 /* Item `index`, below the count: its words, and how many items follow each other there.  NULL (CORRUPT) if damaged. */
 const pt_word *pt_tree_at(struct pht *t, const struct pt_tree *tree, uint32_t width, uint64_t index, uint64_t *run);
 
