@@ -176,6 +176,24 @@ static uint64_t evil(uint64_t word, unsigned choice, uint64_t other, uint64_t *d
 }
 #define EVILS 8u
 
+/* The same word in a commit of its own, so that the check can be asked; then it is what it was. */
+static void check_spoiled(pheap *heap, uint64_t offset, uint64_t word)
+{
+    uint64_t good;
+    struct pht t;
+    pheap_txn *txn = begin(heap);
+    memcpy(&good, pheap_ptr(txn, offset), sizeof good);
+    ok(pheap_write(txn, offset, &word, sizeof word));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    if (pht_look(reader, &t) == PHEAP_OK)
+        ignored = pht_check(&t, NULL, NULL, NULL);
+    (void)pheap_read_end(reader);
+    txn = begin(heap);
+    ok(pheap_write(txn, offset, &good, sizeof good));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+}
+
 static void spoil(const char *name, bool large)
 {
     static struct {
@@ -217,7 +235,8 @@ static void spoil(const char *name, bool large)
                 change_something(&t, (first + 1 + (unsigned)(dice_roll(&dice) % (CHANGES - 1))) % CHANGES);
             }
             (void)pheap_abort(txn);
-            tried++;
+            if (tried++ % 8 == 0)
+                check_spoiled(heap, blocks[b].offset + at, word);
         }
     }
     (void)alarm(0);

@@ -183,6 +183,7 @@ static void random_work(const char *name, bool set)
         } else {
             keep(&t);
             committed = now;
+            check_values(heap);
         }
         if (round % 10 == 9) {
             ok(pheap_close(heap));

@@ -309,6 +309,7 @@ static void random_work(const char *name, const struct sequence *s)
         } else {
             keep(&t);
             committed = now;
+            check_values(heap);
         }
         if (round % 10 == 9) {
             ok(pheap_close(heap));

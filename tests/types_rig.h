@@ -95,6 +95,16 @@ static inline uint64_t live_blocks(pheap *heap)
     return space.live_blocks;
 }
 
+/* The values of the newest version are sound. */
+static inline void check_values(pheap *heap)
+{
+    struct pht t;
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    ok(pht_check(&t, print_fault, NULL, NULL));
+    (void)pheap_read_end(reader);
+}
+
 /* Nothing is left but the registry and an empty root map. */
 static inline void require_all_given_back(pheap *heap)
 {

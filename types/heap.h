@@ -66,7 +66,8 @@ struct PT_IN_HEAP pt_registry {
     uint64_t root;        /* the root map */
     uint64_t limbo_first; /* objects without references that wait to be taken apart, in a list; 0: none */
     uint64_t limbo_last;
-    uint64_t unused[4]; /* 0 */
+    uint64_t collections; /* transactions of pht_collect() so far */
+    uint64_t unused[3];   /* 0 */
 };
 _Static_assert(sizeof(struct pt_registry) == 96, "registry");
 
@@ -111,6 +112,9 @@ enum pheap_status pt_failed(struct pht *t, enum pheap_status status);
 
 /* A new container: `length` bytes, all 0 but the kind.  Also takes some of limbo apart. */
 enum pheap_status pt_container_new(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container);
+
+/* The length of containers but tuples. */
+enum { PT_MAP_BYTES = 72, PT_LIST_BYTES = 64, PT_QUEUE_BYTES = 56, PT_OMAP_BYTES = 48 };
 
 /* Note that elements come or go. */
 static inline void pt_changed(void *container)
@@ -184,5 +188,25 @@ enum pheap_status pt_tuple_dismantle(struct pht *t, uint64_t tuple, uint32_t *bu
 enum pheap_status pt_list_dismantle(struct pht *t, uint64_t list, uint32_t *budget, bool *done);
 enum pheap_status pt_queue_dismantle(struct pht *t, uint64_t queue, uint32_t *budget, bool *done);
 enum pheap_status pt_omap_dismantle(struct pht *t, uint64_t map, uint32_t *budget, bool *done);
+
+/* ------------------------------------------------------------------------------------------------------- visits */
+
+/*
+ * To go through an object: `part` is called for each block that belongs to it, with the bytes that are needed there, and
+ * `word` for each word in it that counts as a reference.  Both may fail, which ends the visit.  CORRUPT: the object
+ * contradicts itself.  One in limbo is half gone: then only what is left of it is looked at.
+ */
+struct pt_visit {
+    struct pht *t;
+    uint64_t object;
+    bool in_limbo;
+    enum pheap_status (*part)(struct pt_visit *visit, uint64_t offset, uint64_t length);
+    enum pheap_status (*word)(struct pt_visit *visit, pht_value word);
+};
+enum pheap_status pt_map_visit(struct pt_visit *visit);
+enum pheap_status pt_tuple_visit(struct pt_visit *visit);
+enum pheap_status pt_list_visit(struct pt_visit *visit);
+enum pheap_status pt_queue_visit(struct pt_visit *visit);
+enum pheap_status pt_omap_visit(struct pt_visit *visit);
 
 #endif

@@ -17,7 +17,7 @@ struct PT_IN_HEAP pt_list {
     uint64_t tail;  /* a leaf; 0: there is none */
     struct pt_tree tree;
 };
-_Static_assert(sizeof(struct pt_list) == 64, "list");
+_Static_assert(sizeof(struct pt_list) == PT_LIST_BYTES, "list");
 
 /* ------------------------------------------------------------------------------------------------------------ looking */
 
@@ -336,5 +336,26 @@ enum pheap_status pt_list_dismantle(struct pht *t, uint64_t list, uint32_t *budg
             status = pt_drop(t, word);
     }
     *done = status == PHEAP_OK && edited->count == 0;
+    return status;
+}
+
+enum pheap_status pt_list_visit(struct pt_visit *visit)
+{
+    const struct pt_list *list;
+    enum pheap_status status = use(visit->t, visit->object, &list);
+    if (status == PHEAP_OK)
+        status = visit->part(visit, visit->object, sizeof *list);
+    if (status == PHEAP_OK)
+        status = pt_tree_visit(visit, &list->tree, 1);
+    if (status != PHEAP_OK || list->tail == 0)
+        return status == PHEAP_OK && list->count != list->tree.count
+                   ? pt_corrupt(visit->t, visit->object, "a list that has lost its tail")
+                   : status;
+    const struct pt_node *tail = tail_of(visit->t, list);
+    if (tail == NULL)
+        return PHEAP_CORRUPT;
+    status = visit->part(visit, list->tail, sizeof *tail + tail->capacity * sizeof(pht_value));
+    for (uint32_t i = 0; i < tail->used && status == PHEAP_OK; i++)
+        status = visit->word(visit, tail->words[i]);
     return status;
 }

@@ -32,7 +32,7 @@ struct PT_IN_HEAP pt_map {
     struct pt_segments entries;
     struct pt_segments chains; /* for each bucket the number of its first entry, 0: none */
 };
-_Static_assert(sizeof(struct pt_map) == 72, "map");
+_Static_assert(sizeof(struct pt_map) == PT_MAP_BYTES, "map");
 _Static_assert(offsetof(struct pt_map, buckets) == offsetof(struct pt_container, spare), "map header");
 
 struct PT_IN_HEAP pt_entry {
@@ -438,6 +438,74 @@ enum pheap_status pt_map_dismantle(struct pht *t, uint64_t at, uint32_t *budget,
     }
     *done = status == PHEAP_OK && map->count == 0 && map->chains.capacity == 0 && map->entries.capacity == 0;
     return status;
+}
+
+/* --------------------------------------------------------------------------------------------------------- visits */
+
+/* Can an entry be found by its key, and was its hash kept? */
+static enum pheap_status check_entry(struct pht *t, const struct pt_map *map, uint64_t at, uint32_t number)
+{
+    struct pt_key key;
+    uint64_t hash;
+    uint32_t found;
+    const struct pt_entry *entry = entry_at(t, map, number);
+    if (entry == NULL)
+        return PHEAP_CORRUPT;
+    enum pheap_status status = pt_key_of(t, entry->key, &key);
+    if (status == PHEAP_OK)
+        status = pt_key_hash(t, &key, &hash);
+    if (status != PHEAP_OK)
+        return pt_corrupt(t, at, "a map with a key that is none");
+    if ((uint32_t)hash != entry->hash)
+        return pt_corrupt(t, at, "a map with the wrong hash of a key");
+    status = find(t, map, &key, entry->hash, &found);
+    if (status == PHEAP_OK && found != number)
+        status = pt_corrupt(t, at, "a map in which a key cannot be found, or is twice");
+    return status;
+}
+
+/* Do the entries follow each other, all of them? */
+static enum pheap_status check_order(struct pht *t, const struct pt_map *map, uint64_t at)
+{
+    uint32_t previous = 0, number = map->first, left = map->count;
+    for (; number != 0 && left > 0; left--) {
+        const struct pt_entry *entry = entry_at(t, map, number);
+        if (entry == NULL)
+            return PHEAP_CORRUPT;
+        if (entry->previous != previous)
+            break;
+        previous = number;
+        number = entry->next;
+    }
+    return number == 0 && left == 0 && map->last == previous
+               ? PHEAP_OK
+               : pt_corrupt(t, at, "a map whose entries do not follow each other");
+}
+
+enum pheap_status pt_map_visit(struct pt_visit *visit)
+{
+    struct pht *t = visit->t;
+    const struct pt_map *map = pt_at(t, visit->object, sizeof *map);
+    if (map == NULL)
+        return PHEAP_CORRUPT;
+    enum pheap_status status = visit->part(visit, visit->object, sizeof *map);
+    if (status == PHEAP_OK)
+        status = pt_segments_visit(visit, &map->entries, shape_of(map));
+    if (status == PHEAP_OK)
+        status = pt_segments_visit(visit, &map->chains, chain_shape);
+    if (status == PHEAP_OK && (map->count > map->entries.capacity || map->buckets > map->chains.capacity))
+        status = pt_corrupt(t, visit->object, "a map with more entries or buckets than room for them");
+    for (uint32_t number = 1; number <= map->count && status == PHEAP_OK; number++) {
+        const struct pt_entry *entry = entry_at(t, map, number);
+        if (entry == NULL)
+            return PHEAP_CORRUPT;
+        status = visit->word(visit, entry->key);
+        if (status == PHEAP_OK && map->head.kind == PHT_MAP)
+            status = visit->word(visit, entry->value);
+        if (status == PHEAP_OK && !visit->in_limbo)
+            status = check_entry(t, map, visit->object, number);
+    }
+    return status == PHEAP_OK && !visit->in_limbo ? check_order(t, map, visit->object) : status;
 }
 
 /* ------------------------------------------------------------------------------------------- what both have in common */

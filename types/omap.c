@@ -9,7 +9,7 @@ struct PT_IN_HEAP pt_omap {
     struct pt_container container;
     struct pt_tree tree;
 };
-_Static_assert(sizeof(struct pt_omap) == 48, "ordered map");
+_Static_assert(sizeof(struct pt_omap) == PT_OMAP_BYTES, "ordered map");
 
 #define WIDTH 2u /* words of an item */
 
@@ -246,4 +246,13 @@ enum pheap_status pt_omap_dismantle(struct pht *t, uint64_t map, uint32_t *budge
     if (status != PHEAP_OK)
         return status;
     return pt_tree_dismantle(t, map + tree_at, WIDTH, budget, done);
+}
+
+enum pheap_status pt_omap_visit(struct pt_visit *visit)
+{
+    const struct pt_omap *map;
+    enum pheap_status status = use(visit->t, visit->object, &map);
+    if (status == PHEAP_OK)
+        status = visit->part(visit, visit->object, sizeof *map);
+    return status == PHEAP_OK ? pt_tree_visit(visit, &map->tree, WIDTH) : status;
 }

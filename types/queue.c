@@ -18,7 +18,7 @@ struct PT_IN_HEAP pt_queue {
     uint64_t last;
     uint64_t begin; /* below LINK_WORDS */
 };
-_Static_assert(sizeof(struct pt_queue) == 56, "queue");
+_Static_assert(sizeof(struct pt_queue) == PT_QUEUE_BYTES, "queue");
 
 struct PT_IN_HEAP pt_link {
     uint32_t kind; /* PT_LINK */
@@ -275,5 +275,32 @@ enum pheap_status pt_queue_dismantle(struct pht *t, uint64_t queue, uint32_t *bu
     if (status == PHEAP_OK && edited->count == 0 && edited->first != 0)
         status = remove_link(t, edited, false);
     *done = status == PHEAP_OK && edited->count == 0;
+    return status;
+}
+
+enum pheap_status pt_queue_visit(struct pt_visit *visit)
+{
+    const struct pt_queue *queue;
+    struct pht *t = visit->t;
+    enum pheap_status status = use(t, visit->object, &queue);
+    if (status == PHEAP_OK)
+        status = visit->part(visit, visit->object, sizeof *queue);
+    if (status != PHEAP_OK)
+        return status;
+    uint64_t at = queue->first, previous = 0, left = queue->count, place = queue->begin;
+    for (; at != 0 && status == PHEAP_OK; place = 0) {
+        const struct pt_link *link = link_at(t, at);
+        if (link == NULL)
+            return PHEAP_CORRUPT;
+        status = visit->part(visit, at, sizeof *link);
+        if (status == PHEAP_OK && (link->previous != previous || (left == 0 && queue->count > 0)))
+            status = pt_corrupt(t, visit->object, "a queue whose links do not follow each other, or are too many");
+        for (; place < LINK_WORDS && left > 0 && status == PHEAP_OK; place++, left--)
+            status = visit->word(visit, link->words[place]);
+        previous = at;
+        at = link->next;
+    }
+    if (status == PHEAP_OK && (left != 0 || queue->last != previous))
+        status = pt_corrupt(t, visit->object, "a queue whose links do not follow each other, or are too few");
     return status;
 }

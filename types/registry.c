@@ -70,7 +70,8 @@ enum pheap_status pht_look(const pheap_read *reader, struct pht *t)
         const void *shown;
         unsigned char *base; /* nothing stores through it: pt_may_change() */
     } address = {.shown = pheap_read_ptr(reader, 0)};
-    struct pht made = {.base = address.base, .size = pheap_read_size(reader), .registry = pheap_read_root(reader)};
+    struct pht made = {
+        .base = address.base, .size = pheap_read_size(reader), .registry = pheap_read_root(reader), .reader = reader};
     if (made.registry == 0)
         return pheap_fail_with(PHEAP_NOT_FOUND, "the heap has no values yet");
     enum pheap_status status = check_registry(&made);

@@ -217,3 +217,37 @@ enum pheap_status pt_segments_shrink(struct pht *t, uint64_t array, struct pt_sh
     *freed = status == PHEAP_OK;
     return status;
 }
+
+/* The blocks below a directory, or the chunk, at `level`; *left is how many chunks there still are. */
+static enum pheap_status visit_below(struct pt_visit *visit, uint64_t at, uint32_t level, uint64_t chunk_bytes,
+                                     uint32_t *left)
+{
+    const bool leaf = level == 0;
+    const uint64_t bytes = leaf ? chunk_bytes : sizeof(struct pt_directory);
+    if (pt_at_kind(visit->t, at, bytes, leaf ? PT_CHUNK : PT_DIRECTORY) == NULL)
+        return PHEAP_CORRUPT;
+    enum pheap_status status = visit->part(visit, at, bytes);
+    if (leaf) {
+        --*left;
+        return status;
+    }
+    const struct pt_directory *directory = (const struct pt_directory *)(const void *)(visit->t->base + at);
+    for (uint32_t i = 0; i < PT_FANOUT && status == PHEAP_OK; i++) {
+        if (*left > 0)
+            status = visit_below(visit, directory->below[i], level - 1, chunk_bytes, left);
+        else if (directory->below[i] != 0)
+            status = pt_corrupt(visit->t, at, "a directory with an entry beyond its end");
+    }
+    return status;
+}
+
+enum pheap_status pt_segments_visit(struct pt_visit *visit, const struct pt_segments *array, struct pt_shape shape)
+{
+    if (!sound(visit->t, array, shape))
+        return PHEAP_CORRUPT;
+    if (array->capacity == 0)
+        return array->top == 0 ? PHEAP_OK : pt_corrupt(visit->t, array->top, "an array without elements that is there");
+    uint32_t left = array->height == 0 ? 1 : array->capacity / shape.whole;
+    const uint64_t elements = array->height == 0 ? array->capacity : shape.whole;
+    return visit_below(visit, array->top, array->height, sizeof(struct pt_chunk) + elements * shape.width, &left);
+}

@@ -53,4 +53,7 @@ enum pheap_status pt_segments_grow(struct pht *t, uint64_t array, struct pt_shap
 enum pheap_status pt_segments_shrink(struct pht *t, uint64_t array, struct pt_shape shape, uint32_t needed,
                                      bool *freed);
 
+/* Every block of an array.  Bounded by the capacity, which is bounded by how many parts the visitor takes. */
+enum pheap_status pt_segments_visit(struct pt_visit *visit, const struct pt_segments *array, struct pt_shape shape);
+
 #endif

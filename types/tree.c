@@ -5,6 +5,8 @@
  */
 #include "types/tree.h"
 
+#include "types/value.h"
+
 #include <inttypes.h>
 
 /* Where a way down went through: a node and the entry that it took. */
@@ -521,5 +523,68 @@ enum pheap_status pt_tree_dismantle(struct pht *t, uint64_t tree, uint32_t width
         *budget -= *budget > width ? width : *budget;
     }
     *done = status == PHEAP_OK && head->count == 0;
+    return status;
+}
+
+/* --------------------------------------------------------------------------------------------------------- visits */
+
+/* Do two keys ascend? */
+static enum pheap_status check_keys(struct pt_visit *visit, pht_value less, pht_value more)
+{
+    int order;
+    struct pt_key x, y;
+    enum pheap_status status = pt_key_of(visit->t, less, &x);
+    if (status == PHEAP_OK)
+        status = pt_key_of(visit->t, more, &y);
+    if (status == PHEAP_OK)
+        status = pt_key_compare(visit->t, &x, &y, &order);
+    return status == PHEAP_OK && order < 0
+               ? PHEAP_OK
+               : pt_corrupt(visit->t, visit->object, "an ordered map whose keys do not ascend");
+}
+
+/* What lies at and below a node; *count and *last are added to, and the key at the end of what was visited so far. */
+static enum pheap_status visit_node(struct pt_visit *visit, uint64_t at, uint32_t level, uint32_t width,
+                                    uint64_t *count, pht_value *last)
+{
+    struct pht *t = visit->t;
+    const struct pt_node *node = pt_node_at(t, at, level, width);
+    if (node == NULL)
+        return PHEAP_CORRUPT;
+    enum pheap_status status = visit->part(visit, at, sizeof *node + node->capacity * sizeof(uint64_t));
+    if (status == PHEAP_OK && node->used == 0)
+        status = pt_corrupt(t, at, "a node of a tree without entries");
+    const uint32_t words = entry_words(level, width);
+    for (uint32_t i = 0; i < node->used && status == PHEAP_OK; i++) {
+        const uint64_t *entry = node->words + i * words, before = *count;
+        if (level == 0) {
+            for (uint32_t w = 0; w < width && status == PHEAP_OK; w++)
+                status = visit->word(visit, entry[w]);
+            if (status == PHEAP_OK && width == 2 && *last != PHT_ABSENT)
+                status = check_keys(visit, *last, entry[0]);
+            *last = entry[0];
+            ++*count;
+            continue;
+        }
+        status = visit_node(visit, entry[0], level - 1, width, count, last);
+        if (status == PHEAP_OK && *count - before != entry[1])
+            status = pt_corrupt(t, at, "a node of a tree with a wrong count");
+        const struct pt_node *below = status == PHEAP_OK ? pt_node_at(t, entry[0], level - 1, width) : NULL;
+        if (below != NULL && width == 2 && first_key(below) != entry[2])
+            status = pt_corrupt(t, at, "a node of a tree with a wrong first key");
+    }
+    return status;
+}
+
+enum pheap_status pt_tree_visit(struct pt_visit *visit, const struct pt_tree *tree, uint32_t width)
+{
+    uint64_t count = 0;
+    pht_value last = PHT_ABSENT;
+    if (!pt_tree_sound(visit->t, visit->object, tree))
+        return PHEAP_CORRUPT;
+    enum pheap_status status =
+        tree->top == 0 ? PHEAP_OK : visit_node(visit, tree->top, tree->level, width, &count, &last);
+    if (status == PHEAP_OK && count != tree->count)
+        status = pt_corrupt(visit->t, visit->object, "a tree with a wrong count");
     return status;
 }

@@ -68,4 +68,9 @@ static inline uint32_t pt_leaf_next(uint32_t words)
  */
 enum pheap_status pt_tree_dismantle(struct pht *t, uint64_t tree, uint32_t width, uint32_t *budget, bool *done);
 
+/*
+ * Every node and word of a tree, and that its counts and first keys are what they should be and that keys ascend.
+ */
+enum pheap_status pt_tree_visit(struct pt_visit *visit, const struct pt_tree *tree, uint32_t width);
+
 #endif

@@ -96,3 +96,15 @@ enum pheap_status pt_tuple_dismantle(struct pht *t, uint64_t tuple, uint32_t *bu
     *done = status == PHEAP_OK && head->count == 0;
     return status;
 }
+
+enum pheap_status pt_tuple_visit(struct pt_visit *visit)
+{
+    uint64_t count;
+    const pt_word *words = pt_tuple_words(visit->t, visit->object, &count);
+    if (words == NULL)
+        return PHEAP_CORRUPT;
+    enum pheap_status status = visit->part(visit, visit->object, sizeof(struct pt_tuple) + count * sizeof *words);
+    for (uint64_t i = 0; i < count && status == PHEAP_OK; i++)
+        status = visit->word(visit, words[i]);
+    return status;
+}

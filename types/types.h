@@ -68,6 +68,7 @@ struct pht {
     uint64_t size;            /* bytes that may be looked at */
     uint64_t registry;        /* offset of the registry */
     pheap_txn *txn;           /* NULL in a snapshot */
+    const pheap_read *reader; /* NULL in a transaction */
     enum pheap_status failed; /* what a changing function failed with half-way */
 };
 
@@ -418,6 +419,44 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_count(struct pht *t, pht_
 /* Element `index`, from 0.  INVALID beyond the end. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_get(struct pht *t, pht_value tuple, uint64_t index,
                                                            pht_value *value);
+
+/* ---------------------------------------------------------------------------------------------- check and collect */
+
+/* What a heap of values has.  Set `size` before the call. */
+struct pht_census {
+    size_t size;
+    uint64_t objects; /* that can be reached from the root map */
+    uint64_t limbo;   /* objects that wait to be taken apart, and what only they refer to is among `objects` */
+    uint64_t garbage; /* objects that cannot be reached: cycles, and what was made and stored nowhere */
+    uint64_t unknown; /* blocks that are neither objects nor parts of such: of pheap_alloc() */
+    uint64_t faults;  /* found, including those beyond the first 1000 */
+};
+
+/*
+ * Walk all values of a snapshot and prove: every object and each of its parts is a live block, and belongs to one object
+ * only; kinds, lengths, counts and links agree; every key can be found, and is there once; ordered keys ascend; every str
+ * is UTF-8; every object is referred to as often as it says.  Each fault is told through `fault` (may be NULL), at most
+ * 1000, the first of each object.  What is below is the business of pheap_check().
+ *
+ * Bounded in time and memory (40 bytes a block) on any input.  *census (may be NULL) is filled with OK and with CORRUPT.
+ * Errors: CORRUPT, INVALID (not the view of a reader), NO_MEMORY.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context,
+                                                       struct pht_census *census);
+
+/*
+ * Collect garbage: objects that cannot be reached from the root map, because they refer to each other, or because they
+ * were made and never stored.  Takes a census of the newest version, then frees in small transactions, each committed as
+ * `how` says; others may read and write meanwhile.  Killed at any moment it leaves a sound heap, and the next call begins
+ * anew.  *collected (may be NULL): how many objects.
+ *
+ * A value that no container has when the transaction that made or took it ends is garbage to a collection, also while a
+ * program remembers its word.
+ *
+ * Errors: CORRUPT (nothing is collected in a damaged heap), NOT_FOUND (the heap has no values), BUSY (another collection
+ * is at work), NO_MEMORY, and those of pheap_read_begin(), pheap_begin() and pheap_commit().
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *collected);
 
 #ifdef __cplusplus
 }

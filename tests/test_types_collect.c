@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/* The check of a heap of values, and the collection of what counting cannot free. */
+#include "tests/types_rig.h"
+#include "types/heap.h"
+
+static uint64_t told;
+
+static void count_fault(void *context, uint64_t offset, const char *text)
+{
+    if (context != NULL)
+        (void)fprintf(stderr, "fault at 0x%llx: %s\n", (unsigned long long)offset, text);
+    told++;
+}
+
+static struct pht_census check(pheap *heap, enum pheap_status wanted)
+{
+    struct pht t;
+    struct pht_census census = {.size = sizeof census};
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    expect(wanted, pht_check(&t, count_fault, wanted == PHEAP_OK ? &t : NULL, &census));
+    (void)pheap_read_end(reader);
+    return census;
+}
+
+/* A container of a random kind with random content, some of it of `others`. */
+static pht_value random_value(struct pht *t, uint64_t *dice, const pht_value *others, unsigned count)
+{
+    pht_value made;
+    const uint64_t kind = dice_roll(dice) % 6, size = dice_roll(dice) % (dice_roll(dice) % 8 == 0 ? 400 : 12);
+    struct pht_any elements[400];
+    char texts[400][40];
+    for (unsigned i = 0; i < size; i++) {
+        (void)snprintf(texts[i], sizeof texts[i], i % 2 == 0 ? "%u" : "a text that is an object: %u", i);
+        elements[i] =
+            count > 0 && dice_roll(dice) % 3 == 0 ? pht_of(others[dice_roll(dice) % count]) : pht_text(texts[i]);
+    }
+    ok(kind == 0   ? pht_map_new(t, &made)
+       : kind == 1 ? pht_set_new(t, &made)
+       : kind == 2 ? pht_list_new(t, &made)
+       : kind == 3 ? pht_queue_new(t, &made)
+       : kind == 4 ? pht_omap_new(t, &made)
+                   : pht_tuple_new(t, elements, size, &made));
+    for (unsigned i = 0; i < size && kind < 5; i++)
+        ok(kind == 0   ? pht_map_set(t, made, pht_text(texts[i]), elements[i])
+           : kind == 1 ? pht_set_add(t, made, pht_text(texts[i]), NULL)
+           : kind == 2 ? pht_list_insert(t, made, i / 2, elements[i])
+           : kind == 3 ? pht_queue_push(t, made, i % 3 == 0, elements[i])
+                       : pht_omap_set(t, made, pht_text(texts[i]), elements[i]));
+    return made;
+}
+
+/* Values that refer to each other in every way, half of which are held by the root. */
+static void tangle(struct pht *t, uint64_t *dice, bool keep_some)
+{
+    enum { COUNT = 60 };
+    pht_value values[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        values[i] = random_value(t, dice, values, i);
+    for (unsigned i = 0; i < COUNT * 2; i++) { /* cycles */
+        const pht_value from = values[dice_roll(dice) % COUNT], to = values[dice_roll(dice) % COUNT];
+        enum pht_kind kind;
+        char name[16];
+        (void)snprintf(name, sizeof name, "again %u", i);
+        ok(pht_kind_of(t, from, &kind));
+        if (kind == PHT_MAP)
+            ok(pht_map_set(t, from, pht_int(i), pht_of(to)));
+        else if (kind == PHT_LIST)
+            ok(pht_list_append(t, from, pht_of(to)));
+        else if (kind == PHT_QUEUE)
+            ok(pht_queue_push(t, from, false, pht_of(to)));
+        else if (kind == PHT_OMAP)
+            ok(pht_omap_set(t, from, pht_text(name), pht_of(to)));
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "%u", i);
+        if (i % 2 == 0 && keep_some)
+            root_set(t, name, pht_of(values[i]));
+    }
+}
+
+/* Catches: a sound heap that the check complains about; garbage that stays, or what is no garbage collected with it. */
+static void collect__frees_what_nobody_reaches(void **state)
+{
+    (void)state;
+    uint64_t dice = choose_seed(), collected;
+    for (unsigned round = 0; round < 30; round++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "tangle-%u", round);
+        pheap *heap = new_values_heap(name);
+        expect(PHEAP_NOT_FOUND, pht_collect(heap, PHEAP_LAZY, NULL));
+        struct pht t = change(heap);
+        tangle(&t, &dice, true);
+        keep(&t);
+        struct pht_census before = check(heap, PHEAP_OK);
+        require_equal(before.unknown, 0);
+        ok(pht_collect(heap, PHEAP_LAZY, &collected));
+        require_equal(collected, before.garbage);
+        struct pht_census after = check(heap, PHEAP_OK);
+        require_equal(after.garbage + after.limbo, 0);
+        require_equal(after.objects, before.objects);
+        t = change(heap);
+        ok(pht_map_clear(&t, pht_root(&t)));
+        keep(&t);
+        reclaim_all(heap);
+        ok(pht_collect(heap, PHEAP_LAZY, &collected));
+        require_all_given_back(heap);
+        check_sound(heap);
+        ok(pheap_close(heap));
+    }
+}
+
+/* Catches: a collection that is killed and leaves something that is not sound, or that none can free. */
+static void collector(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = values_heap(path, 0);
+    for (;;)
+        ok(pht_collect(heap, PHEAP_LAZY, NULL));
+}
+
+static void collect__may_be_killed(void **state)
+{
+    (void)state;
+    uint64_t dice = choose_seed(), collected;
+    pheap *heap = new_values_heap("killed");
+    struct pht t = change(heap);
+    keep(&t);
+    for (unsigned round = 0; round < 20; round++) {
+        struct peer peer = peer_start(collector, path_of("killed", ""));
+        for (unsigned i = 0; i < 5; i++) {
+            t = change(heap);
+            tangle(&t, &dice, false);
+            keep(&t);
+            pause_us(dice_roll(&dice) % 3000);
+        }
+        peer_kill(&peer);
+        (void)check(heap, PHEAP_OK);
+    }
+    ok(pht_collect(heap, PHEAP_LAZY, &collected));
+    require_all_given_back(heap);
+    ok(pheap_close(heap));
+}
+
+/* Catches: a collection of a million objects, or of one large one, that is a single large transaction. */
+static void collect__logs_little_at_a_time(void **state)
+{
+    (void)state;
+    pheap *heap = new_values_heap("steps");
+    struct pht t = change(heap);
+    pht_value list, inner;
+    uint64_t collected;
+    ok(pht_list_new(&t, &list));
+    ok(pht_list_append(&t, list, pht_of(list)));
+    for (unsigned i = 0; i < 20000; i++) {
+        ok(pht_list_new(&t, &inner));
+        ok(pht_list_append(&t, inner, pht_of(list)));
+        ok(pht_list_append(&t, list, pht_of(inner)));
+    }
+    keep(&t);
+    const struct pheap_info before = heap_info(heap);
+    ok(pht_collect(heap, PHEAP_LAZY, &collected));
+    const struct pheap_info after = heap_info(heap);
+    require_equal(collected, 20001);
+    const uint64_t each = (after.committed_lsn - before.committed_lsn) / (after.version - before.version);
+    print_message("%llu transactions of %llu bytes\n", (unsigned long long)(after.version - before.version),
+                  (unsigned long long)each);
+    require(after.version - before.version > 400);
+    require(each <= 64 << 10);
+    require_all_given_back(heap);
+    ok(pheap_close(heap));
+}
+
+/* Each of these changes a word of a heap that has nothing else wrong; the check must say so, of the right object. */
+enum damage {
+    WRONG_COUNT,
+    WRONG_HASH,
+    LOST_CHAIN,
+    CUT_ORDER,
+    TEXT_NOT_UTF8,
+    TREE_COUNT,
+    TREE_FIRST_KEY,
+    TREE_ORDER,
+    QUEUE_LINK,
+    LIST_TAIL,
+    SHARED_PART,
+    DANGLING,
+    INT_WITH_ZEROS,
+    LIMBO_END,
+    DAMAGES
+};
+
+static void poke(struct pht *t, uint64_t offset, uint64_t word)
+{
+    ok(pheap_write(t->txn, offset, &word, sizeof word));
+}
+
+static uint64_t peek(const struct pht *t, uint64_t offset)
+{
+    uint64_t word;
+    memcpy(&word, t->base + offset, sizeof word);
+    return word;
+}
+
+static void damage(struct pht *t, enum damage what, pht_value map, pht_value list, pht_value omap, pht_value queue)
+{
+    pht_value text, number;
+    const uint64_t chunk = peek(t, map + 40), top = peek(t, omap + 24), limbs[] = {1, 1};
+    switch (what) {
+    case WRONG_COUNT:
+        poke(t, map, peek(t, map) + (UINT64_C(1) << 32));
+        break;
+    case WRONG_HASH:
+        poke(t, chunk + 16 + 32 + 8, peek(t, chunk + 16 + 32 + 8) ^ 1);
+        break;
+    case LOST_CHAIN: /* of all buckets */
+        for (unsigned i = 0; i < 8; i++)
+            poke(t, peek(t, map + 56) + 16 + i * 4 / 8 * 8, 0);
+        break;
+    case CUT_ORDER:
+        poke(t, chunk + 16 + 5 * 32 + 16, 0);
+        break;
+    case TEXT_NOT_UTF8:
+        ok(pht_map_get(t, map, pht_text("text"), &text));
+        poke(t, text + 16, UINT64_MAX);
+        break;
+    case TREE_COUNT:
+        poke(t, top + 16 + 8, peek(t, top + 16 + 8) + 1);
+        break;
+    case TREE_FIRST_KEY:
+        poke(t, top + 16 + 24 + 16, peek(t, top + 16 + 24 + 16) + 8);
+        break;
+    case TREE_ORDER: /* in the first leaf */
+        poke(t, peek(t, top + 16) + 16 + 16, peek(t, peek(t, top + 16) + 16));
+        break;
+    case QUEUE_LINK:
+        poke(t, peek(t, queue + 40) + 8, 0);
+        break;
+    case LIST_TAIL:
+        poke(t, list + 24, peek(t, list + 24) + 1);
+        break;
+    case SHARED_PART:
+        poke(t, list + 32, peek(t, peek(t, list + 40) + 16));
+        break;
+    case DANGLING:
+        poke(t, chunk + 16 + 3 * 32 + 24, chunk + 64);
+        break;
+    case INT_WITH_ZEROS:
+        ok(pht_make(t, pht_bigint(false, limbs, 2), &number));
+        root_set(t, "number", pht_of(number));
+        poke(t, number + 24, 0);
+        break;
+    case LIMBO_END:
+        poke(t, t->registry + 56, map);
+        break;
+    default:
+        fail();
+    }
+}
+
+/* Catches: a check that does not see one of these. */
+static void check__sees_damage(void **state)
+{
+    (void)state;
+    for (unsigned what = 0; what < DAMAGES; what++) {
+        char name[32];
+        pht_value map, list, omap, queue;
+        (void)snprintf(name, sizeof name, "damage-%u", what);
+        pheap *heap = new_values_heap(name);
+        struct pht t = change(heap);
+        ok(pht_map_new(&t, &map));
+        ok(pht_list_new(&t, &list));
+        ok(pht_omap_new(&t, &omap));
+        ok(pht_queue_new(&t, &queue));
+        for (int64_t i = 0; i < 300; i++) {
+            ok(pht_list_append(&t, list, pht_int(i)));
+            ok(pht_omap_set(&t, omap, pht_int(i), pht_int(i)));
+            ok(pht_queue_push(&t, queue, false, pht_int(i)));
+            if (i < 20)
+                ok(pht_map_set(&t, map, pht_int(i), pht_int(i)));
+        }
+        ok(pht_map_set(&t, map, pht_text("text"), pht_text("a text that is an object")));
+        root_set(&t, "map", pht_of(map));
+        root_set(&t, "list", pht_of(list));
+        root_set(&t, "omap", pht_of(omap));
+        root_set(&t, "queue", pht_of(queue));
+        keep(&t);
+        told = 0;
+        (void)check(heap, PHEAP_OK);
+        require_equal(told, 0);
+        t = change(heap);
+        damage(&t, (enum damage)what, map, list, omap, queue);
+        keep(&t);
+        const struct pht_census census = check(heap, PHEAP_CORRUPT);
+        if (told == 0 || census.faults != told)
+            check_failed(__FILE__, __LINE__, "damage %u is not told", what);
+        expect(PHEAP_CORRUPT, pht_collect(heap, PHEAP_LAZY, NULL));
+        ok(pheap_close(heap));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    choose_cases(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(collect__frees_what_nobody_reaches),
+        cmocka_unit_test(collect__may_be_killed),
+        cmocka_unit_test(collect__logs_little_at_a_time),
+        cmocka_unit_test(check__sees_damage),
+    };
+    return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
+}

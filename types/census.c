@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The census.  Memory: 40 bytes a block.  Every block is visited at most once, and every walk within an object passes
+ * through blocks that belong to it alone, so the time is bounded by the heap, whatever is in it.
+ */
+#include "types/census.h"
+
+#include "types/value.h"
+
+#include <stdlib.h>
+
+/* What the visits of a census are about. */
+struct visitor {
+    struct pt_visit visit;
+    struct pt_census *census;
+    bool garbage;
+};
+
+/* The pheap_error_detail() of this moment is a fault. */
+static enum pheap_status tell(struct pt_census *census, uint64_t offset)
+{
+    if (census->fault == NULL)
+        return PHEAP_CORRUPT;
+    if (census->faults++ < PT_FAULTS_MAX)
+        census->fault(census->context, offset, pheap_error_detail());
+    return PHEAP_OK;
+}
+
+static struct pt_block *block_at(const struct pt_census *census, uint64_t offset)
+{
+    uint64_t low = 0, high = census->count;
+    while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (census->blocks[middle].offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < census->count && census->blocks[low].offset == offset ? &census->blocks[low] : NULL;
+}
+
+static enum pheap_status list_blocks(struct pt_census *census)
+{
+    uint64_t room = 0, from = 0;
+    for (;;) {
+        uint64_t offset, length;
+        enum pheap_status status = pheap_read_next_block(census->t->reader, from, &offset, &length);
+        if (status == PHEAP_END)
+            break;
+        if (status != PHEAP_OK)
+            return status;
+        if (census->count == room) {
+            room = room == 0 ? 1024 : room * 2;
+            void *grown = realloc(census->blocks, room * sizeof *census->blocks);
+            if (grown == NULL)
+                return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a list of all blocks");
+            census->blocks = grown;
+        }
+        census->blocks[census->count++] = (struct pt_block){.offset = offset, .length = length};
+        from = offset + length;
+    }
+    census->queue = malloc((census->count + 1) * sizeof *census->queue);
+    return census->queue == NULL ? pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a list of all blocks") : PHEAP_OK;
+}
+
+/* A block that an object says is its own: the object's block itself, or a part of it. */
+static enum pheap_status part(struct pt_visit *visit, uint64_t offset, uint64_t length)
+{
+    const struct visitor *v = (const struct visitor *)visit;
+    struct pt_block *block = block_at(v->census, offset);
+    if (block == NULL || block->length < length)
+        return pt_corrupt(visit->t, offset, "it is part of a value, and no live block of that size");
+    if (offset == visit->object)
+        return PHEAP_OK;
+    if (block->state != PT_UNSEEN)
+        return pt_corrupt(visit->t, offset, "it is part of two values");
+    block->state = PT_OWNED;
+    return PHEAP_OK;
+}
+
+/* An object is referred to. */
+static enum pheap_status reach(struct visitor *v, uint64_t offset, enum pt_state state)
+{
+    struct pt_census *census = v->census;
+    struct pt_block *block = block_at(census, offset);
+    const struct pt_head *head = block == NULL ? NULL : pt_head(census->t, offset);
+    if (block == NULL)
+        return pt_corrupt(census->t, offset, "it is referred to, and no live block");
+    if (head == NULL)
+        return PHEAP_CORRUPT;
+    block->references += state != PT_LIMBO;
+    if (block->state == PT_OWNED)
+        return pt_corrupt(census->t, offset, "it is referred to, and part of another value");
+    if (block->state == PT_UNSEEN) {
+        block->state = (uint8_t)state;
+        census->queue[census->queued++] = (uint64_t)(block - census->blocks);
+    }
+    return PHEAP_OK;
+}
+
+/* A word in an object. */
+static enum pheap_status word(struct pt_visit *visit, pht_value value)
+{
+    struct visitor *v = (struct visitor *)visit;
+    struct pt_key key;
+    if (pt_is_object(value))
+        return reach(v, value, v->garbage ? PT_GARBAGE : PT_OBJECT);
+    enum pheap_status status = pt_key_of(visit->t, value, &key);
+    if (status == PHEAP_OK && key.any.kind == PHT_STR && !pt_is_utf8(key.any.bytes, key.any.length))
+        status = pt_corrupt(visit->t, visit->object, "it has a str that is not UTF-8");
+    return status == PHEAP_OK ? PHEAP_OK : PHEAP_CORRUPT;
+}
+
+/* An object that refers to nothing. */
+static enum pheap_status visit_leaf(struct pt_visit *visit)
+{
+    struct pt_key key;
+    enum pheap_status status = pt_key_of(visit->t, visit->object, &key);
+    if (status != PHEAP_OK)
+        return status;
+    const struct pt_leaf *leaf = (const struct pt_leaf *)(const void *)(visit->t->base + visit->object);
+    uint64_t bytes = 0;
+    if (leaf->kind == PHT_INT)
+        bytes = (leaf->length >> 1) * sizeof(uint64_t);
+    else if (leaf->kind != PHT_FLOAT)
+        bytes = leaf->length;
+    if (leaf->kind == PHT_STR && !pt_is_utf8(key.any.bytes, key.any.length))
+        return pt_corrupt(visit->t, visit->object, "a str that is not UTF-8");
+    return visit->part(visit, visit->object, sizeof *leaf + bytes);
+}
+
+static enum pheap_status visit_object(struct visitor *v, const struct pt_block *block)
+{
+    const struct pt_head *head = pt_head(v->census->t, block->offset);
+    if (head == NULL)
+        return PHEAP_CORRUPT;
+    v->visit.object = block->offset;
+    v->visit.in_limbo = block->state == PT_LIMBO;
+    switch (head->kind) {
+    case PHT_MAP:
+    case PHT_SET:
+        return pt_map_visit(&v->visit);
+    case PHT_LIST:
+        return pt_list_visit(&v->visit);
+    case PHT_TUPLE:
+        return pt_tuple_visit(&v->visit);
+    case PHT_QUEUE:
+        return pt_queue_visit(&v->visit);
+    case PHT_OMAP:
+        return pt_omap_visit(&v->visit);
+    default:
+        return visit_leaf(&v->visit);
+    }
+}
+
+/* Visit all that is queued, and what that brings. */
+static enum pheap_status visit_queue(struct visitor *v)
+{
+    struct pt_census *census = v->census;
+    while (census->visited < census->queued) {
+        const struct pt_block *block = &census->blocks[census->queue[census->visited++]];
+        enum pheap_status status = visit_object(v, block);
+        if (status != PHEAP_OK && (status != PHEAP_CORRUPT || tell(census, block->offset) != PHEAP_OK))
+            return status;
+    }
+    return PHEAP_OK;
+}
+
+/* The objects in limbo, in the order of their list. */
+static enum pheap_status reach_limbo(struct visitor *v, const struct pt_registry *registry)
+{
+    struct pt_census *census = v->census;
+    uint64_t at = registry->limbo_first, last = 0;
+    enum pheap_status status = PHEAP_OK;
+    for (uint64_t left = census->count; at != 0 && status == PHEAP_OK; left--) {
+        const struct pt_head *head = pt_head(census->t, at);
+        if (head == NULL)
+            return PHEAP_CORRUPT;
+        if (left == 0 || head->references != 0 || !pt_refers(head->kind))
+            return pt_corrupt(census->t, at, "it is in limbo, and should not be");
+        status = reach(v, at, PT_LIMBO);
+        last = at;
+        at = head->link;
+    }
+    if (status == PHEAP_OK && last != registry->limbo_last)
+        status = pt_corrupt(census->t, last, "limbo does not end where the registry says");
+    return status;
+}
+
+/* Does what was found agree with what objects say of themselves?  Of garbage it need not: pht_collect() mends that. */
+static enum pheap_status compare_counts(struct pt_census *census)
+{
+    for (uint64_t i = 0; i < census->count; i++) {
+        const struct pt_block *block = &census->blocks[i];
+        if (block->state != PT_OBJECT && block->state != PT_LIMBO)
+            continue;
+        const struct pt_head *head = pt_head(census->t, block->offset);
+        if (head == NULL || head->references == UINT32_MAX || head->references == block->references)
+            continue;
+        (void)pt_corrupt(census->t, block->offset, "its count of references is wrong");
+        if (tell(census, block->offset) != PHEAP_OK)
+            return PHEAP_CORRUPT;
+    }
+    return PHEAP_OK;
+}
+
+/* What was not reached: first what begins with the head of an object is taken for one, then it is visited. */
+static enum pheap_status take_garbage(struct visitor *v)
+{
+    struct pt_census *census = v->census;
+    for (uint64_t i = 0; i < census->count; i++) {
+        struct pt_block *block = &census->blocks[i];
+        if (block->state != PT_UNSEEN)
+            continue;
+        const struct pt_head *head = pt_at(census->t, block->offset, sizeof *head);
+        if (head == NULL || head->kind < PHT_INT || head->kind > PHT_OMAP)
+            continue; /* a part of an object that is yet to be visited; or nobody's */
+        block->state = PT_GARBAGE;
+        census->queue[census->queued++] = i;
+    }
+    return visit_queue(v);
+}
+
+enum pheap_status pt_census_take(struct pt_census *census)
+{
+    struct pht *t = census->t;
+    struct visitor v = {.visit = {.t = t, .part = part, .word = word}, .census = census};
+    enum pheap_status status = list_blocks(census);
+    if (status != PHEAP_OK)
+        return status;
+    const struct pt_registry *registry = pt_at_kind(t, t->registry, sizeof *registry, PT_REGISTRY);
+    struct pt_block *block = block_at(census, t->registry);
+    if (registry == NULL || block == NULL || block->length < sizeof *registry)
+        return pt_corrupt(t, t->registry, "the registry is no live block");
+    block->state = PT_OWNED;
+    status = reach(&v, registry->root, PT_OBJECT);
+    if (status == PHEAP_OK) /* before anything is visited, so that nothing else can claim them */
+        status = reach_limbo(&v, registry);
+    if (status == PHEAP_CORRUPT)
+        status = tell(census, t->registry);
+    if (status == PHEAP_OK)
+        status = visit_queue(&v);
+    v.garbage = true;
+    if (status == PHEAP_OK)
+        status = take_garbage(&v);
+    if (status == PHEAP_OK) /* garbage refers to what can be reached, too */
+        status = compare_counts(census);
+    if (status == PHEAP_OK && census->faults > 0)
+        status =
+            pheap_fail_with(PHEAP_CORRUPT, "%llu faults in the values of the heap", (unsigned long long)census->faults);
+    return status;
+}
+
+void pt_census_free(struct pt_census *census)
+{
+    free(census->blocks);
+    free(census->queue);
+}

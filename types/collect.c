@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Check and collection.
+ *
+ * Garbage is stable: what nobody can reach stays so, because to store a word one must have come by it.  So it is looked for
+ * in a snapshot, without a lock, and freed in transactions that come later, of which each does a little:
+ *
+ *   1. Every container that is garbage gets the count that the census found, and one more: so nothing that follows frees it
+ *      before its turn.  Leaves to which nobody refers are freed.
+ *   2. Each of them in turn loses its content and that one reference.  When the last content is gone, so are they.
+ *
+ * Killed in between, it leaves garbage with wrong counts, which the next collection puts right.  Two at a time would meet
+ * blocks that the other has freed: a counter in the registry tells them.
+ */
+#include "types/census.h"
+
+#include <stdlib.h>
+
+#define OBJECTS_PIECE 100 /* of a transaction */
+#define WORDS_PIECE 200
+
+enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, struct pht_census *census)
+{
+    if (t == NULL || t->reader == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_check: not the view of a reader");
+    if (census != NULL && (census->size < sizeof census->size || census->size > 4096))
+        return pheap_fail_with(PHEAP_INVALID, "pht_check: census->size is not set");
+    struct pt_census taken = {.t = t, .fault = fault, .context = context};
+    enum pheap_status status = pt_census_take(&taken);
+    if (census != NULL && (status == PHEAP_OK || status == PHEAP_CORRUPT)) {
+        struct pht_census all = {.size = census->size, .faults = taken.faults + (fault == NULL && status != PHEAP_OK)};
+        for (uint64_t i = 0; i < taken.count; i++) {
+            all.objects += taken.blocks[i].state == PT_OBJECT;
+            all.limbo += taken.blocks[i].state == PT_LIMBO;
+            all.garbage += taken.blocks[i].state == PT_GARBAGE;
+            all.unknown += taken.blocks[i].state == PT_UNSEEN;
+        }
+        memcpy(census, &all, census->size < sizeof all ? census->size : sizeof all);
+    }
+    pt_census_free(&taken);
+    return status;
+}
+
+/* An object to be collected, as the census found it. */
+struct item {
+    uint64_t offset;
+    uint64_t references;
+    uint32_t kind;
+};
+
+/* What is to be collected, and how far that is. */
+struct collection {
+    pheap *heap;
+    enum pheap_durability how;
+    struct item *garbage;
+    uint64_t count;
+    uint64_t done;        /* of this phase */
+    uint64_t collections; /* as the registry has it, if no other collection is at work */
+    bool more;            /* there is something in limbo */
+};
+
+/* Phase 1, one object. */
+static enum pheap_status hold(struct pht *t, const struct item *item, uint32_t *budget)
+{
+    struct pt_head *edited;
+    const struct pt_head *head = pt_at_kind(t, item->offset, sizeof *head, item->kind);
+    if (head == NULL)
+        return PHEAP_CORRUPT;
+    --*budget;
+    if (!pt_refers(item->kind) && item->references == 0)
+        return pt_free(t, item->offset);
+    const uint64_t references = item->references + pt_refers(item->kind);
+    enum pheap_status status = pt_edit(t, item->offset, sizeof *edited, &edited);
+    if (status == PHEAP_OK)
+        edited->references = references < UINT32_MAX ? (uint32_t)references : UINT32_MAX;
+    return status;
+}
+
+/*
+ * Phase 2, one object; of a long tuple a part of it, *done: all.  A block that could not refer to others is not looked at:
+ * it was freed in phase 1, and may be anything now, or goes with what refers to it.
+ */
+static enum pheap_status release(struct pht *t, const struct item *item, uint32_t *budget, bool *done)
+{
+    enum pheap_status status = PHEAP_OK;
+    *done = true;
+    --*budget;
+    if (!pt_refers(item->kind))
+        return PHEAP_OK;
+    if (pt_at_kind(t, item->offset, sizeof(struct pt_head), item->kind) == NULL)
+        return PHEAP_CORRUPT;
+    switch (item->kind) {
+    case PHT_TUPLE:
+        status = pt_tuple_dismantle(t, item->offset, budget, done);
+        break;
+    case PHT_LIST:
+        status = pt_clear(t, item->offset, PT_LIST_BYTES);
+        break;
+    case PHT_QUEUE:
+        status = pt_clear(t, item->offset, PT_QUEUE_BYTES);
+        break;
+    case PHT_OMAP:
+        status = pt_clear(t, item->offset, PT_OMAP_BYTES);
+        break;
+    default: /* a map or set */
+        status = pt_clear(t, item->offset, PT_MAP_BYTES);
+        break;
+    }
+    return status == PHEAP_OK && *done ? pt_drop(t, item->offset) : status;
+}
+
+/* One transaction of a phase. */
+static enum pheap_status work(struct collection *c, unsigned phase, struct pht *t)
+{
+    struct pt_registry *registry;
+    uint32_t budget = OBJECTS_PIECE;
+    enum pheap_status status = pt_edit(t, t->registry, sizeof *registry, &registry);
+    if (status != PHEAP_OK)
+        return status;
+    if (registry->collections != c->collections)
+        return pheap_fail_with(PHEAP_BUSY, "another collection of garbage is at work in this heap");
+    c->collections = ++registry->collections;
+    while (c->done < c->count && budget > 0 && status == PHEAP_OK) {
+        bool done = true;
+        status = phase == 1 ? hold(t, &c->garbage[c->done], &budget) : release(t, &c->garbage[c->done], &budget, &done);
+        c->done += done;
+    }
+    return status;
+}
+
+static enum pheap_status transact(struct collection *c, unsigned phase)
+{
+    pheap_txn *txn;
+    struct pht t;
+    enum pheap_status status = pheap_begin(c->heap, &txn);
+    if (status != PHEAP_OK)
+        return status;
+    status = pht_begin(txn, &t);
+    if (status == PHEAP_OK)
+        status = phase == 3 ? pht_reclaim(&t, WORDS_PIECE, &c->more) : work(c, phase, &t);
+    if (status == PHEAP_OK)
+        return pheap_commit(txn, c->how, NULL);
+    (void)pheap_abort(txn);
+    return status;
+}
+
+static enum pheap_status list_garbage(struct collection *c, const struct pt_census *census)
+{
+    const struct pht *t = census->t;
+    c->collections = ((const struct pt_registry *)(const void *)(t->base + t->registry))->collections;
+    c->garbage = malloc((census->count + 1) * sizeof *c->garbage);
+    if (c->garbage == NULL)
+        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a list of all garbage");
+    for (uint64_t i = 0; i < census->count; i++) {
+        const struct pt_block *block = &census->blocks[i];
+        const struct pt_head *head = (const struct pt_head *)(const void *)(t->base + block->offset);
+        if (block->state == PT_GARBAGE)
+            c->garbage[c->count++] =
+                (struct item){.offset = block->offset, .references = block->references, .kind = head->kind};
+    }
+    return PHEAP_OK;
+}
+
+/* Find what is garbage in the newest version. */
+static enum pheap_status find_garbage(struct collection *c)
+{
+    pheap_read *reader;
+    struct pht t;
+    struct pt_census census = {.t = &t};
+    enum pheap_status status = pheap_read_begin(c->heap, PHEAP_FRESH, &reader);
+    if (status != PHEAP_OK)
+        return status;
+    status = pht_look(reader, &t);
+    if (status == PHEAP_OK)
+        status = pt_census_take(&census);
+    if (status == PHEAP_OK)
+        status = list_garbage(c, &census);
+    pt_census_free(&census);
+    (void)pheap_read_end(reader);
+    return status;
+}
+
+enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *collected)
+{
+    struct collection c = {.heap = heap, .how = how, .more = true};
+    if (heap == NULL || (how != PHEAP_DURABLE && how != PHEAP_LAZY))
+        return pheap_fail_with(PHEAP_INVALID, "pht_collect: heap is NULL, or %d is no durability", (int)how);
+    enum pheap_status status = find_garbage(&c);
+    for (unsigned phase = 1; phase <= 2 && status == PHEAP_OK; phase++)
+        for (c.done = 0; c.done < c.count && status == PHEAP_OK;)
+            status = transact(&c, phase);
+    while (c.count > 0 && c.more && status == PHEAP_OK)
+        status = transact(&c, 3);
+    free(c.garbage);
+    if (status == PHEAP_OK && collected != NULL)
+        *collected = c.count;
+    return status;
+}
