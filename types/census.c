@@ -13,7 +13,7 @@
 struct visitor {
     struct pt_visit visit;
     struct pt_census *census;
-    bool garbage;
+    enum pt_state state; /* of what is reached now */
 };
 
 /* The pheap_error_detail() of this moment is a fault. */
@@ -104,7 +104,7 @@ static enum pheap_status word(struct pt_visit *visit, pht_value value)
     struct visitor *v = (struct visitor *)visit;
     struct pt_key key;
     if (pt_is_object(value))
-        return reach(v, value, v->garbage ? PT_GARBAGE : PT_OBJECT);
+        return reach(v, value, v->state);
     enum pheap_status status = pt_key_of(visit->t, value, &key);
     if (status == PHEAP_OK && key.any.kind == PHT_STR && !pt_is_utf8(key.any.bytes, key.any.length))
         status = pt_corrupt(visit->t, visit->object, "it has a str that is not UTF-8");
@@ -126,6 +126,12 @@ static enum pheap_status visit_leaf(struct pt_visit *visit)
         bytes = leaf->length;
     if (leaf->kind == PHT_STR && !pt_is_utf8(key.any.bytes, key.any.length))
         return pt_corrupt(visit->t, visit->object, "a str that is not UTF-8");
+    if (leaf->kind == PHT_TYPE)
+        status = pt_type_check(visit->t, visit->object);
+    else if (leaf->kind == PHT_ARRAY || leaf->kind == PHT_RING)
+        status = pt_array_check(visit->t, visit->object);
+    if (status != PHEAP_OK)
+        return status;
     return visit->part(visit, visit->object, sizeof *leaf + bytes);
 }
 
@@ -149,21 +155,34 @@ static enum pheap_status visit_object(struct visitor *v, const struct pt_block *
     case PHT_OMAP:
         return pt_omap_visit(&v->visit);
     default:
-        return visit_leaf(&v->visit);
+        return head->kind >= PHT_RECORD ? pt_record_visit(&v->visit) : visit_leaf(&v->visit);
     }
+}
+
+/* Visit what is in the queue from `from` to `to`, and tell of its faults. */
+static enum pheap_status visit_queued(struct visitor *v, uint64_t from, uint64_t to)
+{
+    struct pt_census *census = v->census;
+    for (; from < to; from++) {
+        const struct pt_block *block = &census->blocks[census->queue[from]];
+        enum pheap_status status = visit_object(v, block);
+        if (status != PHEAP_OK && (status != PHEAP_CORRUPT || tell(census, block->offset) != PHEAP_OK))
+            return status;
+    }
+    return PHEAP_OK;
 }
 
 /* Visit all that is queued, and what that brings. */
 static enum pheap_status visit_queue(struct visitor *v)
 {
     struct pt_census *census = v->census;
-    while (census->visited < census->queued) {
-        const struct pt_block *block = &census->blocks[census->queue[census->visited++]];
-        enum pheap_status status = visit_object(v, block);
-        if (status != PHEAP_OK && (status != PHEAP_CORRUPT || tell(census, block->offset) != PHEAP_OK))
-            return status;
+    enum pheap_status status = PHEAP_OK;
+    while (census->visited < census->queued && status == PHEAP_OK) {
+        const uint64_t from = census->visited;
+        census->visited = census->queued;
+        status = visit_queued(v, from, census->visited);
     }
-    return PHEAP_OK;
+    return status;
 }
 
 /* The objects in limbo, in the order of their list. */
@@ -187,15 +206,19 @@ static enum pheap_status reach_limbo(struct visitor *v, const struct pt_registry
     return status;
 }
 
-/* Does what was found agree with what objects say of themselves?  Of garbage it need not: pht_collect() mends that. */
+/*
+ * Does what was found agree with what objects say of themselves?  Of garbage it need not: pht_collect() mends that.  What
+ * is leaving may have one reference more, of a collection that was killed; it will be garbage soon.
+ */
 static enum pheap_status compare_counts(struct pt_census *census)
 {
     for (uint64_t i = 0; i < census->count; i++) {
         const struct pt_block *block = &census->blocks[i];
-        if (block->state != PT_OBJECT && block->state != PT_LIMBO)
+        if (block->state != PT_OBJECT && block->state != PT_LIMBO && block->state != PT_LEAVING)
             continue;
         const struct pt_head *head = pt_head(census->t, block->offset);
-        if (head == NULL || head->references == UINT32_MAX || head->references == block->references)
+        if (head == NULL || head->references == UINT32_MAX || head->references == block->references ||
+            (block->state == PT_LEAVING && head->references == block->references + 1))
             continue;
         (void)pt_corrupt(census->t, block->offset, "its count of references is wrong");
         if (tell(census, block->offset) != PHEAP_OK)
@@ -213,7 +236,7 @@ static enum pheap_status take_garbage(struct visitor *v)
         if (block->state != PT_UNSEEN)
             continue;
         const struct pt_head *head = pt_at(census->t, block->offset, sizeof *head);
-        if (head == NULL || head->kind < PHT_INT || head->kind > PHT_OMAP)
+        if (head == NULL || !pt_is_kind(head->kind))
             continue; /* a part of an object that is yet to be visited; or nobody's */
         block->state = PT_GARBAGE;
         census->queue[census->queued++] = i;
@@ -233,14 +256,25 @@ enum pheap_status pt_census_take(struct pt_census *census)
     if (registry == NULL || block == NULL || block->length < sizeof *registry)
         return pt_corrupt(t, t->registry, "the registry is no live block");
     block->state = PT_OWNED;
-    status = reach(&v, registry->root, PT_OBJECT);
-    if (status == PHEAP_OK) /* before anything is visited, so that nothing else can claim them */
-        status = reach_limbo(&v, registry);
+    /* Limbo first, so that nothing else can claim what is there; but it is visited later. */
+    status = reach_limbo(&v, registry);
+    const uint64_t limbo = census->queued;
+    census->visited = limbo;
+    if (status == PHEAP_OK)
+        status = reach(&v, registry->root, PT_OBJECT);
+    if (status == PHEAP_OK && registry->types != 0)
+        status = reach(&v, registry->types, PT_OBJECT);
     if (status == PHEAP_CORRUPT)
         status = tell(census, t->registry);
+    v.state = PT_OBJECT;
     if (status == PHEAP_OK)
         status = visit_queue(&v);
-    v.garbage = true;
+    v.state = PT_LEAVING;
+    if (status == PHEAP_OK)
+        status = visit_queued(&v, 0, limbo);
+    if (status == PHEAP_OK)
+        status = visit_queue(&v);
+    v.state = PT_GARBAGE;
     if (status == PHEAP_OK)
         status = take_garbage(&v);
     if (status == PHEAP_OK) /* garbage refers to what can be reached, too */

@@ -13,6 +13,7 @@ enum pt_state {
     PT_OBJECT,     /* reached */
     PT_OWNED,      /* part of an object */
     PT_LIMBO,      /* in limbo */
+    PT_LEAVING,    /* reached, but only from objects in limbo */
     PT_GARBAGE     /* an object that only other garbage refers to, or nothing */
 };
 

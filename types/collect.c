@@ -31,7 +31,7 @@ enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, str
         struct pht_census all = {.size = census->size, .faults = taken.faults + (fault == NULL && status != PHEAP_OK)};
         for (uint64_t i = 0; i < taken.count; i++) {
             all.objects += taken.blocks[i].state == PT_OBJECT;
-            all.limbo += taken.blocks[i].state == PT_LIMBO;
+            all.limbo += taken.blocks[i].state == PT_LIMBO || taken.blocks[i].state == PT_LEAVING;
             all.garbage += taken.blocks[i].state == PT_GARBAGE;
             all.unknown += taken.blocks[i].state == PT_UNSEEN;
         }
@@ -102,8 +102,12 @@ static enum pheap_status release(struct pht *t, const struct item *item, uint32_
     case PHT_OMAP:
         status = pt_clear(t, item->offset, PT_OMAP_BYTES);
         break;
-    default: /* a map or set */
+    case PHT_MAP:
+    case PHT_SET:
         status = pt_clear(t, item->offset, PT_MAP_BYTES);
+        break;
+    default:
+        status = pt_record_dismantle(t, item->offset, budget, done);
         break;
     }
     return status == PHEAP_OK && *done ? pt_drop(t, item->offset) : status;

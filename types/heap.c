@@ -59,7 +59,7 @@ enum pheap_status pt_use(struct pht *t, pht_value value, enum pht_kind kind, uin
 const struct pt_head *pt_head(struct pht *t, uint64_t offset)
 {
     const struct pt_head *head = pt_at(t, offset, sizeof *head);
-    if (head != NULL && (head->kind < PHT_INT || head->kind > PHT_OMAP)) {
+    if (head != NULL && !pt_is_kind(head->kind)) {
         (void)pt_corrupt(t, offset, "it has the kind of no object");
         return NULL;
     }
@@ -286,6 +286,8 @@ static enum pheap_status dismantle(struct pht *t, uint64_t object, uint32_t *bud
     case PHT_OMAP:
         return pt_omap_dismantle(t, object, budget, done);
     default:
+        if (head->kind >= PHT_RECORD)
+            return pt_record_dismantle(t, object, budget, done);
         return pt_corrupt(t, object, "it is in limbo, and refers to nothing");
     }
 }

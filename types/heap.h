@@ -19,7 +19,7 @@
 #define PT_IN_HEAP __attribute__((may_alias))
 typedef uint64_t PT_IN_HEAP pt_word;
 
-/* Kinds of blocks: those of objects are enum pht_kind, PHT_INT to PHT_OMAP; these are parts of objects. */
+/* Kinds of blocks: those of objects are enum pht_kind, PHT_INT to PHT_OMAP, and from PHT_RECORD on; these are parts of objects. */
 enum pt_part {
     PT_REGISTRY = 32,
     PT_CHUNK = 33,     /* of a segmented array */
@@ -36,11 +36,11 @@ struct PT_IN_HEAP pt_head {
 };
 _Static_assert(sizeof(struct pt_head) == 16, "object header");
 
-/* int, float, str, bytes, block: the head, and the content behind it. */
+/* int, float, str, bytes, block, type, array, ring: the head, and the content behind it. */
 struct PT_IN_HEAP pt_leaf {
     uint32_t kind;
     uint32_t references;
-    uint64_t length; /* str, bytes, block: bytes.  int: limbs * 2 + 1 if negative.  float: its bits */
+    uint64_t length; /* bytes of content; but int: limbs * 2 + 1 if negative, float: its bits */
 };
 _Static_assert(sizeof(struct pt_leaf) == sizeof(struct pt_head), "one size of head");
 
@@ -67,7 +67,8 @@ struct PT_IN_HEAP pt_registry {
     uint64_t limbo_first; /* objects without references that wait to be taken apart, in a list; 0: none */
     uint64_t limbo_last;
     uint64_t collections; /* transactions of pht_collect() so far */
-    uint64_t unused[3];   /* 0 */
+    uint64_t types;       /* a list of types, by number; 0: none yet */
+    uint64_t unused[2];   /* 0 */
 };
 _Static_assert(sizeof(struct pt_registry) == 96, "registry");
 
@@ -136,6 +137,12 @@ static inline bool pt_refers(uint32_t kind)
     return kind >= PHT_MAP;
 }
 
+/* Is it the kind of an object? */
+static inline bool pt_is_kind(uint32_t kind)
+{
+    return (kind >= PHT_INT && kind <= PHT_OMAP) || kind >= PHT_RECORD;
+}
+
 /* The head of an object; NULL (CORRUPT) if it is none. */
 const struct pt_head *pt_head(struct pht *t, uint64_t offset);
 
@@ -188,6 +195,7 @@ enum pheap_status pt_tuple_dismantle(struct pht *t, uint64_t tuple, uint32_t *bu
 enum pheap_status pt_list_dismantle(struct pht *t, uint64_t list, uint32_t *budget, bool *done);
 enum pheap_status pt_queue_dismantle(struct pht *t, uint64_t queue, uint32_t *budget, bool *done);
 enum pheap_status pt_omap_dismantle(struct pht *t, uint64_t map, uint32_t *budget, bool *done);
+enum pheap_status pt_record_dismantle(struct pht *t, uint64_t record, uint32_t *budget, bool *done);
 
 /* ------------------------------------------------------------------------------------------------------- visits */
 
@@ -208,5 +216,10 @@ enum pheap_status pt_tuple_visit(struct pt_visit *visit);
 enum pheap_status pt_list_visit(struct pt_visit *visit);
 enum pheap_status pt_queue_visit(struct pt_visit *visit);
 enum pheap_status pt_omap_visit(struct pt_visit *visit);
+enum pheap_status pt_record_visit(struct pt_visit *visit);
+
+/* Of a type, array or ring: does what it says of itself fit its length? */
+enum pheap_status pt_type_check(struct pht *t, uint64_t type);
+enum pheap_status pt_array_check(struct pht *t, uint64_t array);
 
 #endif

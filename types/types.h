@@ -3,7 +3,8 @@
  * pheap types: persistent values and containers, on top of pheap.h.
  *
  * A heap of raw blocks becomes a heap of values: none, bool, int of any size, float, str, bytes, raw block, and of
- * containers of them: map, set, list, tuple, queue, ordered map.  They are changed in place inside a write transaction,
+ * containers of them: map, set, list, tuple, queue, ordered map, and records, arrays and rings of the program's own
+ * structs.  They are changed in place inside a write transaction,
  * read in one or in a snapshot, and shared by every process, whatever language it is written in.
  *
  *     struct pht t;
@@ -103,13 +104,17 @@ enum pht_kind {
     PHT_STR = 5,
     PHT_BYTES = 6,
     PHT_BLOCK = 7,
-    PHT_MAP = 8,
-    PHT_SET = 9,
-    PHT_LIST = 10,
-    PHT_TUPLE = 11,
-    PHT_QUEUE = 12,
-    PHT_OMAP = 13,
-    PHT_VALUE = 255 /* in a struct pht_any that goes in: whatever the word `value` is */
+    PHT_TYPE = 8,  /* the layout of a struct */
+    PHT_ARRAY = 9, /* of structs */
+    PHT_RING = 10, /* likewise */
+    PHT_MAP = 11,  /* this one and all that follow can refer to other values */
+    PHT_SET = 12,
+    PHT_LIST = 13,
+    PHT_TUPLE = 14,
+    PHT_QUEUE = 15,
+    PHT_OMAP = 16,
+    PHT_RECORD = 64, /* 64 and the number of its type; pht_kind_of() and pht_show() say 64 */
+    PHT_VALUE = 63   /* in a struct pht_any that goes in: whatever the word `value` is */
 };
 
 /* "map", "int" and so on; "?" for anything else.  Static. */
@@ -420,13 +425,116 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_count(struct pht *t, pht_
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_get(struct pht *t, pht_value tuple, uint64_t index,
                                                            pht_value *value);
 
+/* ------------------------------------------------------------------------------------- types, records, struct arrays */
+
+/* What a field of a struct is. */
+enum pht_field_kind {
+    PHT_FIELD_SIGNED = 1,   /* two's complement, of 1, 2, 4 or 8 bytes */
+    PHT_FIELD_UNSIGNED = 2, /* of 1, 2, 4 or 8 bytes */
+    PHT_FIELD_FLOAT = 3,    /* IEEE 754, of 4 or 8 bytes */
+    PHT_FIELD_BOOL = 4,     /* 1 byte: 0 or 1 */
+    PHT_FIELD_CHAR = 5,     /* 1 byte; with a count, a text or bytes of that length at most, zeros behind it */
+    PHT_FIELD_VALUE = 6,    /* a pht_value: 8 bytes at a multiple of 8, in records only; pht_record_set() changes it */
+    PHT_FIELD_STRUCT = 7    /* a struct of another type, which has no values */
+};
+
+struct pht_field {
+    const char *name;     /* UTF-8, 1 to 255 bytes */
+    uint32_t name_length; /* 0 on its way in: the name ends with a zero byte */
+    uint32_t kind;        /* enum pht_field_kind */
+    uint32_t type;        /* PHT_FIELD_STRUCT: the number of that type; else 0 */
+    uint32_t bit_first;   /* of a bit field: its lowest bit in the integer */
+    uint32_t bit_count;   /* its bits; 0: the whole integer */
+    uint64_t size;        /* bytes of one element */
+    uint64_t offset;      /* from the beginning of the struct */
+    uint64_t count;       /* elements: more than 1 for an array */
+};
+
+/* The layout of a struct, as sizeof and offsetof of C give it, or ctypes. */
+struct pht_layout {
+    const char *name; /* as that of a field */
+    uint32_t name_length;
+    uint32_t version;     /* the program's own number for this layout of the name */
+    uint64_t size;        /* bytes of the struct, 1 to 2^30 */
+    uint32_t field_count; /* at most 4096 */
+    const struct pht_field *fields;
+};
+
+/*
+ * Enter a layout in the heap: *type becomes its number, from 0, valid in every process for as long as the heap lives.  The
+ * same layout gives the same number again.  Types are never removed.  Cost: proportional to the number of types.
+ *
+ * WRONG_TYPE: this name and version stand for another layout; the detail names what differs.  INVALID: fields that do
+ * not lie in the struct, overlap a value, or are impossible; more than 65536 values.  NOT_FOUND: the type of a field.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_type_register(struct pht *t, const struct pht_layout *layout,
+                                                               uint32_t *type);
+
+/* The number of a type by name and version.  NOT_FOUND. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_type_find(struct pht *t, const char *name, uint32_t version,
+                                                           uint32_t *type);
+
+/*
+ * What a type is: *layout, and its first `room` fields in fields[], which layout->fields then is.  Names lie in the view.
+ * *fingerprint (may be NULL) is the same for the same layout in every heap.  NOT_FOUND: so many types there are not.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_type_show(struct pht *t, uint32_t type, struct pht_layout *layout,
+                                                           struct pht_field *fields, uint32_t room,
+                                                           uint64_t *fingerprint);
+
+/* Any type is right. */
+#define PHT_ANY_TYPE UINT32_MAX
+
+/*
+ * A record: one struct, whose fields may be values; zeroed, so that values are absent.  pht_record_at() says where its
+ * bytes are (aligned to 16) and of which type it is (`found` may be NULL); WRONG_TYPE if it is not of `type`.  Fields other
+ * than values are changed in place, by pheap_edit(), pheap_write() and so on.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_new(struct pht *t, uint32_t type, pht_value *record);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_at(struct pht *t, pht_value record, uint32_t type,
+                                                           uint64_t *offset, uint32_t *found);
+
+/*
+ * The value at `field` bytes from the beginning of the struct; PHT_ABSENT if none was stored.  To store pht_of(PHT_ABSENT)
+ * removes it.  INVALID: the type has no value there.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_get(struct pht *t, pht_value record, uint64_t field,
+                                                            pht_value *value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_set(struct pht *t, pht_value record, uint64_t field,
+                                                            struct pht_any value);
+
+/*
+ * An array of `count` structs of a type without values, zeroed.  A huge one takes no disk until it is written.  Together
+ * with a map this is a store of structs by key, whose index changes in the same transaction.  pht_array_at() says where
+ * the first element is (aligned to 16) and how many there are; WRONG_TYPE if they are not of `type`.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_new(struct pht *t, uint32_t type, uint64_t count,
+                                                           pht_value *array);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_at(struct pht *t, pht_value array, uint32_t type,
+                                                          uint64_t *offset, uint64_t *count);
+
+/*
+ * A ring: the last `capacity` structs, at least 1.  pht_ring_push() gives the place for the next one, in which the oldest
+ * may still be, and declares it, so that it can be stored to.  Index 0 is the oldest.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_new(struct pht *t, uint32_t type, uint64_t capacity,
+                                                          pht_value *ring);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_count(struct pht *t, pht_value ring, uint64_t *count,
+                                                            uint64_t *capacity);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_push(struct pht *t, pht_value ring, uint32_t type,
+                                                           uint64_t *offset);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_at(struct pht *t, pht_value ring, uint32_t type, uint64_t index,
+                                                         uint64_t *offset);
+/* Forget the oldest.  INVALID: there is none. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_pop(struct pht *t, pht_value ring);
+
 /* ---------------------------------------------------------------------------------------------- check and collect */
 
 /* What a heap of values has.  Set `size` before the call. */
 struct pht_census {
     size_t size;
     uint64_t objects; /* that can be reached from the root map */
-    uint64_t limbo;   /* objects that wait to be taken apart, and what only they refer to is among `objects` */
+    uint64_t limbo;   /* objects that wait to be taken apart, and those that only such refer to */
     uint64_t garbage; /* objects that cannot be reached: cycles, and what was made and stored nowhere */
     uint64_t unknown; /* blocks that are neither objects nor parts of such: of pheap_alloc() */
     uint64_t faults;  /* found, including those beyond the first 1000 */

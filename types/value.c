@@ -14,9 +14,12 @@
 
 const char *pht_kind_name(enum pht_kind kind)
 {
-    static const char *const names[] = {"nothing", "none", "bool", "int",  "float", "str",   "bytes",
-                                        "block",   "map",  "set",  "list", "tuple", "queue", "ordered map"};
-    return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
+    static const char *const names[] = {"nothing", "none",  "bool",  "int",   "float",      "str",
+                                        "bytes",   "block", "type",  "array", "ring",       "map",
+                                        "set",     "list",  "tuple", "queue", "ordered map"};
+    if ((unsigned)kind < sizeof names / sizeof names[0])
+        return names[kind];
+    return kind >= PHT_RECORD ? "record" : "?";
 }
 
 /* ----------------------------------------------------------------------------------------------------------- words */
@@ -220,6 +223,11 @@ static enum pheap_status show_leaf(struct pht *t, uint64_t offset, struct pht_an
     }
     if (bytes > t->size - offset - sizeof *leaf)
         return pt_corrupt(t, offset, "it is longer than the heap");
+    if (any->kind > PHT_BLOCK) {
+        any->value = offset;
+        any->length = 0;
+        return PHEAP_OK;
+    }
     any->bytes = leaf + 1;
     if (any->kind != PHT_INT)
         return PHEAP_OK;
@@ -241,7 +249,7 @@ static enum pheap_status show(struct pht *t, const pht_value *word, struct pht_a
         const struct pt_head *head = pt_head(t, value);
         if (head == NULL)
             return PHEAP_CORRUPT;
-        any->kind = head->kind;
+        any->kind = head->kind < PHT_RECORD ? head->kind : PHT_RECORD;
         if (!pt_refers(head->kind))
             return show_leaf(t, value, any);
         any->value = value;
