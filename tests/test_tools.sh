@@ -4,12 +4,12 @@
 # Test the command pheap: every command and option, its JSON, its exit codes, and bad input; and that the manual pages
 # know every function and status of the public header.
 #
-#   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE [HOLD_PINS]]
+#   tests/test_tools.sh PHEAP SCRATCH [ELEMENTTREE [HOLD_PINS [MAKE_VALUES]]]
 #
 # PHEAP is the command.  SCRATCH is a directory, made if it is missing; what an earlier run left in its subdirectory
 # test_tools is removed.  ELEMENTTREE is the example's command, with which heaps with content are made, and HOLD_PINS the
-# program of hold_pins.c, which is looked at from outside; without them those cases are skipped.  Prints a line for each
-# case; the last line is "N passed, N failed".
+# program of hold_pins.c, which is looked at from outside, and MAKE_VALUES that of make_values.c; without them those cases
+# are skipped.  Prints a line for each case; the last line is "N passed, N failed".
 set -u
 # Names are bytes here, and messages in English.
 export LC_ALL=C
@@ -20,6 +20,7 @@ mkdir -p "$2" || exit 2
 scratch=$(realpath "$2")/test_tools
 elementtree=${3:+$(realpath "$3")}
 hold_pins=${4:+$(realpath "$4")}
+make_values=${5:+$(realpath "$5")}
 source=$(realpath "$(dirname "$0")/..")
 rm -rf "$scratch"
 mkdir "$scratch" && cd "$scratch" || exit 2
@@ -621,6 +622,28 @@ else
     skip "pins" "the program hold_pins was not given"
 fi
 
+# Catches: values that are not checked, a heap of another program taken for one, garbage that nobody is told of.
+values_cases() {
+    "$make_values" sound values.heap || { fail "a heap with values" "exit status $?"; return; }
+    good_json "check: values" 'a["sound"] and a["values"] == {"objects": 2, "limbo": 0, "garbage": 2, "unknown": 0}' \
+        check --json values.heap
+    good "check: values as text" check values.heap
+    same "check: what it says of them" "values: 2 objects, 0 being freed, 2 garbage, 0 blocks of others" "$(grep '^values:' out)"
+    good_json "check: a heap without values" 'a["sound"] and a["values"] is None' check --json plain.heap
+    "$make_values" damaged spoilt.heap || { fail "a heap with damaged values" "exit status $?"; return; }
+    run check --json spoilt.heap
+    same "check: damaged values" 1 "$status"
+    same "check: damaged values as JSON" True "$(json 'a["sound"] is False and len(a["faults"]) == 1')"
+    run check spoilt.heap
+    grep -q "count of references" out && pass "check: says what is wrong with values" ||
+        fail "check: says what is wrong with values" "$(cat out err)"
+}
+if [ -n "$make_values" ]; then
+    values_cases
+else
+    skip "values" "the program make_values was not given"
+fi
+
 # ----------------------------------------------------------------------------------------------------- manual pages
 
 # Catches: functions and statuses that were added without being documented, and pages that are not installed.
@@ -629,6 +652,8 @@ functions=$(grep -A1 '^PHEAP_API' "$source/pheap/pheap.h" | grep -o '\bpheap_[a-
 [ "$(wc -w <<<"$functions")" -gt 40 ] && pass "the header has functions" || fail "the header has functions" "$functions"
 same "every function is in the NAME section of one page, and nothing else is" "$(echo $functions)" \
     "$(names_of "$source"/man/pheap_*.3 | xargs)"
+functions=$(grep -A1 '^PHEAP_API' "$source/types/types.h" | grep -o '\bpht_[a-z_]*(' | tr -d '(' | sort -u)
+same "so it is for values" "$(echo $functions)" "$(names_of "$source"/man/pht_*.3 | xargs)"
 for page in "$source"/man/*.3; do
     grep -q "man/${page##*/}" "$source/CMakeLists.txt" && pass "installed: ${page##*/}" ||
         fail "installed: ${page##*/}" "not in CMakeLists.txt"

@@ -4,6 +4,7 @@
  * what might hurt, and then everything is asked and done.  Any status is right; what is looked for is a crash, a store
  * outside the heap or a call that does not end, so this is worth most under the address sanitizer.
  */
+#include "tests/support/effort.h"
 #include "tests/types_rig.h"
 
 #define PATIENCE_S 600
@@ -264,7 +265,7 @@ static void spoil(const char *name, bool large)
         if (large && blocks[b].length < 64)
             continue;
         for (uint64_t at = 0; at < blocks[b].length; at += 8) {
-            if (large && at >= 64 && dice_roll(&dice) % 16 != 0)
+            if (large && at >= 64 && dice_roll(&dice) % (SANITIZED ? 48 : 16) != 0)
                 continue;
             const unsigned choice = (unsigned)(dice_roll(&dice) % EVILS),
                            first = (unsigned)(dice_roll(&dice) % CHANGES);
@@ -299,7 +300,7 @@ static void spoil(const char *name, bool large)
 static void hostile__every_word_of_a_small_heap(void **state)
 {
     (void)state;
-    for (unsigned round = 0; round < 10; round++) {
+    for (unsigned round = 0; round < (SANITIZED ? 3 : 10); round++) {
         char name[32];
         (void)snprintf(name, sizeof name, "small-%u", round);
         spoil(name, false);
