@@ -109,8 +109,6 @@ static ph_status report(struct backup *backup)
     backup->tally->content_bytes = backup->writer.content_bytes;
     backup->tally->archive_bytes = backup->writer.archive_bytes;
     backup->tally->operation_count = backup->writer.operation_count;
-    if (backup->settings->watch == NULL)
-        return PH_OK;
     return backup->settings->watch(backup->settings->watch_context, backup->tally);
 }
 

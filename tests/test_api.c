@@ -198,14 +198,14 @@ static void arguments__other_values_out_of_range(void **state)
 static void status__every_code_has_name_and_text(void **state)
 {
     (void)state;
-    for (int i = 0; i <= PHEAP_FULL; i++) {
+    for (int i = 0; i <= PHEAP_BUDGET; i++) {
         require(strncmp(pheap_status_name((enum pheap_status)i), "PHEAP_", 6) == 0);
         require(pheap_status_text((enum pheap_status)i)[0] != 0);
         for (int j = 0; j < i; j++) {
             require(strcmp(pheap_status_name((enum pheap_status)i), pheap_status_name((enum pheap_status)j)) != 0);
         }
     }
-    const int strange[] = {-1, PHEAP_FULL + 1, 1000000, INT32_MAX, INT32_MIN};
+    const int strange[] = {-1, PHEAP_BUDGET + 1, 1000000, INT32_MAX, INT32_MIN};
     for (unsigned i = 0; i < sizeof strange / sizeof strange[0]; i++) {
         require(pheap_status_name((enum pheap_status)strange[i]) != NULL);
         require(pheap_status_text((enum pheap_status)strange[i]) != NULL);

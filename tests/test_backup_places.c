@@ -156,6 +156,10 @@ static void arguments__and_stopping(void **state)
     struct pheap_transfer none = {.size = 0};
     size_t room = 1000;
     expect_detail(PHEAP_INVALID, "level 100", pheap_backup(heap, archive, &options, NULL));
+    options.level = -200000;
+    expect_detail(PHEAP_INVALID, "level -200000", pheap_backup(heap, archive, &options, NULL));
+    options = (struct pheap_backup_options){.size = sizeof options, .window_log = 9};
+    expect_detail(PHEAP_INVALID, "2^9", pheap_backup(heap, archive, &options, NULL));
     options = (struct pheap_backup_options){.size = sizeof options, .window_log = 28};
     expect_detail(PHEAP_INVALID, "2^28", pheap_backup(heap, archive, &options, NULL));
     options = (struct pheap_backup_options){.size = sizeof options, .reserved = 1};
@@ -165,10 +169,13 @@ static void arguments__and_stopping(void **state)
     expect(PHEAP_INVALID, pheap_backup(heap, archive, NULL, &none));
     expect(PHEAP_INVALID, pheap_backup(NULL, archive, NULL, NULL));
     expect(PHEAP_INVALID, pheap_backup(heap, NULL, NULL, NULL));
+    expect(PHEAP_INVALID, pheap_backup(heap, "", NULL, NULL));
+    expect(PHEAP_INVALID, pheap_backup_to(NULL, NULL, NULL, NULL, NULL));
     expect(PHEAP_INVALID, pheap_backup_to(heap, NULL, NULL, NULL, NULL));
     expect(PHEAP_IO, pheap_backup_to(heap, refuse, &room, NULL, NULL));
     options = (struct pheap_backup_options){.size = sizeof options, .flags = PHEAP_REPLACE};
     expect_detail(PHEAP_INVALID, "heap itself", pheap_backup(heap, path, &options, NULL));
+    expect_detail(PHEAP_EXISTS, "exists", pheap_backup(heap, test_directory, &options, NULL));
     /* An archive in the place of the log would be the end of the heap. */
     static const char *const beside[] = {"-wal", "-shm", "-sum", "-new"};
     for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
@@ -182,10 +189,13 @@ static void arguments__and_stopping(void **state)
     expect(PHEAP_EXISTS, pheap_backup(heap, archive, NULL, NULL));
 
     expect(PHEAP_INVALID, pheap_restore(archive, path_of("made", ""), &how, NULL));
+    expect(PHEAP_INVALID, pheap_restore(NULL, path_of("made", ""), &how, NULL));
+    expect(PHEAP_INVALID, pheap_restore_from(NULL, NULL, path_of("made", ""), &how, NULL));
     how = (struct pheap_restore_options){.size = sizeof how, .progress = stop_at_once};
     expect(PHEAP_BUSY, pheap_restore(archive, path_of("made", ""), &how, NULL));
     expect(PHEAP_BUSY, pheap_restore(archive, NULL, &how, NULL));
     expect(PHEAP_INVALID, pheap_restore(NULL, path_of("made", ""), NULL, NULL));
+    expect(PHEAP_INVALID, pheap_restore("", path_of("made", ""), NULL, NULL));
     expect(PHEAP_INVALID, pheap_restore(archive, "", NULL, NULL));
     for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) { /* nor is the archive emptied to make the heap */
         require(rename(archive, path_of("made", beside[i])) == 0);

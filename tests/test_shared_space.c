@@ -269,6 +269,31 @@ static void view__counts_a_dropped_page_again(void **state)
     machine_end(&machine);
 }
 
+/* Catches: figures of a file that could not be looked at, told as if they were true. */
+static void info__of_a_file_that_cannot_be_looked_at(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, 8);
+    struct pheap_info info = {.size = sizeof info};
+    ok(pheap_get_info(heap, &info));
+    const uint64_t right = info.file_bytes;
+    info = (struct pheap_info){.size = sizeof info};
+    ph_sim_fail_at(machine.sim, PH_SIM_STAT, 1, EIO, PH_SIM_ONCE);
+    expect_detail(PHEAP_IO, HEAP, pheap_get_info(heap, &info));
+    require_equal(ph_sim_struck(machine.sim), 1);
+    require_equal(info.file_bytes, 0);
+    ok(pheap_get_info(heap, &info));
+    require(info.file_bytes == right && right > 0);
+    ok(pheap_close(heap));
+    expect(PHEAP_INVALID, pheap_sync(NULL));
+    heap = machine_open(machine.first, PHEAP_READONLY);
+    expect(PHEAP_READ_ONLY, pheap_sync(heap));
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -281,6 +306,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(zeros__of_another_process_after_an_abort),
         cmocka_unit_test(verify__not_confused_by_what_free_space_held),
         cmocka_unit_test(view__counts_a_dropped_page_again),
+        cmocka_unit_test(info__of_a_file_that_cannot_be_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

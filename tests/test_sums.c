@@ -607,8 +607,8 @@ static void fill__any_call_fails(void **state)
     static const struct {
         unsigned ops;
         int error;
-    } faults[] = {{PH_SIM_READ, EIO}, {PH_SIM_WRITE, ENOSPC}, {PH_SIM_WRITE, EIO},
-                  {PH_SIM_SYNC, EIO}, {PH_SIM_SYNC, ENOSPC},  {PH_SIM_MEMORY, ENOMEM}};
+    } faults[] = {{PH_SIM_READ, EIO}, {PH_SIM_READ, ENOMEM}, {PH_SIM_WRITE, ENOSPC}, {PH_SIM_WRITE, EIO},
+                  {PH_SIM_SYNC, EIO}, {PH_SIM_SYNC, ENOSPC}, {PH_SIM_MEMORY, ENOMEM}};
     const uint64_t possible =
         ONE_OF(PHEAP_OK) | ONE_OF(PHEAP_IO) | ONE_OF(PHEAP_NO_SPACE) | ONE_OF(PHEAP_NO_MEMORY) | ONE_OF(PHEAP_CORRUPT);
     unsigned struck[sizeof faults / sizeof faults[0]] = {0};
@@ -811,6 +811,55 @@ static void sums__of_a_heap_that_may_only_be_read(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a report that runs over its text where a damaged page has many blocks, or that is made for nobody. */
+static void scrub__names_the_first_blocks(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct report report;
+    machine_begin(&machine, NULL);
+    pheap *heap = open_sums(machine.first, HEAP, PHEAP_CREATE);
+    pheap_txn *txn = begin(heap);
+    uint64_t block = 0;
+    for (unsigned i = 0; i < 400; i++)
+        ok(pheap_alloc(txn, 16, &block));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_checkpoint(heap));
+    flip_at(machine.sim, HEAP, block, 0);
+    expect(PHEAP_CORRUPT, scrub(heap, 0, &report));
+    require_equal(report.faults, 1);
+    require(strstr(report.text, "block 0x") != NULL && strstr(report.text, " more") != NULL);
+    const struct pheap_scrub_options silent = {.size = sizeof silent};
+    report.result = (struct pheap_scrub_result){.size = sizeof report.result};
+    expect(PHEAP_CORRUPT, pheap_scrub(heap, &silent, &report.result));
+    require_equal(report.result.damaged_pages, 1);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* Catches: a scrub of the pages that a rotten mark says there are. */
+static void scrub__by_a_rotten_mark(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct report report;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    ok(pheap_checkpoint(heap));
+    struct ph_coord *coord = heap->core->coord, kept;
+    memcpy(&kept, coord, sizeof kept);
+    for (unsigned i = 0; i < 2; i++)
+        coord->fold_marks[i].heap_bytes = PH_PAGE_BYTES;
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", scrub(heap, 0, &report));
+    for (unsigned i = 0; i < 2; i++)
+        coord->fold_marks[i].lsn ^= UINT64_C(1) << 62;
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", scrub(heap, 0, &report));
+    memcpy(coord->fold_marks, kept.fold_marks, sizeof kept.fold_marks);
+    expect_clean(heap, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -835,6 +884,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(sums__begun_anew_and_power_fails),
         cmocka_unit_test(sums__go_with_backup_and_replacement),
         cmocka_unit_test(scrub__misuse),
+        cmocka_unit_test(scrub__names_the_first_blocks),
+        cmocka_unit_test(scrub__by_a_rotten_mark),
         cmocka_unit_test(sums__of_a_heap_that_may_only_be_read),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

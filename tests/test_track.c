@@ -353,6 +353,33 @@ static void track__survives_lack_of_memory(void **state)
     each_method(memory_runs_out);
 }
 
+/* Catches: a range forgotten when the list of them grows, or when all is tracked already. */
+static void track__many_ranges(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 100 };
+    uint64_t blocks[BLOCKS];
+    pheap *heap = open_by(WATCHED, "many", 0);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        blocks[i] = make_block(heap, 64, 1);
+    for (unsigned round = 0; round < 2; round++) {
+        pheap_txn *txn = begin(heap);
+        if (round == 1)
+            ok(pheap_track_all(txn));
+        for (unsigned i = 0; i < BLOCKS; i += 2) {
+            void *address;
+            ok(pheap_track(txn, blocks[i], 64, &address));
+            *(uint64_t *)address = 1000 * round + i;
+        }
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+        for (unsigned i = 0; i < BLOCKS; i += 2)
+            require_equal(*(const uint64_t *)pheap_read_ptr(reader, blocks[i]), 1000 * round + i);
+        pheap_read_end(reader);
+    }
+    ok(pheap_close(heap));
+}
+
 /* --------------------------------------------------------------------------------------------------------- arguments */
 
 /* Catches: a range that is not in one live block, an ended transaction, or a length of 0 that tracks something. */
@@ -606,6 +633,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(track__finds_every_store),       cmocka_unit_test(track__logs_only_what_changed),
         cmocka_unit_test(track__abort_undoes_all),        cmocka_unit_test(track__goes_together_with_declarations),
         cmocka_unit_test(track__savepoints_nest),         cmocka_unit_test(track__ranges_may_be_added_late),
+        cmocka_unit_test(track__survives_lack_of_memory), cmocka_unit_test(track__many_ranges),
         cmocka_unit_test(track__survives_lack_of_memory), cmocka_unit_test(track__refuses_bad_ranges),
         cmocka_unit_test(budget__bounds_tracked_stores),  cmocka_unit_test(processes__share_and_die),
         cmocka_unit_test(thread__dies_and_nothing_stays), cmocka_unit_test(random__is_as_the_model),
