@@ -120,7 +120,7 @@ void ph_point_pass(enum ph_point point);
 
 #else
 #define PH_POINT(name) ((void)0)
-#define PH_POINT_IF(condition, name) ((void)(condition))
+#define PH_POINT_IF(condition, name) ((void)sizeof(condition))
 #endif
 
 #endif

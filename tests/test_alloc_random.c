@@ -538,6 +538,7 @@ static void check__refuses_a_short_heap(void **state)
         assert_int_equal(ph_check_heap(NULL, space, NULL, NULL, NULL), PH_CORRUPT);
         assert_int_equal(ph_alloc_next(space, 0, &start, &length), PH_CORRUPT);
         assert_int_equal(ph_alloc_find(space, 20000, &start, &length), PH_CORRUPT);
+        assert_int_equal(ph_alloc_usable(space, 20000, &length), PH_CORRUPT);
         assert_int_equal(ph_alloc_kind(space, 20000), PH_KIND_INVALID);
         assert_int_equal(ph_alloc_root(space), 0);
     }

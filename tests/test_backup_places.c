@@ -142,6 +142,12 @@ static int refuse(void *context, const void *bytes, size_t length)
     return 0;
 }
 
+static int64_t give_nonsense(void *context, void *bytes, size_t length)
+{
+    (void)bytes;
+    return *(const bool *)context ? -1 : (int64_t)length + 1;
+}
+
 /* Catches: an argument that is not looked at, a backup or restore that leaves something when it is stopped. */
 static void arguments__and_stopping(void **state)
 {
@@ -167,6 +173,10 @@ static void arguments__and_stopping(void **state)
     options = (struct pheap_backup_options){.size = 0};
     expect(PHEAP_INVALID, pheap_backup(heap, archive, &options, NULL));
     expect(PHEAP_INVALID, pheap_backup(heap, archive, NULL, &none));
+    none.size = 5000;
+    expect(PHEAP_INVALID, pheap_backup(heap, archive, NULL, &none));
+    options.size = 5000;
+    expect_detail(PHEAP_INVALID, "5000", pheap_backup(heap, archive, &options, NULL));
     expect(PHEAP_INVALID, pheap_backup(NULL, archive, NULL, NULL));
     expect(PHEAP_INVALID, pheap_backup(heap, NULL, NULL, NULL));
     expect(PHEAP_INVALID, pheap_backup(heap, "", NULL, NULL));
@@ -206,6 +216,10 @@ static void arguments__and_stopping(void **state)
         ok(pheap_restore(archive, NULL, NULL, NULL));
     }
     expect(PHEAP_INVALID, pheap_restore_from(NULL, NULL, path_of("made", ""), NULL, NULL));
+    for (unsigned stops = 0; stops < 2; stops++) {
+        bool stop = stops != 0;
+        expect_detail(PHEAP_IO, "function", pheap_restore_from(give_nonsense, &stop, path_of("made", ""), NULL, NULL));
+    }
     expect(PHEAP_NOT_FOUND, pheap_restore(path_of("missing", ""), path_of("made", ""), NULL, NULL));
     expect(PHEAP_NOT_HEAP, pheap_restore(path, path_of("made", ""), NULL, NULL));
     expect(PHEAP_NOT_HEAP, pheap_restore(test_directory, path_of("made", ""), NULL, NULL));
