@@ -116,11 +116,9 @@ enum ph_point {
 
 void ph_point_pass(enum ph_point point);
 #define PH_POINT(name) ph_point_pass(PH_POINT_##name)
-#define PH_POINT_IF(condition, name) ((condition) ? PH_POINT(name) : (void)0)
 
 #else
 #define PH_POINT(name) ((void)0)
-#define PH_POINT_IF(condition, name) ((void)sizeof(condition))
 #endif
 
 #endif

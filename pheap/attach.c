@@ -477,8 +477,10 @@ static ph_status attach_once(struct ph_core *core, unsigned *strikes)
     if (status != PH_OK)
         return status;
     *strikes += !first;
-    PH_POINT_IF(first, attach_alone);
-    PH_POINT_IF(!first, attach_shared);
+    if (first)
+        PH_POINT(attach_alone);
+    else
+        PH_POINT(attach_shared);
     status = first ? attach_first(core) : attach_later(core);
     if (status == PH_OK && first)
         status = ph_file_lock(heap, PH_LOCK_SHARED, ATTACH_LOCK_START, 1, false);
@@ -522,8 +524,10 @@ ph_status ph_detach(struct ph_core *core)
         atomic_store(&seat->pins[i].lsn, 0);
     atomic_store(&seat->process, 0);
     ph_status alone = ph_file_lock(&core->store.heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
-    PH_POINT_IF(alone == PH_OK, detach_alone);
-    PH_POINT_IF(alone != PH_OK, detach_leaves_others);
+    if (alone == PH_OK)
+        PH_POINT(detach_alone);
+    else
+        PH_POINT(detach_leaves_others);
     if (alone == PH_OK && status == PH_OK)
         status = ph_store_close_epoch(&core->store);
     if (alone == PH_OK && status == PH_OK)

@@ -25,7 +25,8 @@ static void publish(void *slots, _Atomic uint64_t *published, const void *mark)
     memcpy(words, mark, sizeof words);
     bool first_valid = atomic_load_explicit(word(slots, 0), memory_order_relaxed) == atomic_load(published);
     for (size_t i = 0; i < MARK_WORDS; i++) {
-        PH_POINT_IF(i == MARK_WORDS / 2, mark_half_stored);
+        if (i == MARK_WORDS / 2)
+            PH_POINT(mark_half_stored);
         atomic_store_explicit(word(slots, i + (first_valid ? MARK_WORDS : 0)), words[i], memory_order_release);
     }
     PH_POINT(mark_stored);

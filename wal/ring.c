@@ -20,7 +20,8 @@ void ph_ring_append(struct ph_wal *wal, uint64_t lsn, const uint8_t *bytes, size
     /* The first word's release orders what was announced before it. */
     for (size_t at = 0; at < length; at += 8) {
         uint64_t word;
-        PH_POINT_IF(at == length / 16 * 8, ring_half_stored);
+        if (at == length / 16 * 8)
+            PH_POINT(ring_half_stored);
         memcpy(&word, bytes + at, sizeof word);
         atomic_store_explicit(word_at(wal, lsn + at), word, memory_order_release);
     }
