@@ -563,7 +563,7 @@ static void slab__damaged_lists_are_refused(void **state)
 {
     (void)state;
     struct rig rig;
-    struct ph_heap heap;
+    struct ph_heap heap = {0};
     const uint64_t length = 2048;
     const unsigned class = ph_class_of(length), count = ph_classes[class].count * SLABS;
     uint64_t *blocks = calloc(count, sizeof *blocks);
