@@ -193,7 +193,7 @@ ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from
 }
 
 /* Fold up to `target`, a commit boundary, which the flush mark `flushed` has the log position of if they are equal. */
-static ph_status fold_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed, bool check_sums)
+static ph_status fold_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed)
 {
     struct ph_coord *coord = store->wal.coord;
     struct ph_gathered *gathered = &store->gathered;
@@ -207,6 +207,7 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
         return status;
     const struct ph_boundary from = fold_boundary(&now);
     struct ph_boundary reached = from;
+    bool check_sums = atomic_exchange(&coord->fold_unfinished, 1) == 0;
     if (has_gathered(store, &now) && gathered->to.lsn <= target) {
         struct ph_fold_set *set = gathered->set;
         gathered->set = NULL;
@@ -230,6 +231,8 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
         .offset = positioned ? flushed->offset : now.offset,
     };
     ph_coord_publish_fold(coord, &mark);
+    if (check_sums || reached.lsn == atomic_load(&coord->fold_intent)) /* else not all that was left is made good */
+        atomic_store(&coord->fold_unfinished, 0);
     return PH_OK;
 }
 
@@ -238,7 +241,6 @@ static ph_status fold_below_pins(struct ph_store *store, uint64_t target, const 
 {
     struct ph_coord *coord = store->wal.coord;
     uint64_t intent = atomic_load(&coord->fold_intent);
-    bool check_sums = intent == atomic_load(&coord->folded); /* else a fold may have been left unfinished */
     if (target > intent)
         atomic_store(&coord->fold_intent, target);
     PH_POINT(fold_intended);
@@ -246,7 +248,7 @@ static ph_status fold_below_pins(struct ph_store *store, uint64_t target, const 
     if (ph_store_oldest_pin(store, &pin) && pin.lsn < target)
         target = pin.lsn;
     PH_POINT(fold_pins_read);
-    return fold_to(store, target, flushed, check_sums);
+    return fold_to(store, target, flushed);
 }
 
 ph_status ph_fold_locked(struct ph_store *store)
