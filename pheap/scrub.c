@@ -17,7 +17,8 @@ struct scrub {
     pheap *heap;
     struct pheap_scrub_options options;
     uint64_t faults;
-    uint64_t first; /* offset of the first damaged page */
+    uint64_t first;  /* offset of the first damaged page */
+    bool unreadable; /* a page cannot be read */
 };
 
 static const char *verdict_text(enum ph_page_verdict verdict)
@@ -70,11 +71,12 @@ static void on_fault(void *context, uint64_t page, enum ph_page_verdict verdict)
     pheap_read *reader;
     if (scrub->faults++ == 0)
         scrub->first = from;
+    scrub->unreadable = scrub->unreadable || verdict == PH_PAGE_UNREADABLE;
     if (scrub->faults > FAULTS_MAX || scrub->options.fault == NULL)
         return;
     (void)snprintf(text, sizeof text, "page %" PRIu64 " %s", page, verdict_text(verdict));
-    /* Touching a mapped page that cannot be read would be a SIGBUS. */
-    if (verdict != PH_PAGE_UNREADABLE && pheap_read_begin(scrub->heap, 0, &reader) == PHEAP_OK) {
+    /* Touching a mapped page that cannot be read would be a SIGBUS, and what names blocks may lie in such a page. */
+    if (!scrub->unreadable && pheap_read_begin(scrub->heap, 0, &reader) == PHEAP_OK) {
         const struct ph_view *view = &reader->on->view;
         name_blocks((struct ph_space){.base = view->base, .size = view->at.heap_bytes}, from, from + PH_PAGE_BYTES,
                     text, sizeof text);

@@ -194,26 +194,19 @@ static ph_status finish(struct backup *backup)
 
 /* -------------------------------------------------------------------------------------------- from the heap file */
 
-static bool is_zero(const uint8_t *page)
-{
-    uint64_t first;
-    memcpy(&first, page, sizeof first);
-    return first == 0 && memcmp(page, page + sizeof first, PH_PAGE_BYTES - sizeof first) == 0;
-}
-
 /* Put out the pages of a piece that are not zero. */
 static ph_status put_piece(struct backup *backup, uint64_t offset, uint64_t length)
 {
     for (uint64_t at = 0; at < length;) {
         uint64_t from = at;
-        while (at < length && !is_zero(backup->piece + at))
+        while (at < length && !ph_page_is_zero(backup->piece + at))
             at += PH_PAGE_BYTES;
         struct ph_operation write = {
             .kind = PH_OPERATION_WRITE, .offset = offset + from, .length = at - from, .bytes = backup->piece + from};
         ph_status status = at > from ? ph_archive_write(&backup->writer, &write) : PH_OK;
         if (status != PH_OK)
             return status;
-        while (at < length && is_zero(backup->piece + at))
+        while (at < length && ph_page_is_zero(backup->piece + at))
             at += PH_PAGE_BYTES;
     }
     return PH_OK;

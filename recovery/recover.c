@@ -249,6 +249,20 @@ static ph_status check_length(struct ph_store *store)
                    (unsigned long long)store->superblock.heap_bytes);
 }
 
+ph_status ph_store_check_size(struct ph_store *store, uint64_t bytes)
+{
+    struct ph_file_stat stat;
+    if (bytes <= atomic_load(&store->heap_file_bytes))
+        return PH_OK;
+    ph_status status = ph_file_stat(&store->heap, &stat);
+    if (status != PH_OK)
+        return status;
+    if (bytes > stat.size_bytes)
+        return ph_coord_damaged(store->heap.path);
+    atomic_store(&store->heap_file_bytes, stat.size_bytes);
+    return PH_OK;
+}
+
 ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, bool read_only)
 {
     bool other_damaged;

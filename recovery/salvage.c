@@ -31,7 +31,6 @@
 
 #define CHUNK_BYTES (UINT64_C(1) << 20)
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
-#define PARTS_MAX 65536u
 #define SHOWN_PART 8u /* "hardly any": fewer than one of so many */
 
 __attribute__((format(printf, 3, 4))) static void report(struct ph_salvage *salvage, uint64_t offset,
@@ -241,7 +240,7 @@ static ph_status is_behind(struct ph_wal *wal, const struct ph_log_origin *origi
 {
     ph_status status = PH_TOO_BIG;
     *behind = false;
-    for (uint32_t parts = 1; parts <= PARTS_MAX && status == PH_TOO_BIG; parts *= 2)
+    for (uint32_t parts = 1; parts <= PH_FOLD_PARTS_MAX && status == PH_TOO_BIG; parts *= 2)
         status = compare_part(wal, origin, end, to, parts, behind);
     return status == PH_TOO_BIG ? PH_OK : status;
 }

@@ -15,6 +15,8 @@
 #include "recovery/replay.h"
 #include "recovery/superblock.h"
 
+#include <string.h>
+
 /* Records of the log that are durable and not folded, taken into page images in advance: see fold.c. */
 struct ph_fold_set;
 struct ph_gathered {
@@ -101,6 +103,12 @@ int ph_store_oldest_hold(struct ph_store *store, uint64_t *segment);
 /* Whether the process in a seat lives, by its lock. */
 bool ph_store_seat_alive(struct ph_store *store, uint32_t seat);
 
+/*
+ * See that the heap file has `bytes` bytes, of which something is to be believed that the coordination file says: behind
+ * the end of a mapped file lies a SIGBUS (R8).  CORRUPT, IO.
+ */
+PH_MUST_CHECK ph_status ph_store_check_size(struct ph_store *store, uint64_t bytes);
+
 /* ------------------------------------------------------------------------------------------- inside recovery/ only */
 
 /* The fold lock.  TIMEOUT, CORRUPT. */
@@ -123,6 +131,8 @@ PH_MUST_CHECK ph_status ph_checkpoint_sums(struct ph_store *store);
 PH_MUST_CHECK ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
                                         uint64_t offset, uint64_t to, uint32_t part, uint32_t parts, bool check_sums,
                                         struct ph_boundary *reached);
+
+#define PH_FOLD_PARTS_MAX 65536u /* as many as the pages' hashes tell apart */
 
 /*
  * Gathers operations and writes them to the heap file page by page, in offset order.  parts 0: when memory_max bytes of
@@ -147,5 +157,10 @@ uint64_t ph_fold_set_bytes(const struct ph_fold_set *set);
 PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, uint64_t part, uint64_t *shown, uint64_t *pages);
 /* From now on as with parts 0; the set was begun with one part. */
 void ph_fold_set_unbound(struct ph_fold_set *set);
+
+static inline bool ph_page_is_zero(const uint8_t *page)
+{
+    return page[0] == 0 && memcmp(page, page + 1, PH_PAGE_BYTES - 1) == 0;
+}
 
 #endif

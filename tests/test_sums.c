@@ -340,6 +340,29 @@ static void damage__outlives_a_change_of_its_page(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a fold that a reader held up taken for one that was left unfinished, so that the next one heals damage. */
+static void damage__outlives_a_fold_that_was_held_up(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    for (uint64_t i = 0; i < WORDS; i++)
+        commit_word(heap, i, i + 1, PHEAP_LAZY);
+    ok(pheap_checkpoint(heap));
+    const uint64_t root = root_of(heap), page = (root | 4095) + 1, first = (page - root) / 8;
+    pheap_read *reader = read_begin(heap, 0);
+    commit_word(heap, first + 600, 1, PHEAP_DURABLE);
+    ok(pheap_fold(heap));
+    pheap_read_end(reader);
+    flip_at(machine.sim, HEAP, page + 100, 2);
+    commit_word(heap, first + 400, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    expect_damage(heap, page, "overwritten");
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 static const ph_io *real;
 static int bad_handle;
 static uint64_t bad_from, bad_to;
@@ -367,10 +390,16 @@ static void scrub__goes_on_behind_what_cannot_be_read(void **state)
     bad_from = (root_of(heap) | 4095) + 1;
     bad_to = bad_from + 4096;
     expect_damage(heap, bad_from, "cannot be read");
+    flip_at(machine.sim, HEAP, bad_to, 1);
+    struct report report;
+    expect(PHEAP_CORRUPT, scrub(heap, 0, &report));
+    require_equal(report.faults, 2);
+    require(report.offset == bad_to &&
+            strstr(report.text, "block") == NULL); /* what names them might not be readable */
+    flip_at(machine.sim, HEAP, bad_to, 1);
     bad_handle = heap->core->store.sums.handle;
     bad_from = 4096;
     bad_to = 8192;
-    struct report report;
     expect_detail(PHEAP_IO, "-sum", scrub(heap, 0, &report));
     bad_to = 0;
     ok(pheap_close(heap));
@@ -549,6 +578,45 @@ static void fill__gives_every_page_a_checksum(void **state)
     flip_at(machine.sim, HEAP, last, 1);
     ok(scrub(heap, PHEAP_SCRUB_FILL, &report));
     require_equal(report.result.filled_pages, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* A commit between two pieces of a scrub. */
+static int commit_meanwhile(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    (void)what;
+    (void)total;
+    commit_word(context, 7, done, PHEAP_LAZY);
+    return 0;
+}
+
+/* Catches: a checkpoint for each few pages that have no checksum, whether they are filled or not. */
+static void scrub__of_unknown_pages_makes_no_checkpoints(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    pheap_txn *txn = begin(heap);
+    uint64_t block;
+    ok(pheap_alloc(txn, 1u << 20, &block));
+    ok(pheap_fill(txn, block, 'x', 1u << 20));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_close(heap));
+    (void)ph_sim_remove(machine.sim, SUM);
+    heap = open_sums(machine.first, HEAP, 0);
+    commit_word(heap, 5, 5, PHEAP_DURABLE);
+    for (uint32_t flags = 0; flags <= PHEAP_SCRUB_FILL; flags++) {
+        const struct pheap_scrub_options options = {
+            .size = sizeof options, .flags = flags, .progress = commit_meanwhile, .context = heap};
+        struct pheap_scrub_result result = {.size = sizeof result};
+        const uint64_t checkpoint = heap_info(heap).checkpoint_lsn;
+        ok(pheap_scrub(heap, &options, &result));
+        require((flags == 0 ? result.unknown_pages : result.filled_pages) > 256);
+        require_equal(heap_info(heap).checkpoint_lsn, checkpoint);
+    }
+    expect_clean(heap, 0);
     ok(pheap_close(heap));
     machine_end(&machine);
 }
@@ -822,12 +890,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(scrub__finds_what_nobody_wrote),
         cmocka_unit_test(scrub__of_a_rotten_sums_file),
         cmocka_unit_test(damage__outlives_a_change_of_its_page),
+        cmocka_unit_test(damage__outlives_a_fold_that_was_held_up),
         cmocka_unit_test(scrub__goes_on_behind_what_cannot_be_read),
         cmocka_unit_test(unfinished__fold_is_no_damage),
         cmocka_unit_test(processes__take_turns),
         cmocka_unit_test(scrub__beside_a_writer),
         cmocka_unit_test(sums__of_another_state_are_not_believed),
         cmocka_unit_test(fill__gives_every_page_a_checksum),
+        cmocka_unit_test(scrub__of_unknown_pages_makes_no_checkpoints),
         cmocka_unit_test(sums__of_a_huge_heap_that_says_it_is_new),
         cmocka_unit_test(fill__does_not_heal_damage),
         cmocka_unit_test(fill__any_call_fails),
