@@ -850,6 +850,27 @@ static void scrub__misuse(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: commits taken though the program has closed the descriptor of the sums, so that no fold will ever succeed. */
+static void sums__descriptor_closed_under_us(void **state)
+{
+    (void)state;
+    struct pheap_options options = small_options();
+    options.checksums = 1;
+    pheap *heap;
+    pheap_txn *txn;
+    ok(pheap_open(path_of("closed", ""), PHEAP_CREATE, &options, &heap));
+    (void)make_root(heap, WORDS);
+    commit_word(heap, 1, 1, PHEAP_DURABLE);
+    require_equal(close(heap->core->store.sums.handle), 0);
+    pause_us(20000); /* the next tick of the clock: then begin looks at its files */
+    expect_detail(PHEAP_IO, "descriptor", pheap_begin_timeout(heap, 1000, &txn));
+    expect(PHEAP_IO, pheap_close(heap)); /* nothing can be folded */
+    heap = open_heap(path_of("closed", ""));
+    expect_clean(heap, 0);
+    require_equal(fresh_word(heap, 1), 1);
+    ok(pheap_close(heap));
+}
+
 static int open_read_only(void *ctx, const char *path, unsigned flags, uint32_t mode)
 {
     return (flags & PH_OPEN_WRITE) != 0 ? -EACCES : real->open(ctx, path, flags, mode);
@@ -905,6 +926,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(sums__begun_anew_and_power_fails),
         cmocka_unit_test(sums__go_with_backup_and_replacement),
         cmocka_unit_test(scrub__misuse),
+        cmocka_unit_test(sums__descriptor_closed_under_us),
         cmocka_unit_test(sums__of_a_heap_that_may_only_be_read),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
