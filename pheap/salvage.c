@@ -506,7 +506,7 @@ ph_status ph_salvage_io(const ph_io *io, const char *path, const char *new_path,
     if (status == PH_OK)
         status = ph_take_options("pheap_salvage", given, &s.options, sizeof s.options);
     if (status == PH_OK)
-        status = ph_check_flags("pheap_salvage", s.options.flags, s.options.reserved);
+        status = ph_check_flags("pheap_salvage", s.options.flags, PHEAP_REPLACE, s.options.reserved);
     if (status == PH_OK)
         status = resolve(io, path, resolved);
     if (status == PH_OK)

@@ -109,12 +109,10 @@ static void give_result(const struct scrub *scrub, const struct ph_scrub *found,
 
 static ph_status check_options(const struct ph_core *core, const struct pheap_scrub_options *options)
 {
-    if ((options->flags & ~(uint32_t)PHEAP_SCRUB_FILL) != 0 || options->reserved != 0)
-        return ph_fail(PH_INVALID, "pheap_scrub: options->flags 0x%x has unknown bits, or options->reserved is not 0",
-                       options->flags);
-    if ((options->flags & PHEAP_SCRUB_FILL) != 0 && core->read_only)
-        return ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
-    return PH_OK;
+    ph_status status = ph_check_flags("pheap_scrub", options->flags, PHEAP_SCRUB_FILL, options->reserved);
+    if (status == PH_OK && (options->flags & PHEAP_SCRUB_FILL) != 0 && core->read_only)
+        status = ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
+    return status;
 }
 
 enum pheap_status pheap_scrub(pheap *heap, const struct pheap_scrub_options *given, struct pheap_scrub_result *result)
