@@ -111,6 +111,25 @@ PH_MUST_CHECK ph_status ph_store_check_size(struct ph_store *store, uint64_t byt
 
 /* ------------------------------------------------------------------------------------------- inside recovery/ only */
 
+/* What a first reading of the log found. */
+struct ph_finding {
+    struct ph_boundary end; /* of the last commit */
+    uint64_t lsn;           /* where the records end */
+    struct ph_scan_evidence evidence;
+    struct ph_scan_position last; /* in the last batch that was entered, if its batch_lsn is not 0 */
+    uint64_t record_bytes;
+};
+
+/*
+ * Read the log of a heap that nobody has open to its end, which is judged (R9): CORRUPT, and what ph_judge_end gives, if
+ * it is not one that a crash can leave.  by_buffer: judged is where the buffer of the last users ends, which may go on from
+ * the log's end; else where the log itself does.  apply, context: as for ph_replay_run.  *found tells how far it went
+ * whatever is returned.
+ */
+PH_MUST_CHECK ph_status ph_find_end(struct ph_wal *wal, const struct ph_superblock *superblock,
+                                    const struct ph_log_origin *origin, bool by_buffer, ph_replay_apply apply,
+                                    void *context, struct ph_finding *found);
+
 /* The fold lock.  TIMEOUT, CORRUPT. */
 PH_MUST_CHECK ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns);
 void ph_fold_unlock(struct ph_store *store);
