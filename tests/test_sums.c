@@ -310,6 +310,27 @@ static void scrub__of_a_rotten_sums_file(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a size in the coordination file that is believed though the heap file is shorter. */
+static void scrub__of_a_size_that_cannot_be(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct report report;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    ok(pheap_checkpoint(heap));
+    struct ph_coord *coord = heap->core->coord;
+    const struct ph_fold_mark good[2] = {coord->fold_marks[0], coord->fold_marks[1]};
+    for (unsigned i = 0; i < 2; i++)
+        coord->fold_marks[i].heap_bytes = UINT64_C(1) << 60;
+    expect_detail(PHEAP_CORRUPT, "coordination file", scrub(heap, 0, &report));
+    require_equal(report.faults, 0);
+    memcpy(coord->fold_marks, good, sizeof good);
+    expect_clean(heap, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 /* Catches: damage that is forgotten because another part of its page was changed; and damage that stays for ever. */
 static void damage__outlives_a_change_of_its_page(void **state)
 {
@@ -910,6 +931,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(scrub__finds_lost_and_misplaced_pages),
         cmocka_unit_test(scrub__finds_what_nobody_wrote),
         cmocka_unit_test(scrub__of_a_rotten_sums_file),
+        cmocka_unit_test(scrub__of_a_size_that_cannot_be),
         cmocka_unit_test(damage__outlives_a_change_of_its_page),
         cmocka_unit_test(damage__outlives_a_fold_that_was_held_up),
         cmocka_unit_test(scrub__goes_on_behind_what_cannot_be_read),
