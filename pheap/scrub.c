@@ -3,6 +3,7 @@
 #include "recovery/scrub.h"
 
 #include "pheap/alloc.h"
+#include "pheap/check.h"
 #include "pheap/core.h"
 #include "pheap/newheap.h"
 
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAULTS_MAX 1000u
 #define NAMES_MAX 4u
 
 struct scrub {
@@ -72,7 +72,7 @@ static void on_fault(void *context, uint64_t page, enum ph_page_verdict verdict)
     if (scrub->faults++ == 0)
         scrub->first = from;
     scrub->unreadable = scrub->unreadable || verdict == PH_PAGE_UNREADABLE;
-    if (scrub->faults > FAULTS_MAX || scrub->options.fault == NULL)
+    if (scrub->faults > PH_CHECK_FAULTS_MAX || scrub->options.fault == NULL)
         return;
     (void)snprintf(text, sizeof text, "page %" PRIu64 " %s", page, verdict_text(verdict));
     /* Touching a mapped page that cannot be read would be a SIGBUS, and what names blocks may lie in such a page. */
