@@ -185,12 +185,14 @@ static ph_status bring_up_to_date(struct ph_store *store, const struct ph_log_or
     struct ph_fold_set *set = NULL;
     ph_status status =
         ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES, 0, gather ? 1 : 0 /* one part: all or nothing */);
-    if (status == PH_OK && store->sums.open)
-        ph_fold_set_keep_sums(set, &store->sums, false);
     if (status == PH_OK)
         status =
             ph_find_end(&store->wal, &store->superblock, origin, false, gather ? ph_fold_set_apply : NULL, set, found);
     PH_POINT(recovery_found);
+    if (status == PH_OK) /* only now: what stands beside a heap that is refused stays as it is */
+        status = ph_sums_open(store);
+    if (status == PH_OK && store->sums.open)
+        ph_fold_set_keep_sums(set, &store->sums, false);
     if (status == PH_OK)
         status = secure(store, origin, found, segment);
     PH_POINT(recovery_secured);
@@ -269,9 +271,6 @@ ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, b
                        "%s: the heap was not closed cleanly and must be recovered; open it once for writing",
                        store->heap.path);
     struct ph_log_origin origin = ph_plan_origin(plan, &store->superblock, &header);
-    status = ph_sums_open(store);
-    if (status != PH_OK)
-        return status;
     store->wal.coord = old_coord;
     status = replay_log(store, &origin);
     store->wal.coord = NULL;

@@ -571,6 +571,57 @@ static void sums__of_another_state_are_not_believed(void **state)
     machine_end(&machine);
 }
 
+/* Damage the log in the batch before its last one. */
+static void damage_log(struct ph_sim *sim, struct copy *log)
+{
+    struct ph_batch_header batches[2] = {{0}}, batch;
+    int64_t at[2] = {0};
+    for (int64_t offset = PH_LOG_SEGMENTS; offset + 512 <= log->size; offset += 512) {
+        memcpy(&batch, log->bytes + offset, sizeof batch);
+        if (batch.magic != PH_BATCH_MAGIC || batch.lsn <= batches[1].lsn)
+            continue;
+        batches[0] = batches[1];
+        at[0] = at[1];
+        batches[1] = batch;
+        at[1] = offset;
+    }
+    require(at[0] != 0);
+    log->bytes[at[0] + 100] ^= 1;
+    put(sim, LOG, log);
+}
+
+/* Catches: a heap that is refused, beside which the sums are made or emptied all the same. */
+static void sums__of_a_heap_that_is_refused(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    ok(pheap_close(heap));
+    struct copy old_sums = take(machine.sim, SUM), left = {.bytes = NULL};
+    heap = open_sums(machine.first, HEAP, 0);
+    commit_word(heap, 1, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    for (uint64_t i = 0; i < 3; i++)
+        commit_word(heap, i, i + 100, PHEAP_DURABLE);
+    struct copy file = take(machine.sim, HEAP), log = take(machine.sim, LOG);
+    ok(pheap_close(heap));
+    put(machine.sim, HEAP, &file);
+    damage_log(machine.sim, &log);
+    (void)ph_sim_remove(machine.sim, SUM);
+    expect_detail(PHEAP_CORRUPT, "damaged", machine_try(machine.first, 0, &heap));
+    require(ph_sim_size(machine.sim, SUM) < 0);
+    struct copy again = {.bytes = malloc((size_t)old_sums.size), .size = old_sums.size};
+    memcpy(again.bytes, old_sums.bytes, (size_t)old_sums.size);
+    put(machine.sim, SUM, &again);
+    expect_detail(PHEAP_CORRUPT, "damaged", machine_try(machine.first, 0, &heap));
+    left = take(machine.sim, SUM);
+    require(left.size == old_sums.size && memcmp(left.bytes, old_sums.bytes, (size_t)left.size) == 0);
+    free(left.bytes);
+    free(old_sums.bytes);
+    machine_end(&machine);
+}
+
 /* Catches: a filled heap that still does not know its pages, or takes what is not zero for one of them. */
 static void fill__gives_every_page_a_checksum(void **state)
 {
@@ -939,6 +990,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(processes__take_turns),
         cmocka_unit_test(scrub__beside_a_writer),
         cmocka_unit_test(sums__of_another_state_are_not_believed),
+        cmocka_unit_test(sums__of_a_heap_that_is_refused),
         cmocka_unit_test(fill__gives_every_page_a_checksum),
         cmocka_unit_test(scrub__of_unknown_pages_makes_no_checkpoints),
         cmocka_unit_test(sums__of_a_huge_heap_that_says_it_is_new),
