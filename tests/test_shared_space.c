@@ -61,7 +61,7 @@ static void reserve__short_of_what_was_asked(void **state)
     ok((enum pheap_status)ph_open_io(&machine.second, HEAP, 0, &options, &heap));
     require_equal(heap->core->read_views[0].view.reserve_bytes, heap_bytes);
     require_equal(heap->core->write_view.reserve_bytes, options.reserve_bytes);
-    commit_spread(heap, WORDS, 10);
+    commit_spread(heap, WORDS, 10, PHEAP_LAZY);
     require_spread(heap, WORDS, 10);
     ok(pheap_close(heap));
     machine_end(&machine);
@@ -203,7 +203,7 @@ static void zeros__of_another_process_after_an_abort(void **state)
         machine_begin(&machine, &(struct ph_sim_options){.seed = 1, .touched = true});
         pheap *giver = machine_create(&machine, 0, WORDS);
         pheap *spoiler = machine_open(&machine.second, (i & 1) != 0 ? PHEAP_VERIFY : 0);
-        commit_spread(spoiler, WORDS, 1000);
+        commit_spread(spoiler, WORDS, 1000, PHEAP_LAZY);
         if ((i & 2) != 0)
             machine.second.drop = refuse_to_drop;
         require_zeros(spoiler, giver, (i & 4) != 0);

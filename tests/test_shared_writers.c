@@ -9,16 +9,6 @@
 
 #define WORDS 16384u
 
-static uint64_t waited_ns; /* the time that a process has wished to sleep */
-
-static void do_not_wait(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
-{
-    (void)ctx;
-    (void)word;
-    (void)expected;
-    waited_ns += timeout_ns;
-}
-
 /* A thread that dies while it commits what does not fit in the buffer. */
 static void *die_in_commit(void *argument)
 {
@@ -46,7 +36,7 @@ static void fragments__of_the_dead_are_buried(void **state)
         struct machine machine;
         machine_begin(&machine, NULL);
         pheap *first = machine_create(&machine, flags[i], WORDS), *second = machine_open(&machine.second, 0);
-        commit_spread(first, WORDS, 1000);
+        commit_spread(first, WORDS, 1000, PHEAP_LAZY);
         struct ph_coord *coord = first->core->coord;
         /* All the log there can be is there and free: what is written next is the fragments. */
         while (ph_store_extend_log(&first->core->store, UINT64_MAX) == PH_OK)
@@ -67,11 +57,11 @@ static void fragments__of_the_dead_are_buried(void **state)
         ok(pheap_abort(txn));
         require_spread(second, WORDS, 1000);
         ok(pheap_sync(first)); /* it died with the flush lock too */
-        commit_spread(first, WORDS, 2000);
+        commit_spread(first, WORDS, 2000, PHEAP_LAZY);
         require_spread(second, WORDS, 2000);
         ok(pheap_fold(second));
         require_equal(atomic_load(&coord->folded), atomic_load(&coord->committed));
-        commit_spread(second, WORDS, 3000);
+        commit_spread(second, WORDS, 3000, PHEAP_LAZY);
         require_spread(first, WORDS, 3000);
         check_sound(first);
         ok(pheap_close(first));
@@ -290,7 +280,7 @@ static void log__held_by_a_reader(void **state)
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     pheap *holders[] = {first, second};
     uint64_t value = 1000;
-    commit_spread(first, WORDS, value);
+    commit_spread(first, WORDS, value, PHEAP_LAZY);
     for (unsigned round = 0; round < 4; round++) {
         pheap *holder = holders[round % 2];
         pheap_read *reader = read_begin(holder, PHEAP_FRESH);
@@ -319,7 +309,7 @@ static void log__held_by_a_reader(void **state)
         require_equal(waited_ns >= 1000000000, round == 0);
         require_equal(read_word(reader, 512), kept + 512);
         pheap_read_end(reader);
-        commit_spread(second, WORDS, ++value);
+        commit_spread(second, WORDS, ++value, PHEAP_LAZY);
         require_spread(first, WORDS, value);
     }
     check_sound(first);
@@ -353,7 +343,7 @@ static void log__reader_ends_while_room_is_made(void **state)
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     uint64_t value = 1;
     for (unsigned round = 0; round < 2; round++) {
-        commit_spread(first, WORDS, ++value);
+        commit_spread(first, WORDS, ++value, PHEAP_LAZY);
         pheap_read *reader = read_begin(first, PHEAP_FRESH), *own = NULL;
         pheap_txn *txn = NULL;
         enum pheap_status status = PHEAP_OK;

@@ -408,9 +408,7 @@ static void unfinished__fold_is_no_damage(void **state)
             commit_word(other, 3, 1, PHEAP_DURABLE);
             ok(pheap_checkpoint(other));
             expect_clean(heap, 0);
-            ok(pheap_close(heap));
-            ok(pheap_close(other));
-            machine_end(&machine);
+            machine_close(&machine, heap, other);
             if (over)
                 break;
         }
