@@ -370,6 +370,14 @@ static void log__reader_ends_while_room_is_made(void **state)
     machine_close(&machine, second, first);
 }
 
+/* One transaction that needs more log than is free as long as somebody holds a part of it. */
+static enum pheap_status commit_large(pheap *heap, unsigned char byte)
+{
+    pheap_txn *txn = begin(heap);
+    ok(pheap_fill(txn, pheap_root(txn), byte, WORDS * 8 * 3 / 4));
+    return pheap_commit(txn, PHEAP_LAZY, NULL);
+}
+
 /* Catches: the same for one transaction that needs more log than is free: it must be undone. */
 static void log__held_by_a_reader_from_a_large_transaction(void **state)
 {
@@ -384,11 +392,8 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
         pheap_read *reader = read_begin(holders[round], PHEAP_FRESH);
         enum pheap_status status = PHEAP_OK;
         waited_ns = 0;
-        for (unsigned i = 0; i < 10 && status == PHEAP_OK; i++) {
-            pheap_txn *txn = begin(second);
-            ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(0x10 * round + i + 1), WORDS * 8 * 3 / 4));
-            status = pheap_commit(txn, PHEAP_LAZY, NULL);
-        }
+        for (unsigned i = 0; i < 10 && status == PHEAP_OK; i++)
+            status = commit_large(second, (unsigned char)(0x10 * round + i + 1));
         expect_detail(PHEAP_LOG_FULL, "end that read transaction", status);
         require_equal(waited_ns >= 1000000000, holders[round] == first);
         require(waited_ns == 0 || holders[round] == first);
@@ -399,8 +404,8 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
         pheap_txn *txn = begin(second);
         require_equal(get_word(txn, 0), last);
         require_equal(get_word(txn, WORDS / 2), last);
-        ok(pheap_fill(txn, pheap_root(txn), 0xee, WORDS * 8 * 3 / 4));
-        ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+        ok(pheap_abort(txn));
+        ok(commit_large(second, 0xee));
         require_equal(fresh_word(first, WORDS / 2), UINT64_C(0xeeeeeeeeeeeeeeee));
     }
     machine_close(&machine, second, first);
@@ -428,29 +433,34 @@ static int pass_by_at_lock(void *ctx, int file, enum ph_lock_type type, uint64_t
     return result;
 }
 
+/* The second process commits more than the log holds, while a reader of the first and what `lock` does are in the way for
+ * a moment. */
+static void commit_past_others(int (*lock)(void *, int, enum ph_lock_type, uint64_t, uint64_t, bool))
+{
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.lock = lock;
+    machine.second.wait = do_not_wait;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    passing_by = first->core;
+    commit_word(first, 1, 77, PHEAP_DURABLE);
+    ending_reader = read_begin(first, PHEAP_FRESH);
+    for (unsigned i = 0; i < 10; i++)
+        ok(commit_large(second, (unsigned char)(i + 1)));
+    require(ending_reader == NULL);
+    require_equal(atomic_load(&first->core->coord->seats[first->core->store.seat].hold), 0);
+    passing_by = NULL;
+    machine_close(&machine, second, first);
+}
+
 /* Catches: TOO_BIG for a transaction that fits, where two held the log for a moment, one after the other. */
 static void log__held_by_two_in_turn(void **state)
 {
     (void)state;
-    struct machine machine;
-    machine_begin(&machine, NULL);
-    ending_real = machine.first;
-    machine.second.lock = pass_by_at_lock;
-    machine.second.wait = do_not_wait;
-    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
-    passing_by = first->core;
     passing_hold = 0;
-    commit_word(first, 1, 77, PHEAP_DURABLE);
-    ending_reader = read_begin(first, PHEAP_FRESH);
-    for (unsigned i = 0; i < 10; i++) {
-        pheap_txn *txn = begin(second);
-        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
-        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    }
-    require(ending_reader == NULL && passing_hold != 0);
-    require_equal(atomic_load(&first->core->coord->seats[first->core->store.seat].hold), 0);
-    passing_by = NULL;
-    machine_close(&machine, second, first);
+    commit_past_others(pass_by_at_lock);
+    require(passing_hold != 0);
 }
 
 /* Right after a checkpoint that a reader was in the way of, the reader ends and its process makes one that gains all. */
@@ -471,23 +481,7 @@ static int checkpoint_at_lock(void *ctx, int file, enum ph_lock_type type, uint6
 static void log__room_made_by_another(void **state)
 {
     (void)state;
-    struct machine machine;
-    machine_begin(&machine, NULL);
-    ending_real = machine.first;
-    machine.second.lock = checkpoint_at_lock;
-    machine.second.wait = do_not_wait;
-    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
-    passing_by = first->core;
-    commit_word(first, 1, 77, PHEAP_DURABLE);
-    ending_reader = read_begin(first, PHEAP_FRESH);
-    for (unsigned i = 0; i < 10; i++) {
-        pheap_txn *txn = begin(second);
-        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
-        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    }
-    require(ending_reader == NULL);
-    passing_by = NULL;
-    machine_close(&machine, second, first);
+    commit_past_others(checkpoint_at_lock);
 }
 
 int main(int argc, char **argv)
