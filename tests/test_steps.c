@@ -63,11 +63,6 @@ static bool step(const struct peer *child)
     return WSTOPSIG(status) == SIGTRAP;
 }
 
-static void finish(struct peer *child)
-{
-    peer_kill(child);
-}
-
 /* -------------------------------------------------------------------------------------------------------------- pins */
 
 /* Round r stores r in the first page, which every reader has a private copy of, and in page 1 + r, which none has. */
@@ -128,7 +123,7 @@ static void pin__a_fold_at_every_instruction_of_begin(void **state)
     }
     print_message("a fold after each of the first %llu instructions of a reader, whose pin is there after %llu\n",
                   (unsigned long long)steps, (unsigned long long)pinned_at);
-    finish(&child);
+    peer_kill(&child);
     check_sound(heap);
     ok(pheap_close(heap));
 }
@@ -184,7 +179,7 @@ static void poison__at_every_instruction_before_a_flush(void **state)
     }
     print_message("a failure after each of the first %llu instructions of a flush\n", (unsigned long long)steps);
     require(steps > 20);
-    finish(&child);
+    peer_kill(&child);
     ok(pheap_sync(heap));
     check_sound(heap);
     ok(pheap_close(heap));
@@ -261,7 +256,7 @@ static void wait__a_commit_at_every_instruction_before_sleep(void **state)
     }
     print_message("a commit after each of the last %u of %llu instructions before a sleep\n", WAIT_STEPS,
                   (unsigned long long)steps);
-    finish(&child);
+    peer_kill(&child);
     ok(pheap_close(heap));
 }
 #endif
@@ -315,7 +310,7 @@ static void death__at_any_instruction_of_a_commit(void **state)
     await_own_stop(&child);
     while (step(&child))
         length++;
-    finish(&child);
+    peer_kill(&child);
     const uint64_t offset = choose_seed();
     for (uint64_t i = 0; i < DEATHS; i++) {
         const uint64_t before = get_all(heap), steps = (i * length + offset % length) / DEATHS;
@@ -324,7 +319,7 @@ static void death__at_any_instruction_of_a_commit(void **state)
         bool inside = true;
         for (uint64_t j = 0; j < steps && inside; j++)
             inside = step(&child);
-        finish(&child);
+        peer_kill(&child);
         const uint64_t after = get_all(heap);
         require(after == before || after == before + 1);
         done += after != before;

@@ -154,7 +154,7 @@ static uint64_t root_of(pheap *heap)
     return root;
 }
 
-/* The file as docs/format.md has it, read by nothing but that text. */
+/* Catches: a file that is not as docs/format.md has it; read by nothing but that text. */
 static void format__is_as_described(void **state)
 {
     (void)state;
@@ -716,6 +716,8 @@ static void sums__begun_anew_and_power_fails(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------- others */
 
+/* Catches: the sums of a heap that is gone beside the one that has replaced it, and a backup or salvage after which the
+ * heap is without checksums. */
 static void sums__go_with_backup_and_replacement(void **state)
 {
     (void)state;
@@ -747,6 +749,7 @@ static int stop_at_once(void *context, const char *what, uint64_t done, uint64_t
     return what != NULL && done > 0 && done <= total;
 }
 
+/* Catches: options that are not looked at, and a scrub that says that all is well where there are no checksums. */
 static void scrub__misuse(void **state)
 {
     (void)state;
