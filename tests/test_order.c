@@ -228,10 +228,13 @@ static void close__leaves_nothing_to_be_flushed(void **state)
 
 /* ----------------------------------------------------------------------------------------------------------- recovery */
 
-/* The superblock reaches the cache and not the disk; meanwhile another process goes on. */
+/* The superblock of a checkpoint, not the one that vouches for its fold, reaches the cache and not the disk; meanwhile
+ * another process goes on. */
 static int64_t lose_superblock(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
 {
-    if (neighbour == NULL || length != sizeof(struct ph_superblock) || offset >= 2 * PH_PAGE_BYTES)
+    const struct ph_superblock *superblock = buffer;
+    if (neighbour == NULL || length != sizeof *superblock || offset >= 2 * PH_PAGE_BYTES ||
+        superblock->checkpoint_lsn == neighbour->core->coord->checkpoint.lsn)
         return real->write(ctx, file, buffer, length, offset, flags);
     for (uint64_t i = 0; i < 25; i++)
         commit_spread(neighbour, WORDS, ++value, PHEAP_LAZY);
