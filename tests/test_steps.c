@@ -65,13 +65,18 @@ static bool step(const struct peer *child)
 
 /* -------------------------------------------------------------------------------------------------------------- pins */
 
-/* Round r stores r in the first page, which every reader has a private copy of, and in page 1 + r, which none has. */
-static void commit_round(pheap *heap, uint64_t round)
+/*
+ * Round r stores r in the first page, which every reader has a private copy of, and in page 1 + r, which none has.
+ *
+ * DURABLE where the child is to be stopped next: on a machine so busy that what is LAZY comes to be a second old, the child
+ * would flush it, and be stopped with the lock for which this process then waits.
+ */
+static void commit_round(pheap *heap, uint64_t round, enum pheap_durability how)
 {
     pheap_txn *txn = begin(heap);
     put_word(txn, 0, round);
     put_word(txn, (1 + round) * WORDS_PER_PAGE, round);
-    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    ok(pheap_commit(txn, how, NULL));
 }
 
 static void read_again_and_again(const struct peer *test, const char *path)
@@ -107,14 +112,14 @@ static void pin__a_fold_at_every_instruction_of_begin(void **state)
     const uint32_t seat = heap->core->store.seat == 0 ? 1 : 0;
     uint64_t steps = 0, pinned_at = 0, round = 0;
     while (pinned_at == 0 || steps < pinned_at + 40) {
-        commit_round(heap, ++round); /* so that the reader has somewhere to move */
+        commit_round(heap, ++round, PHEAP_DURABLE); /* so that the reader has somewhere to move */
         bool inside = true;
         for (uint64_t i = 0; i < steps && inside; i++)
             inside = step(&child);
         require(inside);
         if (pinned_at == 0 && atomic_load(&coord->seats[seat].pins[0].lsn) != 0)
             pinned_at = steps;
-        commit_round(heap, ++round);
+        commit_round(heap, ++round, PHEAP_LAZY);
         ok(pheap_fold(heap));
         go_on(&child);
         await_own_stop(&child);
@@ -160,7 +165,7 @@ static void poison__at_every_instruction_before_a_flush(void **state)
     uint64_t steps = 0, round = 0;
     for (;; steps++) {
         do /* a commit may find the buffer half full, and flush */
-            commit_round(heap, ++round);
+            commit_round(heap, ++round, PHEAP_LAZY);
         while (atomic_load(&coord->durable) == atomic_load(&coord->committed));
         const uint64_t durable = atomic_load(&coord->durable);
         atomic_store(synced, -1);
@@ -243,7 +248,7 @@ static void wait__a_commit_at_every_instruction_before_sleep(void **state)
     for (unsigned time = 0; time < 2; time++) { /* the first time there is more to do, for the dynamic linker */
         for (steps = 0; !before_sleep(&child); steps++)
             require(step(&child));
-        commit_round(heap, ++round);
+        commit_round(heap, ++round, PHEAP_DURABLE);
         go_on_awake(&child);
     }
     require(steps > WAIT_STEPS);
@@ -251,7 +256,7 @@ static void wait__a_commit_at_every_instruction_before_sleep(void **state)
         for (uint64_t i = before; i < steps && !before_sleep(&child);
              i++) /* the way may be shorter by a look at the clock */
             require(step(&child));
-        commit_round(heap, ++round);
+        commit_round(heap, ++round, PHEAP_DURABLE);
         go_on_awake(&child);
     }
     print_message("a commit after each of the last %u of %llu instructions before a sleep\n", WAIT_STEPS,
