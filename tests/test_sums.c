@@ -78,12 +78,33 @@ static pheap *open_sums(const ph_io *io, const char *path, unsigned flags)
     return heap;
 }
 
+/* Opened now, the heap has lost the checksums of its pages, and takes none for damaged. */
+#define expect_forgotten(io, flags) check_forgotten(__FILE__, __LINE__, io, flags)
+static void check_forgotten(const char *file, int line, const ph_io *io, unsigned flags)
+{
+    pheap *heap = open_sums(io, HEAP, flags);
+    if (unknown_pages(heap) <= 5)
+        check_failed(file, line, "the checksums are believed");
+    ok(pheap_close(heap));
+}
+
 static void flip_at(struct ph_sim *sim, const char *path, uint64_t at, unsigned bit)
 {
     uint8_t byte;
     require_equal(ph_sim_peek(sim, path, &byte, 1, at), 1);
     byte ^= (uint8_t)(1u << bit);
     require_equal(ph_sim_poke(sim, path, &byte, 1, at), 1);
+}
+
+/* While that bit is wrong, the page at `page` is damaged. */
+#define expect_flip_found(sim, heap, path, at, bit, page, word) \
+    check_flip(__FILE__, __LINE__, sim, heap, path, at, bit, page, word)
+static void check_flip(const char *file, int line, struct ph_sim *sim, pheap *heap, const char *path, uint64_t at,
+                       unsigned bit, uint64_t page, const char *word)
+{
+    flip_at(sim, path, at, bit);
+    check_damage(file, line, heap, page, word);
+    flip_at(sim, path, at, bit);
 }
 
 struct copy {
@@ -133,7 +154,7 @@ static uint64_t root_of(pheap *heap)
     return root;
 }
 
-/* The file as docs/format.md has it, read by nothing but that text. */
+/* Catches: a file that is not as docs/format.md has it; read by nothing but that text. */
 static void format__is_as_described(void **state)
 {
     (void)state;
@@ -200,9 +221,7 @@ static void scrub__finds_flips_in_every_page(void **state)
         unsigned bit = (unsigned)(at / 3 % 8);
         /* Metadata that leads nowhere may name nothing, or something else. */
         const char *word = in_root ? name : "page";
-        flip_at(machine.sim, HEAP, at, bit);
-        expect_damage(heap, at - at % 4096, word);
-        flip_at(machine.sim, HEAP, at, bit);
+        expect_flip_found(machine.sim, heap, HEAP, at, bit, at - at % 4096, word);
     }
     expect_clean(heap, 0);
     ok(pheap_close(heap));
@@ -219,9 +238,7 @@ static void scrub__finds_every_bit_of_a_page(void **state)
     ok(pheap_checkpoint(heap));
     const uint64_t page = (root_of(heap) | 4095) + 1;
     for (uint64_t bit = 0; bit < 4096 * 8; bit += BIT_STEP) {
-        flip_at(machine.sim, HEAP, page + bit / 8, (unsigned)(bit % 8));
-        expect_damage(heap, page, "does not match");
-        flip_at(machine.sim, HEAP, page + bit / 8, (unsigned)(bit % 8));
+        expect_flip_found(machine.sim, heap, HEAP, page + bit / 8, (unsigned)(bit % 8), page, "does not match");
     }
     ok(pheap_close(heap));
     machine_end(&machine);
@@ -274,9 +291,7 @@ static void scrub__finds_what_nobody_wrote(void **state)
     ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
     ok(pheap_checkpoint(heap));
     expect_clean(heap, 0);
-    flip_at(machine.sim, HEAP, block + (512u << 10), 3);
-    expect_damage(heap, block + (512u << 10), "1048576 bytes");
-    flip_at(machine.sim, HEAP, block + (512u << 10), 3);
+    expect_flip_found(machine.sim, heap, HEAP, block + (512u << 10), 3, block + (512u << 10), "1048576 bytes");
     expect_clean(heap, 0);
     ok(pheap_close(heap));
     machine_end(&machine);
@@ -291,9 +306,7 @@ static void scrub__of_a_rotten_sums_file(void **state)
     pheap *heap = create_filled(machine.first);
     ok(pheap_checkpoint(heap));
     for (uint64_t at = 2 * 8; at < 16 * 8; at++) {
-        flip_at(machine.sim, SUM, PH_SUMS_START + at, (unsigned)(at % 8));
-        expect_damage(heap, at / 8 * 4096, "page");
-        flip_at(machine.sim, SUM, PH_SUMS_START + at, (unsigned)(at % 8));
+        expect_flip_found(machine.sim, heap, SUM, PH_SUMS_START + at, at % 8, at / 8 * 4096, "page");
     }
     ok(pheap_close(heap));
     struct copy good = take(machine.sim, SUM);
@@ -302,9 +315,7 @@ static void scrub__of_a_rotten_sums_file(void **state)
         memcpy(again.bytes, good.bytes, (size_t)good.size);
         again.bytes[at] ^= (uint8_t)(1u << at % 8);
         put(machine.sim, SUM, &again);
-        heap = open_sums(machine.first, HEAP, 0);
-        require(unknown_pages(heap) > 5);
-        ok(pheap_close(heap));
+        expect_forgotten(machine.first, 0);
     }
     free(good.bytes);
     machine_end(&machine);
@@ -458,9 +469,7 @@ static void unfinished__fold_is_no_damage(void **state)
             commit_word(other, 3, 1, PHEAP_DURABLE);
             ok(pheap_checkpoint(other));
             expect_clean(heap, 0);
-            ok(pheap_close(heap));
-            ok(pheap_close(other));
-            machine_end(&machine);
+            machine_close(&machine, heap, other);
             if (over)
                 break;
         }
@@ -544,30 +553,22 @@ static void sums__of_another_state_are_not_believed(void **state)
     struct copy sums = take(machine.sim, SUM);
 
     put(machine.sim, SUM, &old_sums); /* older sums */
-    heap = open_sums(machine.first, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(machine.first, 0);
 
     put(machine.sim, SUM, &sums);
     put(machine.sim, HEAP, &old_heap); /* an older heap */
     put(machine.sim, LOG, &old_log);
-    heap = open_sums(machine.first, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(machine.first, 0);
 
     heap = open_sums(machine.first, "d/other", PHEAP_CREATE); /* another heap's */
     (void)make_root(heap, WORDS);
     ok(pheap_close(heap));
     struct copy others = take(machine.sim, "d/other-sum");
     put(machine.sim, SUM, &others);
-    heap = open_sums(machine.first, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(machine.first, 0);
 
     (void)ph_sim_remove(machine.sim, SUM); /* none */
-    heap = open_sums(machine.first, HEAP, PHEAP_READONLY);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(machine.first, PHEAP_READONLY);
     machine_end(&machine);
 }
 
@@ -645,9 +646,7 @@ static void fill__gives_every_page_a_checksum(void **state)
     heap = open_sums(machine.first, HEAP, 0);
     expect_clean(heap, 0);
     const uint64_t last = heap_info(heap).heap_bytes - 4096;
-    flip_at(machine.sim, HEAP, last, 1);
-    expect_damage(heap, last, "nothing was ever written");
-    flip_at(machine.sim, HEAP, last, 1);
+    expect_flip_found(machine.sim, heap, HEAP, last, 1, last, "nothing was ever written");
     ok(scrub(heap, PHEAP_SCRUB_FILL, &report));
     require_equal(report.result.filled_pages, 0);
     ok(pheap_close(heap));
@@ -807,9 +806,7 @@ static void sums__replaced_while_in_use(void **state)
     expect_detail(PHEAP_REPLACED, "-sum", (enum pheap_status)ph_open_io(&machine.second, HEAP, 0, &options, &other));
     commit_word(heap, 1, 1, PHEAP_DURABLE);
     ok(pheap_close(heap));
-    heap = open_sums(&machine.second, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(&machine.second, 0);
     machine_end(&machine);
 }
 
@@ -830,9 +827,7 @@ static void sums__begun_anew_and_power_fails(void **state)
     ok(pheap_close(heap));
     put(sim, SUM, &old_sums);
     ph_sim_journal_restart(sim);
-    heap = open_sums(ph_sim_io(sim), HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(ph_sim_io(sim), 0);
 
     struct ph_sim_cut *cut = ph_sim_cut_new(sim);
     struct ph_sim_choice choice = {.count = 0};
@@ -861,6 +856,8 @@ static void sums__begun_anew_and_power_fails(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------- others */
 
+/* Catches: the sums of a heap that is gone beside the one that has replaced it, and a backup or salvage after which the
+ * heap is without checksums. */
 static void sums__go_with_backup_and_replacement(void **state)
 {
     (void)state;
@@ -892,6 +889,7 @@ static int stop_at_once(void *context, const char *what, uint64_t done, uint64_t
     return what != NULL && done > 0 && done <= total;
 }
 
+/* Catches: options that are not looked at, and a scrub that says that all is well where there are no checksums. */
 static void scrub__misuse(void **state)
 {
     (void)state;
