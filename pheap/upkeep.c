@@ -48,13 +48,6 @@ uint64_t ph_upkeep_log_used(struct ph_core *core)
     return (mark.segment - start) * core->store.wal.segment_bytes + mark.offset;
 }
 
-/* Of a file that may be deleted, but its descriptor not be closed. */
-static ph_status check_descriptor(struct ph_file *file)
-{
-    ph_status status = ph_file_check_place(file);
-    return status == PH_REPLACED ? PH_OK : status;
-}
-
 ph_status ph_upkeep_check_place(struct ph_core *core)
 {
     uint64_t now = core->io->clock_ns(core->io->ctx, PH_CLOCK_COARSE);
@@ -65,10 +58,10 @@ ph_status ph_upkeep_check_place(struct ph_core *core)
     if (status == PH_OK && atomic_load_explicit(&core->coord->epoch_open, memory_order_acquire) != 0 &&
         atomic_load(&core->store.wal.opened))
         status = ph_file_check_place(&core->store.wal.file);
-    if (status == PH_OK)
-        status = check_descriptor(&core->store.coord_file);
+    if (status == PH_OK) /* this and the sums may be deleted, but their descriptors not be closed */
+        status = ph_file_check_handle(&core->store.coord_file);
     if (status == PH_OK && core->store.sums.open)
-        status = check_descriptor(&core->store.sums);
+        status = ph_file_check_handle(&core->store.sums);
     if (status == PH_OK)
         atomic_store_explicit(&core->place_checked_ns, now, memory_order_relaxed);
     return status;

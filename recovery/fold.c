@@ -24,12 +24,27 @@
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
 #define GATHER_MEMORY_BYTES (UINT64_C(32) << 20) /* of images; then they are folded */
 
+/* A program that closed all descriptors may have its own files there now: nothing of ours may be written to them. */
+static ph_status check_handles(struct ph_store *store)
+{
+    ph_status status = ph_file_check_handle(&store->heap);
+    if (status == PH_OK && store->sums.open)
+        status = ph_file_check_handle(&store->sums);
+    if (status == PH_OK && atomic_load(&store->wal.opened))
+        status = ph_file_check_handle(&store->wal.file);
+    return status;
+}
+
 ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns)
 {
     enum ph_mutex_result result = ph_mutex_timedlock(&store->wal.coord->fold_lock, timeout_ns);
     PH_POINT(fold_lock_tried);
-    if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED)
-        return PH_OK;
+    if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED) {
+        ph_status status = check_handles(store);
+        if (status != PH_OK)
+            ph_fold_unlock(store);
+        return status;
+    }
     if (result == PH_MUTEX_TIMEOUT)
         return ph_fail(PH_TIMEOUT,
                        "%s: another process is at a checkpoint, or was stopped in the midst of one: thread %lld",
@@ -269,7 +284,8 @@ static void gather_locked(struct ph_store *store)
         flushed.lsn > gathered->to.lsn) { /* now it is vouched for */
         const struct ph_flush_mark end = {
             .lsn = gathered->to.lsn, .segment = gathered->segment, .offset = gathered->offset};
-        if (fold_below_pins(store, end.lsn, &end) != PH_OK || !ph_coord_read_fold(coord, &folded))
+        if (check_handles(store) != PH_OK || fold_below_pins(store, end.lsn, &end) != PH_OK ||
+            !ph_coord_read_fold(coord, &folded))
             return; /* as in any other upkeep after a commit: whoever needs the fold will meet it */
     }
     if (!has_gathered(store, &folded)) {

@@ -207,6 +207,69 @@ static void descriptors__closed_under_us(void **state)
     ok(pheap_close(heap));
 }
 
+#define OWN_FILES 48
+#define OWN_BYTES 4096
+
+static void fill_own(int file)
+{
+    static const char byte[OWN_BYTES] = {'o', 'w', 'n'};
+    require_equal(pwrite(file, byte, sizeof byte, 0), OWN_BYTES);
+}
+
+static void check_own(int file)
+{
+    char bytes[OWN_BYTES + 1];
+    require_equal(pread(file, bytes, sizeof bytes, 0), OWN_BYTES);
+    require_equal(memcmp(bytes, "own", 4), 0);
+    for (size_t i = 3; i < OWN_BYTES; i++)
+        require_equal(bytes[i], 0);
+}
+
+/* Closes all and opens files of its own, some of which get the numbers that the heap's files had. */
+static void use_descriptors_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    int own[OWN_FILES];
+    uint64_t offset;
+    pheap *heap = open_heap(path);
+    commit_word(heap, 0, 1, PHEAP_DURABLE);
+    pheap_txn *txn = begin(heap);
+    ok(pheap_alloc(txn, 100, &offset));
+    close_its_files(path);
+    for (int i = 0; i < OWN_FILES; i++) {
+        own[i] = memfd_create("own", MFD_CLOEXEC);
+        require(own[i] >= 0);
+        fill_own(own[i]);
+    }
+    expect_detail(PHEAP_IO, "descriptor", pheap_alloc(txn, 8 << 20, &offset)); /* the heap cannot grow */
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    expect_detail(PHEAP_IO, "descriptor", pheap_sync(heap));
+    expect_detail(PHEAP_IO, "descriptor", pheap_checkpoint(heap));
+    (void)check_one(__FILE__, __LINE__, "close", UINT64_MAX, pheap_close(heap));
+    for (int i = 0; i < OWN_FILES; i++)
+        check_own(own[i]);
+}
+
+/* Catches: log or heap written into files of the program's own, which got the numbers of descriptors that it closed. */
+static void descriptors__used_again_by_the_program(void **state)
+{
+    (void)state;
+    for (uint32_t checksums = 0; checksums < 2; checksums++) {
+        struct pheap_options options = {.size = sizeof options, .checksums = checksums};
+        const char *path = path_of(checksums != 0 ? "again-sums" : "again", "");
+        pheap *heap;
+        ok(pheap_open(path, PHEAP_CREATE, &options, &heap));
+        (void)make_root(heap, 8);
+        ok(pheap_close(heap));
+        struct peer child = peer_start(use_descriptors_again, path);
+        peer_join(&child);
+        heap = open_heap(path);
+        require_equal(fresh_word(heap, 0), 1);
+        check_sound(heap);
+        ok(pheap_close(heap));
+    }
+}
+
 /* ---------------------------------------------------------------------------------------------- coordination file */
 
 static void hold_and_wait(const struct peer *test, const char *path)
@@ -365,9 +428,13 @@ int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exec__in_a_transaction),       cmocka_unit_test(copies_of_the_library__are_like_processes),
-        cmocka_unit_test(descriptors__closed_under_us), cmocka_unit_test(coordination__copied_while_a_lock_was_held),
-        cmocka_unit_test(namespaces__same_pid_in_both), cmocka_unit_test(clock__steps_both_ways),
+        cmocka_unit_test(exec__in_a_transaction),
+        cmocka_unit_test(copies_of_the_library__are_like_processes),
+        cmocka_unit_test(descriptors__closed_under_us),
+        cmocka_unit_test(descriptors__used_again_by_the_program),
+        cmocka_unit_test(coordination__copied_while_a_lock_was_held),
+        cmocka_unit_test(namespaces__same_pid_in_both),
+        cmocka_unit_test(clock__steps_both_ways),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }
