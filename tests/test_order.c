@@ -245,10 +245,13 @@ static void close__leaves_nothing_to_be_flushed(void **state)
 
 /* ----------------------------------------------------------------------------------------------------------- recovery */
 
-/* The superblock reaches the cache and not the disk; meanwhile another process goes on. */
+/* A superblock with a later checkpoint, not one that vouches for a fold, reaches the cache and not the disk; meanwhile
+ * another process goes on. */
 static int64_t lose_superblock(void *ctx, int file, const void *buffer, size_t length, uint64_t offset, unsigned flags)
 {
-    if (neighbour == NULL || length != sizeof(struct ph_superblock) || offset >= 2 * PH_PAGE_BYTES)
+    const struct ph_superblock *next = buffer;
+    if (neighbour == NULL || length != sizeof *next || offset >= 2 * PH_PAGE_BYTES ||
+        next->checkpoint_lsn == neighbour->core->coord->checkpoint.lsn)
         return real->write(ctx, file, buffer, length, offset, flags);
     for (uint64_t i = 0; i < 25; i++)
         commit_wide(neighbour, ++value, PHEAP_LAZY);
