@@ -238,8 +238,8 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_begin_timeout(pheap *heap, in
  * nothing makes no commit and gets the present number.
  *
  * POISONED: the log could not be written, or a sync had failed before; whether the commit survives a crash is not known,
- * and no later one is accepted until the heap has been reopened.  Every other error means "aborted, heap as before": NO_MEMORY, TOO_BIG, LOG_FULL,
- * NO_SPACE, IO, CORRUPT, STRAY_STORE, INVALID.
+ * and no later one is accepted until the heap has been reopened.  Every other error means "aborted, heap as before":
+ * NO_MEMORY, TOO_BIG, LOG_FULL, NO_SPACE, IO, CORRUPT, STRAY_STORE, INVALID.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64_t *version);
 
