@@ -104,6 +104,8 @@ static void *grow(struct ph_salvage *salvage, void *list, uint32_t count, uint32
     const ph_io *io = salvage->heap->io;
     if (count < *capacity)
         return list;
+    if (*capacity > UINT32_MAX / 4)
+        return NULL;
     uint32_t wanted = *capacity * 2 + 16;
     void *grown = io->resize(io->ctx, list, wanted * element);
     if (grown != NULL)
@@ -246,15 +248,13 @@ static ph_status compare_with_sums(struct ph_salvage *salvage, struct ph_file *t
         return status;
     if (!store.sums.open) {
         report(salvage, 0,
-               "%s-sum: the checksums are missing, damaged or of another state of the heap: no page can be compared",
+               "%s-sum: the checksums are missing, unreadable or of another state of the heap: no page can be compared",
                salvage->heap->path);
         return PH_OK;
     }
     status = ph_sums_flags(&store, &flags);
     if (status == PH_OK)
         status = ph_scrub_files(to, &store.sums, flags, &scrub);
-    if (status == PH_OK) /* the last page may have been the one without memory */
-        status = comparison.status;
     if (status == PH_IO) {
         report(salvage, 0, "%s; the pages from there on are not compared with their checksums", ph_detail());
         status = PH_OK;

@@ -57,7 +57,8 @@ struct ph_salvage {
 PH_MUST_CHECK ph_status ph_salvage_begin(struct ph_salvage *salvage);
 
 /*
- * Copy the heap file, from the heap header on, to the empty file `to`, and replay the log into it.  coord: what the last
+ * Copy the heap file, from the heap header on, to the empty file `to`, compare that with the sums, if the heap has any, and
+ * replay the log into it.  coord: what the last
  * users left in the coordination file, or NULL; only its buffer is read.  NO_MEMORY, NO_SPACE, IO (of `to`), what `watch`
  * gives.
  */
