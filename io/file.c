@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DIRECT_BYTES 512
@@ -77,6 +78,20 @@ ph_status ph_file_open(struct ph_file *file, const ph_io *io, const char *path, 
     file->direct = (flags & PH_OPEN_DIRECT) != 0;
     file->writable = (flags & PH_OPEN_WRITE) != 0;
     return PH_OK;
+}
+
+ph_status ph_file_open_beside(struct ph_file *file, const ph_io *io, const char *path, const char *suffix,
+                              unsigned flags, uint32_t mode)
+{
+    memset(file, 0, sizeof *file);
+    size_t length = strlen(path) + strlen(suffix) + 1;
+    char *beside = io->alloc(io->ctx, length, 16);
+    if (beside == NULL)
+        return ph_file_fail(path, "cannot open", ENOMEM);
+    (void)snprintf(beside, length, "%s%s", path, suffix);
+    ph_status status = ph_file_open(file, io, beside, flags, mode);
+    io->free(io->ctx, beside);
+    return status;
 }
 
 void ph_file_close(struct ph_file *file)

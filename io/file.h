@@ -29,6 +29,9 @@ ph_status ph_file_fail(const char *path, const char *what, int error);
  * UNSUPPORTED (PH_OPEN_DIRECT refused). */
 PH_MUST_CHECK ph_status ph_file_open(struct ph_file *file, const ph_io *io, const char *path, unsigned flags,
                                      uint32_t mode);
+/* The same with the file that has the path and a suffix as its name. */
+PH_MUST_CHECK ph_status ph_file_open_beside(struct ph_file *file, const ph_io *io, const char *path, const char *suffix,
+                                            unsigned flags, uint32_t mode);
 void ph_file_close(struct ph_file *file); /* zeroed state is fine */
 /* Close the descriptor and nothing else: in a forked child, which may not free memory yet.  ph_file_close() follows. */
 void ph_file_let_go(struct ph_file *file);

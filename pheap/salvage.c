@@ -11,6 +11,7 @@
  *
  * A damaged file is never written to: it is opened for writing if that may be, but only to lock everybody out.
  */
+#include "pheap/check.h"
 #include "pheap/core.h"
 #include "pheap/extent.h"
 #include "pheap/newheap.h"
@@ -24,7 +25,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAULTS_MAX 1000u
 #define END_PAGES_MIN 16u
 
 _Static_assert((int)PH_SALVAGE_WHOLE == (int)PHEAP_SALVAGE_WHOLE && (int)PH_SALVAGE_CUT == (int)PHEAP_SALVAGE_CUT &&
@@ -53,7 +53,7 @@ struct salvage {
 static void on_fault(void *context, uint64_t offset, const char *text)
 {
     struct salvage *s = context;
-    if (s->result.fault_count++ < FAULTS_MAX && s->options.fault != NULL)
+    if (s->result.fault_count++ < PH_CHECK_FAULTS_MAX && s->options.fault != NULL)
         s->options.fault(s->options.context, offset, text);
 }
 
@@ -563,7 +563,7 @@ ph_status ph_salvage_io(const ph_io *io, const char *path, const char *new_path,
     if (status == PH_OK)
         status = ph_take_options("pheap_salvage", given, &s.options, sizeof s.options);
     if (status == PH_OK)
-        status = ph_check_flags("pheap_salvage", s.options.flags, s.options.reserved);
+        status = ph_check_flags("pheap_salvage", s.options.flags, PHEAP_REPLACE, s.options.reserved);
     if (status == PH_OK)
         status = resolve(io, path, resolved);
     if (status == PH_OK)

@@ -43,7 +43,6 @@
 
 #define CHUNK_BYTES (UINT64_C(1) << 20)
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
-#define PARTS_MAX 65536u
 #define SHOWN_PART 8u /* "hardly any": fewer than one of so many */
 
 __attribute__((format(printf, 3, 4))) static void report(struct ph_salvage *salvage, uint64_t offset,
@@ -322,45 +321,6 @@ static void sift_suspects(struct ph_salvage *salvage)
 
 /* ---------------------------------------------------------------------------------------------------------- the log */
 
-static ph_status check_only(void *context, const struct ph_operation *operation)
-{
-    (void)context;
-    (void)operation;
-    return PH_OK;
-}
-
-/* Read the log to where it ends: *end.  CORRUPT if that is not the end it had; *lsn is where it breaks off. */
-static ph_status find_end(struct ph_salvage *salvage, struct ph_wal *wal, const struct ph_log_origin *origin,
-                          struct ph_boundary *end, uint64_t *lsn)
-{
-    struct ph_replay replay;
-    struct ph_scan_evidence evidence;
-    uint32_t slots;
-    *end = origin->from;
-    *lsn = origin->from.lsn;
-    ph_status status = ph_log_count_slots(wal, &slots);
-    if (status != PH_OK)
-        return status;
-    status = ph_replay_init_recovery(&replay, wal, origin);
-    if (status != PH_OK)
-        return status;
-    status = ph_replay_run(&replay, check_only, NULL);
-    *end = replay.boundary;
-    *lsn = replay.place.lsn;
-    if (status == PH_OK)
-        status = ph_scan_evidence(&replay.scan, origin->segment, &evidence);
-    if (status == PH_OK)
-        status = ph_judge_end(wal->path, &salvage->superblock, replay.place.lsn, &evidence, replay.fault);
-    if (status == PH_OK && (end->lsn >= PH_NUMBER_LIMIT || end->version >= PH_NUMBER_LIMIT))
-        status = ph_fail(PH_CORRUPT, "%s: LSN %" PRIu64 ", commit %" PRIu64 " is impossible", wal->path, end->lsn,
-                         end->version);
-    if (status == PH_OK && slots < PH_SEGMENTS_MIN)
-        status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
-                         wal->path, slots, PH_SEGMENTS_MIN);
-    ph_replay_deinit(&replay);
-    return status;
-}
-
 /* is_behind, by the first of so many parts of the pages.  TOO_BIG: these are still too many. */
 static ph_status compare_part(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
                               struct ph_file *to, uint32_t parts, bool *behind)
@@ -387,7 +347,7 @@ static ph_status is_behind(struct ph_wal *wal, const struct ph_log_origin *origi
 {
     ph_status status = PH_TOO_BIG;
     *behind = false;
-    for (uint32_t parts = 1; parts <= PARTS_MAX && status == PH_TOO_BIG; parts *= 2)
+    for (uint32_t parts = 1; parts <= PH_FOLD_PARTS_MAX && status == PH_TOO_BIG; parts *= 2)
         status = compare_part(wal, origin, end, to, parts, behind);
     return status == PH_TOO_BIG ? PH_OK : status;
 }
@@ -421,25 +381,25 @@ static ph_status replay(struct ph_salvage *salvage, struct ph_wal *wal, const st
 static ph_status replay_log(struct ph_salvage *salvage, struct ph_wal *wal, const struct ph_log_origin *origin,
                             struct ph_file *to, uint64_t *heap_bytes)
 {
-    struct ph_boundary end;
-    uint64_t lsn;
+    struct ph_finding found;
+    const struct ph_boundary *end = &found.end;
     bool use = true;
-    ph_status status = find_end(salvage, wal, origin, &end, &lsn);
+    ph_status status = ph_find_end(wal, &salvage->superblock, origin, true, NULL, NULL, &found);
     if (status == PH_NO_MEMORY)
         return status;
     salvage->log = PH_SALVAGE_WHOLE;
     if (status != PH_OK) {
         report(salvage, 0, "%s; what was committed from LSN %" PRIu64 " on, after version %" PRIu64 ", is lost",
-               ph_detail(), lsn, end.version);
+               ph_detail(), found.lsn, end->version);
         salvage->log = PH_SALVAGE_CUT;
         use = false;
-        status = end.lsn > origin->from.lsn ? is_behind(wal, origin, &end, to, &use) : PH_OK;
+        status = end->lsn > origin->from.lsn ? is_behind(wal, origin, end, to, &use) : PH_OK;
     }
     if (status == PH_OK && use)
-        status = replay(salvage, wal, origin, &end, to);
+        status = replay(salvage, wal, origin, end, to);
     if (status == PH_OK && use) {
-        salvage->version = end.version < PH_NUMBER_LIMIT ? end.version : 0; /* not known: no heap can have it */
-        *heap_bytes = end.heap_bytes;
+        salvage->version = end->version < PH_NUMBER_LIMIT ? end->version : 0; /* not known: no heap can have it */
+        *heap_bytes = end->heap_bytes;
     } else if (status == PH_OK) {
         salvage->log = PH_SALVAGE_UNUSED;
         report(salvage, 0,

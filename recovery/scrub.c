@@ -4,7 +4,8 @@
  *
  * Pages are read some at a time, without a lock.  Where a page is not as its sum says, a fold may be at it, or
  * have died at it, or pages may have been lost by a sync that failed.  So such pages are looked at again under the fold
- * lock, after a checkpoint has made good whatever was left unfinished; what is wrong then is damage.
+ * lock, after a checkpoint has made good whatever was left unfinished; what is wrong then is damage.  Pages that are to get
+ * a sum need the lock and no unfinished fold, but no checkpoint.
  *
  * It sees what the operating system gives: pages in the page cache, not what the medium has beneath them.
  */
@@ -49,18 +50,13 @@ const char *ph_page_verdict_text(enum ph_page_verdict verdict)
     return "";
 }
 
-static bool is_zero(const uint8_t *page)
-{
-    return page[0] == 0 && memcmp(page, page + 1, PH_PAGE_BYTES - 1) == 0;
-}
-
 static enum ph_page_verdict judge(const struct piece *piece, uint64_t sum, const uint8_t *page)
 {
     if (sum == PH_SUM_DAMAGED)
         return PH_PAGE_PATCHED;
     if (sum != PH_SUM_NONE)
         return ph_sums_compute(page) == sum ? PH_PAGE_GOOD : PH_PAGE_UNLIKE;
-    if (is_zero(page))
+    if (ph_page_is_zero(page))
         return PH_PAGE_GOOD;
     return piece->complete ? PH_PAGE_STRAY : PH_PAGE_UNKNOWN;
 }
@@ -82,7 +78,16 @@ static ph_status look_at_page(struct piece *piece, uint32_t i)
     return PH_OK;
 }
 
-/* Without a lock; *doubts: there is a page that is not good. */
+/* Whether there is a page that seems to be damaged. */
+static bool seems_damaged(const struct piece *piece)
+{
+    bool damaged = false;
+    for (uint32_t i = 0; i < piece->count; i++)
+        damaged = damaged || (piece->verdicts[i] != PH_PAGE_GOOD && piece->verdicts[i] != PH_PAGE_UNKNOWN);
+    return damaged;
+}
+
+/* Without a lock; *doubts: there is a page that must be looked at again. */
 static ph_status look(struct piece *piece, bool *doubts)
 {
     uint64_t *sum;
@@ -102,7 +107,7 @@ static ph_status look(struct piece *piece, bool *doubts)
         enum ph_page_verdict verdict =
             status == PH_OK ? judge(piece, sum[i], piece->bytes + (size_t)i * PH_PAGE_BYTES) : PH_PAGE_UNREADABLE;
         piece->verdicts[i] = (uint8_t)verdict;
-        *doubts = *doubts || verdict != PH_PAGE_GOOD;
+        *doubts = *doubts || (verdict != PH_PAGE_GOOD && (verdict != PH_PAGE_UNKNOWN || piece->scrub->fill));
     }
     return PH_OK;
 }
@@ -122,7 +127,9 @@ static ph_status give_sum(struct piece *piece, uint32_t i)
 
 static ph_status look_again_locked(struct piece *piece)
 {
-    ph_status status = ph_checkpoint_locked(piece->store, UINT64_MAX);
+    ph_status status = PH_OK;
+    if (seems_damaged(piece) || atomic_load(&piece->store->wal.coord->fold_unfinished) != 0)
+        status = ph_checkpoint_locked(piece->store, UINT64_MAX);
     piece->block.loaded = false;
     for (uint32_t i = 0; i < piece->count && status == PH_OK; i++) {
         if (piece->verdicts[i] == PH_PAGE_GOOD)
@@ -254,7 +261,7 @@ static ph_status complete(struct ph_store *store, bool all)
 ph_status ph_store_scrub(struct ph_store *store, struct ph_scrub *scrub)
 {
     struct ph_fold_mark mark;
-    uint32_t flags;
+    uint32_t flags = 0;
     if ((store->superblock.incompat_flags & PH_INCOMPAT_SUMS) == 0)
         return ph_fail(PH_UNSUPPORTED, "%s: the heap keeps no checksums; they are chosen when a heap is created",
                        store->heap.path);
@@ -265,7 +272,9 @@ ph_status ph_store_scrub(struct ph_store *store, struct ph_scrub *scrub)
                        store->heap.path, store->heap.path);
     if (!ph_coord_read_fold(store->wal.coord, &mark) || mark.heap_bytes < FIRST_PAGE * PH_PAGE_BYTES)
         return ph_coord_damaged(store->heap.path);
-    ph_status status = ph_sums_flags(store, &flags);
+    ph_status status = ph_store_check_size(store, mark.heap_bytes);
+    if (status == PH_OK)
+        status = ph_sums_flags(store, &flags);
     if (status != PH_OK)
         return status;
     scrub->page_count = mark.heap_bytes / PH_PAGE_BYTES - FIRST_PAGE;

@@ -310,6 +310,27 @@ static void scrub__of_a_rotten_sums_file(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a size in the coordination file that is believed though the heap file is shorter. */
+static void scrub__of_a_size_that_cannot_be(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct report report;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    ok(pheap_checkpoint(heap));
+    struct ph_coord *coord = heap->core->coord;
+    const struct ph_fold_mark good[2] = {coord->fold_marks[0], coord->fold_marks[1]};
+    for (unsigned i = 0; i < 2; i++)
+        coord->fold_marks[i].heap_bytes = UINT64_C(1) << 60;
+    expect_detail(PHEAP_CORRUPT, "coordination file", scrub(heap, 0, &report));
+    require_equal(report.faults, 0);
+    memcpy(coord->fold_marks, good, sizeof good);
+    expect_clean(heap, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 /* Catches: damage that is forgotten because another part of its page was changed; and damage that stays for ever. */
 static void damage__outlives_a_change_of_its_page(void **state)
 {
@@ -336,6 +357,29 @@ static void damage__outlives_a_change_of_its_page(void **state)
     ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
     ok(pheap_checkpoint(heap));
     expect_clean(heap, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* Catches: a fold that a reader held up taken for one that was left unfinished, so that the next one heals damage. */
+static void damage__outlives_a_fold_that_was_held_up(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    for (uint64_t i = 0; i < WORDS; i++)
+        commit_word(heap, i, i + 1, PHEAP_LAZY);
+    ok(pheap_checkpoint(heap));
+    const uint64_t root = root_of(heap), page = (root | 4095) + 1, first = (page - root) / 8;
+    pheap_read *reader = read_begin(heap, 0);
+    commit_word(heap, first + 600, 1, PHEAP_DURABLE);
+    ok(pheap_fold(heap));
+    pheap_read_end(reader);
+    flip_at(machine.sim, HEAP, page + 100, 2);
+    commit_word(heap, first + 400, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    expect_damage(heap, page, "overwritten");
     ok(pheap_close(heap));
     machine_end(&machine);
 }
@@ -367,10 +411,16 @@ static void scrub__goes_on_behind_what_cannot_be_read(void **state)
     bad_from = (root_of(heap) | 4095) + 1;
     bad_to = bad_from + 4096;
     expect_damage(heap, bad_from, "cannot be read");
+    flip_at(machine.sim, HEAP, bad_to, 1);
+    struct report report;
+    expect(PHEAP_CORRUPT, scrub(heap, 0, &report));
+    require_equal(report.faults, 2);
+    require(report.offset == bad_to &&
+            strstr(report.text, "block") == NULL); /* what names them might not be readable */
+    flip_at(machine.sim, HEAP, bad_to, 1);
     bad_handle = heap->core->store.sums.handle;
     bad_from = 4096;
     bad_to = 8192;
-    struct report report;
     expect_detail(PHEAP_IO, "-sum", scrub(heap, 0, &report));
     bad_to = 0;
     ok(pheap_close(heap));
@@ -521,6 +571,57 @@ static void sums__of_another_state_are_not_believed(void **state)
     machine_end(&machine);
 }
 
+/* Damage the log in the batch before its last one. */
+static void damage_log(struct ph_sim *sim, struct copy *log)
+{
+    struct ph_batch_header batches[2] = {{0}}, batch;
+    int64_t at[2] = {0};
+    for (int64_t offset = PH_LOG_SEGMENTS; offset + 512 <= log->size; offset += 512) {
+        memcpy(&batch, log->bytes + offset, sizeof batch);
+        if (batch.magic != PH_BATCH_MAGIC || batch.lsn <= batches[1].lsn)
+            continue;
+        batches[0] = batches[1];
+        at[0] = at[1];
+        batches[1] = batch;
+        at[1] = offset;
+    }
+    require(at[0] != 0);
+    log->bytes[at[0] + 100] ^= 1;
+    put(sim, LOG, log);
+}
+
+/* Catches: a heap that is refused, beside which the sums are made or emptied all the same. */
+static void sums__of_a_heap_that_is_refused(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    ok(pheap_close(heap));
+    struct copy old_sums = take(machine.sim, SUM), left = {.bytes = NULL};
+    heap = open_sums(machine.first, HEAP, 0);
+    commit_word(heap, 1, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    for (uint64_t i = 0; i < 3; i++)
+        commit_word(heap, i, i + 100, PHEAP_DURABLE);
+    struct copy file = take(machine.sim, HEAP), log = take(machine.sim, LOG);
+    ok(pheap_close(heap));
+    put(machine.sim, HEAP, &file);
+    damage_log(machine.sim, &log);
+    (void)ph_sim_remove(machine.sim, SUM);
+    expect_detail(PHEAP_CORRUPT, "damaged", machine_try(machine.first, 0, &heap));
+    require(ph_sim_size(machine.sim, SUM) < 0);
+    struct copy again = {.bytes = malloc((size_t)old_sums.size), .size = old_sums.size};
+    memcpy(again.bytes, old_sums.bytes, (size_t)old_sums.size);
+    put(machine.sim, SUM, &again);
+    expect_detail(PHEAP_CORRUPT, "damaged", machine_try(machine.first, 0, &heap));
+    left = take(machine.sim, SUM);
+    require(left.size == old_sums.size && memcmp(left.bytes, old_sums.bytes, (size_t)left.size) == 0);
+    free(left.bytes);
+    free(old_sums.bytes);
+    machine_end(&machine);
+}
+
 /* Catches: a filled heap that still does not know its pages, or takes what is not zero for one of them. */
 static void fill__gives_every_page_a_checksum(void **state)
 {
@@ -549,6 +650,45 @@ static void fill__gives_every_page_a_checksum(void **state)
     flip_at(machine.sim, HEAP, last, 1);
     ok(scrub(heap, PHEAP_SCRUB_FILL, &report));
     require_equal(report.result.filled_pages, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* A commit between two pieces of a scrub. */
+static int commit_meanwhile(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    (void)what;
+    (void)total;
+    commit_word(context, 7, done, PHEAP_LAZY);
+    return 0;
+}
+
+/* Catches: a checkpoint for each few pages that have no checksum, whether they are filled or not. */
+static void scrub__of_unknown_pages_makes_no_checkpoints(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    pheap_txn *txn = begin(heap);
+    uint64_t block;
+    ok(pheap_alloc(txn, 1u << 20, &block));
+    ok(pheap_fill(txn, block, 'x', 1u << 20));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_close(heap));
+    (void)ph_sim_remove(machine.sim, SUM);
+    heap = open_sums(machine.first, HEAP, 0);
+    commit_word(heap, 5, 5, PHEAP_DURABLE);
+    for (uint32_t flags = 0; flags <= PHEAP_SCRUB_FILL; flags++) {
+        const struct pheap_scrub_options options = {
+            .size = sizeof options, .flags = flags, .progress = commit_meanwhile, .context = heap};
+        struct pheap_scrub_result result = {.size = sizeof result};
+        const uint64_t checkpoint = heap_info(heap).checkpoint_lsn;
+        ok(pheap_scrub(heap, &options, &result));
+        require((flags == 0 ? result.unknown_pages : result.filled_pages) > 256);
+        require_equal(heap_info(heap).checkpoint_lsn, checkpoint);
+    }
+    expect_clean(heap, 0);
     ok(pheap_close(heap));
     machine_end(&machine);
 }
@@ -782,6 +922,27 @@ static void scrub__misuse(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: commits taken though the program has closed the descriptor of the sums, so that no fold will ever succeed. */
+static void sums__descriptor_closed_under_us(void **state)
+{
+    (void)state;
+    struct pheap_options options = small_options();
+    options.checksums = 1;
+    pheap *heap;
+    pheap_txn *txn;
+    ok(pheap_open(path_of("closed", ""), PHEAP_CREATE, &options, &heap));
+    (void)make_root(heap, WORDS);
+    commit_word(heap, 1, 1, PHEAP_DURABLE);
+    require_equal(close(heap->core->store.sums.handle), 0);
+    pause_us(20000); /* the next tick of the clock: then begin looks at its files */
+    expect_detail(PHEAP_IO, "descriptor", pheap_begin_timeout(heap, 1000, &txn));
+    expect(PHEAP_IO, pheap_close(heap)); /* nothing can be folded */
+    heap = open_heap(path_of("closed", ""));
+    expect_clean(heap, 0);
+    require_equal(fresh_word(heap, 1), 1);
+    ok(pheap_close(heap));
+}
+
 static int open_read_only(void *ctx, const char *path, unsigned flags, uint32_t mode)
 {
     return (flags & PH_OPEN_WRITE) != 0 ? -EACCES : real->open(ctx, path, flags, mode);
@@ -821,13 +982,17 @@ int main(int argc, char **argv)
         cmocka_unit_test(scrub__finds_lost_and_misplaced_pages),
         cmocka_unit_test(scrub__finds_what_nobody_wrote),
         cmocka_unit_test(scrub__of_a_rotten_sums_file),
+        cmocka_unit_test(scrub__of_a_size_that_cannot_be),
         cmocka_unit_test(damage__outlives_a_change_of_its_page),
+        cmocka_unit_test(damage__outlives_a_fold_that_was_held_up),
         cmocka_unit_test(scrub__goes_on_behind_what_cannot_be_read),
         cmocka_unit_test(unfinished__fold_is_no_damage),
         cmocka_unit_test(processes__take_turns),
         cmocka_unit_test(scrub__beside_a_writer),
         cmocka_unit_test(sums__of_another_state_are_not_believed),
+        cmocka_unit_test(sums__of_a_heap_that_is_refused),
         cmocka_unit_test(fill__gives_every_page_a_checksum),
+        cmocka_unit_test(scrub__of_unknown_pages_makes_no_checkpoints),
         cmocka_unit_test(sums__of_a_huge_heap_that_says_it_is_new),
         cmocka_unit_test(fill__does_not_heal_damage),
         cmocka_unit_test(fill__any_call_fails),
@@ -835,6 +1000,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(sums__begun_anew_and_power_fails),
         cmocka_unit_test(sums__go_with_backup_and_replacement),
         cmocka_unit_test(scrub__misuse),
+        cmocka_unit_test(sums__descriptor_closed_under_us),
         cmocka_unit_test(sums__of_a_heap_that_may_only_be_read),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
