@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The scrub as the public header has it: recovery/scrub.c finds damaged pages, this names the blocks in them. */
-#include "recovery/scrub.h"
+#include "pheap/scrub.h"
 
-#include "pheap/alloc.h"
 #include "pheap/check.h"
 #include "pheap/core.h"
 #include "pheap/newheap.h"
+#include "recovery/scrub.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,27 +21,7 @@ struct scrub {
     bool unreadable; /* a page cannot be read */
 };
 
-static const char *verdict_text(enum ph_page_verdict verdict)
-{
-    switch (verdict) {
-    case PH_PAGE_UNLIKE:
-        return "does not match its checksum";
-    case PH_PAGE_PATCHED:
-        return "did not match its checksum when a part of it was overwritten";
-    case PH_PAGE_STRAY:
-        return "is not zero, though nothing was ever written to it";
-    case PH_PAGE_UNREADABLE:
-        return "cannot be read";
-    case PH_PAGE_GOOD:
-    case PH_PAGE_UNKNOWN:
-    case PH_PAGE_VERDICTS:
-        break;
-    }
-    return "";
-}
-
-/* Append to `text` what lies in [from, to) of a snapshot. */
-static void name_blocks(struct ph_space space, uint64_t from, uint64_t to, char *text, size_t text_bytes)
+uint64_t ph_scrub_name_blocks(struct ph_space space, uint64_t from, uint64_t to, char *text, size_t text_bytes)
 {
     uint64_t start, length, count = 0;
     size_t used = strlen(text);
@@ -51,15 +31,22 @@ static void name_blocks(struct ph_space space, uint64_t from, uint64_t to, char 
     while (status == PH_OK && start < to) {
         if (count++ < NAMES_MAX && used < text_bytes)
             used += (size_t)snprintf(text + used, text_bytes - used, "%s 0x%" PRIx64 " (%" PRIu64 " bytes)",
-                                     count == 1 ? "; in it: block" : ",", start, length);
+                                     count == 1 ? " block" : ",", start, length);
         status = ph_alloc_next(space, start + length, &start, &length);
     }
-    if (used >= text_bytes)
-        return;
-    if (count > NAMES_MAX)
+    if (count > NAMES_MAX && used < text_bytes)
         (void)snprintf(text + used, text_bytes - used, " and %" PRIu64 " more", count - NAMES_MAX);
-    else if (count == 0)
-        (void)snprintf(text + used, text_bytes - used, "; in it: %s",
+    return count;
+}
+
+/* Append to `text` what lies in a page of a snapshot. */
+static void name_content(struct ph_space space, uint64_t page, char *text, size_t text_bytes)
+{
+    const uint64_t from = page * PH_PAGE_BYTES;
+    size_t used = strlen(text);
+    used += (size_t)snprintf(text + used, text_bytes - used, "; in it:");
+    if (ph_scrub_name_blocks(space, from, from + PH_PAGE_BYTES, text, text_bytes) == 0)
+        (void)snprintf(text + used, text_bytes - used, " %s",
                        ph_alloc_kind(space, from) == PH_KIND_METADATA ? "the allocator's own" : "no block");
 }
 
@@ -74,12 +61,11 @@ static void on_fault(void *context, uint64_t page, enum ph_page_verdict verdict)
     scrub->unreadable = scrub->unreadable || verdict == PH_PAGE_UNREADABLE;
     if (scrub->faults > PH_CHECK_FAULTS_MAX || scrub->options.fault == NULL)
         return;
-    (void)snprintf(text, sizeof text, "page %" PRIu64 " %s", page, verdict_text(verdict));
+    (void)snprintf(text, sizeof text, "page %" PRIu64 " %s", page, ph_page_verdict_text(verdict));
     /* Touching a mapped page that cannot be read would be a SIGBUS, and what names blocks may lie in such a page. */
     if (!scrub->unreadable && pheap_read_begin(scrub->heap, 0, &reader) == PHEAP_OK) {
         const struct ph_view *view = &reader->on->view;
-        name_blocks((struct ph_space){.base = view->base, .size = view->at.heap_bytes}, from, from + PH_PAGE_BYTES,
-                    text, sizeof text);
+        name_content((struct ph_space){.base = view->base, .size = view->at.heap_bytes}, page, text, sizeof text);
         (void)pheap_read_end(reader);
     }
     scrub->options.fault(scrub->options.context, from, text);

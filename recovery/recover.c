@@ -228,9 +228,7 @@ static ph_status check_length(struct ph_store *store)
     ph_status status = ph_file_stat(&store->heap, &stat);
     if (status != PH_OK || stat.size_bytes >= store->superblock.heap_bytes)
         return status;
-    return ph_fail(PH_CORRUPT,
-                   "%s: the file is truncated: it has %llu bytes, the superblock says %llu; pheap salvage saves "
-                   "what is left",
+    return ph_fail(PH_CORRUPT, "%s: the file is truncated: it has %llu bytes, the superblock says %llu",
                    store->heap.path, (unsigned long long)stat.size_bytes,
                    (unsigned long long)store->superblock.heap_bytes);
 }
@@ -249,14 +247,12 @@ ph_status ph_store_check_size(struct ph_store *store, uint64_t bytes)
     return PH_OK;
 }
 
-ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, bool read_only)
+/* With a superblock that was read; other_damaged: the other copy of it is. */
+static ph_status recover(struct ph_store *store, struct ph_coord *old_coord, bool other_damaged, bool read_only)
 {
-    bool other_damaged;
     enum ph_log_condition condition;
     struct ph_log_header header;
-    ph_status status = ph_superblock_read(&store->heap, &store->superblock, &other_damaged);
-    if (status == PH_OK)
-        status = check_length(store);
+    ph_status status = check_length(store);
     if (status == PH_OK)
         status = ph_log_inspect(&store->wal, read_only, &condition, &header);
     if (status != PH_OK)
@@ -274,5 +270,18 @@ ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, b
     store->wal.coord = old_coord;
     status = replay_log(store, &origin);
     store->wal.coord = NULL;
+    return status;
+}
+
+ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, bool read_only)
+{
+    bool other_damaged;
+    ph_status status = ph_superblock_read(&store->heap, &store->superblock, &other_damaged);
+    if (status != PH_OK)
+        return status;
+    status = recover(store, old_coord, other_damaged, read_only);
+    /* The text is of functions that salvage uses too, and that needs no such advice. */
+    if (status == PH_CORRUPT || status == PH_LOG_MISSING)
+        return ph_fail(status, "%s; pheap salvage saves what is left", ph_detail());
     return status;
 }

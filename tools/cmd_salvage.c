@@ -27,6 +27,8 @@ static void write_result(struct output *output, const struct pheap_salvage_resul
     write_state(output, result);
     output_field_size(output, "heap size", result->heap_bytes);
     output_field(output, "kept", "%" PRIu64 " blocks, %" PRIu64 " bytes", result->kept_blocks, result->kept_bytes);
+    output_field(output, "suspect", "%" PRIu64 " of the kept blocks, %" PRIu64 " bytes, do not match their checksums",
+                 result->suspect_blocks, result->suspect_bytes);
     output_field(output, "uncertain", "%" PRIu64 " blocks, %" PRIu64 " bytes, not kept", result->uncertain_blocks,
                  result->uncertain_bytes);
     output_field(output, "lost", "%" PRIu64 " blocks that are known, %" PRIu64 " bytes at most", result->lost_blocks,
@@ -35,6 +37,9 @@ static void write_result(struct output *output, const struct pheap_salvage_resul
     output_json_u64(output, "heap_bytes", result->heap_bytes);
     output_json_u64(output, "kept_blocks", result->kept_blocks);
     output_json_u64(output, "kept_bytes", result->kept_bytes);
+    output_json_u64(output, "suspect_blocks", result->suspect_blocks);
+    output_json_u64(output, "suspect_bytes", result->suspect_bytes);
+    output_json_u64(output, "unknown_pages", result->unknown_pages);
     output_json_u64(output, "uncertain_blocks", result->uncertain_blocks);
     output_json_u64(output, "uncertain_bytes", result->uncertain_bytes);
     output_json_u64(output, "lost_blocks", result->lost_blocks);

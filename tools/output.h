@@ -23,7 +23,7 @@
 /* The exit codes of every command; pheap(1) documents them. */
 enum exit_code {
     EXIT_DONE = 0,    /* it was done; for `check`: the heap is sound */
-    EXIT_DAMAGED = 1, /* the heap or its log is damaged; for `salvage`: something was lost */
+    EXIT_DAMAGED = 1, /* the heap or its log is damaged; for `salvage`: something was lost or is in doubt */
     EXIT_TROUBLE = 2  /* wrong usage, the heap cannot be opened, or the work could not be finished */
 };
 
