@@ -116,7 +116,8 @@ static void open__of_a_heap_that_is_being_replaced(void **state)
     const int file = open(names[0], O_RDWR | O_CLOEXEC);
     require(file >= 0 && fcntl(file, F_OFD_SETLK, &lock) == 0);
     peer_tell(&child, 'g');
-    while (run_command("ls -l /proc/%d/fd 2>/dev/null | grep -q '/old$'", (int)child.pid) != 0) {
+    for (unsigned i = 0; run_command("ls -l /proc/%d/fd 2>/dev/null | grep -q '/old$'", (int)child.pid) != 0; i++) {
+        require(i < PEER_PATIENCE_MS); /* the child has ended, or never comes to open it */
         pause_us(1000);
     }
     require(unlink(path_of("old", "-wal")) == 0 && rename(names[1], names[0]) == 0);

@@ -78,12 +78,33 @@ static pheap *open_sums(const ph_io *io, const char *path, unsigned flags)
     return heap;
 }
 
+/* Opened now, the heap has lost the checksums of its pages, and takes none for damaged. */
+#define expect_forgotten(io, flags) check_forgotten(__FILE__, __LINE__, io, flags)
+static void check_forgotten(const char *file, int line, const ph_io *io, unsigned flags)
+{
+    pheap *heap = open_sums(io, HEAP, flags);
+    if (unknown_pages(heap) <= 5)
+        check_failed(file, line, "the checksums are believed");
+    ok(pheap_close(heap));
+}
+
 static void flip_at(struct ph_sim *sim, const char *path, uint64_t at, unsigned bit)
 {
     uint8_t byte;
     require_equal(ph_sim_peek(sim, path, &byte, 1, at), 1);
     byte ^= (uint8_t)(1u << bit);
     require_equal(ph_sim_poke(sim, path, &byte, 1, at), 1);
+}
+
+/* While that bit is wrong, the page at `page` is damaged. */
+#define expect_flip_found(sim, heap, path, at, bit, page, word) \
+    check_flip(__FILE__, __LINE__, sim, heap, path, at, bit, page, word)
+static void check_flip(const char *file, int line, struct ph_sim *sim, pheap *heap, const char *path, uint64_t at,
+                       unsigned bit, uint64_t page, const char *word)
+{
+    flip_at(sim, path, at, bit);
+    check_damage(file, line, heap, page, word);
+    flip_at(sim, path, at, bit);
 }
 
 struct copy {
@@ -133,7 +154,7 @@ static uint64_t root_of(pheap *heap)
     return root;
 }
 
-/* The file as docs/format.md has it, read by nothing but that text. */
+/* Catches: a file that is not as docs/format.md has it; read by nothing but that text. */
 static void format__is_as_described(void **state)
 {
     (void)state;
@@ -200,9 +221,7 @@ static void scrub__finds_flips_in_every_page(void **state)
         unsigned bit = (unsigned)(at / 3 % 8);
         /* Metadata that leads nowhere may name nothing, or something else. */
         const char *word = in_root ? name : "page";
-        flip_at(machine.sim, HEAP, at, bit);
-        expect_damage(heap, at - at % 4096, word);
-        flip_at(machine.sim, HEAP, at, bit);
+        expect_flip_found(machine.sim, heap, HEAP, at, bit, at - at % 4096, word);
     }
     expect_clean(heap, 0);
     ok(pheap_close(heap));
@@ -219,9 +238,7 @@ static void scrub__finds_every_bit_of_a_page(void **state)
     ok(pheap_checkpoint(heap));
     const uint64_t page = (root_of(heap) | 4095) + 1;
     for (uint64_t bit = 0; bit < 4096 * 8; bit += BIT_STEP) {
-        flip_at(machine.sim, HEAP, page + bit / 8, (unsigned)(bit % 8));
-        expect_damage(heap, page, "does not match");
-        flip_at(machine.sim, HEAP, page + bit / 8, (unsigned)(bit % 8));
+        expect_flip_found(machine.sim, heap, HEAP, page + bit / 8, (unsigned)(bit % 8), page, "does not match");
     }
     ok(pheap_close(heap));
     machine_end(&machine);
@@ -274,9 +291,7 @@ static void scrub__finds_what_nobody_wrote(void **state)
     ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
     ok(pheap_checkpoint(heap));
     expect_clean(heap, 0);
-    flip_at(machine.sim, HEAP, block + (512u << 10), 3);
-    expect_damage(heap, block + (512u << 10), "1048576 bytes");
-    flip_at(machine.sim, HEAP, block + (512u << 10), 3);
+    expect_flip_found(machine.sim, heap, HEAP, block + (512u << 10), 3, block + (512u << 10), "1048576 bytes");
     expect_clean(heap, 0);
     ok(pheap_close(heap));
     machine_end(&machine);
@@ -291,9 +306,7 @@ static void scrub__of_a_rotten_sums_file(void **state)
     pheap *heap = create_filled(machine.first);
     ok(pheap_checkpoint(heap));
     for (uint64_t at = 2 * 8; at < 16 * 8; at++) {
-        flip_at(machine.sim, SUM, PH_SUMS_START + at, (unsigned)(at % 8));
-        expect_damage(heap, at / 8 * 4096, "page");
-        flip_at(machine.sim, SUM, PH_SUMS_START + at, (unsigned)(at % 8));
+        expect_flip_found(machine.sim, heap, SUM, PH_SUMS_START + at, at % 8, at / 8 * 4096, "page");
     }
     ok(pheap_close(heap));
     struct copy good = take(machine.sim, SUM);
@@ -302,11 +315,30 @@ static void scrub__of_a_rotten_sums_file(void **state)
         memcpy(again.bytes, good.bytes, (size_t)good.size);
         again.bytes[at] ^= (uint8_t)(1u << at % 8);
         put(machine.sim, SUM, &again);
-        heap = open_sums(machine.first, HEAP, 0);
-        require(unknown_pages(heap) > 5);
-        ok(pheap_close(heap));
+        expect_forgotten(machine.first, 0);
     }
     free(good.bytes);
+    machine_end(&machine);
+}
+
+/* Catches: a size in the coordination file that is believed though the heap file is shorter. */
+static void scrub__of_a_size_that_cannot_be(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct report report;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    ok(pheap_checkpoint(heap));
+    struct ph_coord *coord = heap->core->coord;
+    const struct ph_fold_mark good[2] = {coord->fold_marks[0], coord->fold_marks[1]};
+    for (unsigned i = 0; i < 2; i++)
+        coord->fold_marks[i].heap_bytes = UINT64_C(1) << 60;
+    expect_detail(PHEAP_CORRUPT, "coordination file", scrub(heap, 0, &report));
+    require_equal(report.faults, 0);
+    memcpy(coord->fold_marks, good, sizeof good);
+    expect_clean(heap, 0);
+    ok(pheap_close(heap));
     machine_end(&machine);
 }
 
@@ -340,6 +372,29 @@ static void damage__outlives_a_change_of_its_page(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a fold that a reader held up taken for one that was left unfinished, so that the next one heals damage. */
+static void damage__outlives_a_fold_that_was_held_up(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    for (uint64_t i = 0; i < WORDS; i++)
+        commit_word(heap, i, i + 1, PHEAP_LAZY);
+    ok(pheap_checkpoint(heap));
+    const uint64_t root = root_of(heap), page = (root | 4095) + 1, first = (page - root) / 8;
+    pheap_read *reader = read_begin(heap, 0);
+    commit_word(heap, first + 600, 1, PHEAP_DURABLE);
+    ok(pheap_fold(heap));
+    pheap_read_end(reader);
+    flip_at(machine.sim, HEAP, page + 100, 2);
+    commit_word(heap, first + 400, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    expect_damage(heap, page, "overwritten");
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 static const ph_io *real;
 static int bad_handle;
 static uint64_t bad_from, bad_to;
@@ -367,10 +422,16 @@ static void scrub__goes_on_behind_what_cannot_be_read(void **state)
     bad_from = (root_of(heap) | 4095) + 1;
     bad_to = bad_from + 4096;
     expect_damage(heap, bad_from, "cannot be read");
+    flip_at(machine.sim, HEAP, bad_to, 1);
+    struct report report;
+    expect(PHEAP_CORRUPT, scrub(heap, 0, &report));
+    require_equal(report.faults, 2);
+    require(report.offset == bad_to &&
+            strstr(report.text, "block") == NULL); /* what names them might not be readable */
+    flip_at(machine.sim, HEAP, bad_to, 1);
     bad_handle = heap->core->store.sums.handle;
     bad_from = 4096;
     bad_to = 8192;
-    struct report report;
     expect_detail(PHEAP_IO, "-sum", scrub(heap, 0, &report));
     bad_to = 0;
     ok(pheap_close(heap));
@@ -408,9 +469,7 @@ static void unfinished__fold_is_no_damage(void **state)
             commit_word(other, 3, 1, PHEAP_DURABLE);
             ok(pheap_checkpoint(other));
             expect_clean(heap, 0);
-            ok(pheap_close(heap));
-            ok(pheap_close(other));
-            machine_end(&machine);
+            machine_close(&machine, heap, other);
             if (over)
                 break;
         }
@@ -494,30 +553,73 @@ static void sums__of_another_state_are_not_believed(void **state)
     struct copy sums = take(machine.sim, SUM);
 
     put(machine.sim, SUM, &old_sums); /* older sums */
-    heap = open_sums(machine.first, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(machine.first, 0);
 
     put(machine.sim, SUM, &sums);
     put(machine.sim, HEAP, &old_heap); /* an older heap */
     put(machine.sim, LOG, &old_log);
-    heap = open_sums(machine.first, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(machine.first, 0);
 
     heap = open_sums(machine.first, "d/other", PHEAP_CREATE); /* another heap's */
     (void)make_root(heap, WORDS);
     ok(pheap_close(heap));
     struct copy others = take(machine.sim, "d/other-sum");
     put(machine.sim, SUM, &others);
-    heap = open_sums(machine.first, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(machine.first, 0);
 
     (void)ph_sim_remove(machine.sim, SUM); /* none */
-    heap = open_sums(machine.first, HEAP, PHEAP_READONLY);
-    require(unknown_pages(heap) > 5);
+    expect_forgotten(machine.first, PHEAP_READONLY);
+    machine_end(&machine);
+}
+
+/* Damage the log in the batch before its last one. */
+static void damage_log(struct ph_sim *sim, struct copy *log)
+{
+    struct ph_batch_header batches[2] = {{0}}, batch;
+    int64_t at[2] = {0};
+    for (int64_t offset = PH_LOG_SEGMENTS; offset + 512 <= log->size; offset += 512) {
+        memcpy(&batch, log->bytes + offset, sizeof batch);
+        if (batch.magic != PH_BATCH_MAGIC || batch.lsn <= batches[1].lsn)
+            continue;
+        batches[0] = batches[1];
+        at[0] = at[1];
+        batches[1] = batch;
+        at[1] = offset;
+    }
+    require(at[0] != 0);
+    log->bytes[at[0] + 100] ^= 1;
+    put(sim, LOG, log);
+}
+
+/* Catches: a heap that is refused, beside which the sums are made or emptied all the same. */
+static void sums__of_a_heap_that_is_refused(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
     ok(pheap_close(heap));
+    struct copy old_sums = take(machine.sim, SUM), left = {.bytes = NULL};
+    heap = open_sums(machine.first, HEAP, 0);
+    commit_word(heap, 1, 1, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    for (uint64_t i = 0; i < 3; i++)
+        commit_word(heap, i, i + 100, PHEAP_DURABLE);
+    struct copy file = take(machine.sim, HEAP), log = take(machine.sim, LOG);
+    ok(pheap_close(heap));
+    put(machine.sim, HEAP, &file);
+    damage_log(machine.sim, &log);
+    (void)ph_sim_remove(machine.sim, SUM);
+    expect_detail(PHEAP_CORRUPT, "damaged", machine_try(machine.first, 0, &heap));
+    require(ph_sim_size(machine.sim, SUM) < 0);
+    struct copy again = {.bytes = malloc((size_t)old_sums.size), .size = old_sums.size};
+    memcpy(again.bytes, old_sums.bytes, (size_t)old_sums.size);
+    put(machine.sim, SUM, &again);
+    expect_detail(PHEAP_CORRUPT, "damaged", machine_try(machine.first, 0, &heap));
+    left = take(machine.sim, SUM);
+    require(left.size == old_sums.size && memcmp(left.bytes, old_sums.bytes, (size_t)left.size) == 0);
+    free(left.bytes);
+    free(old_sums.bytes);
     machine_end(&machine);
 }
 
@@ -544,11 +646,48 @@ static void fill__gives_every_page_a_checksum(void **state)
     heap = open_sums(machine.first, HEAP, 0);
     expect_clean(heap, 0);
     const uint64_t last = heap_info(heap).heap_bytes - 4096;
-    flip_at(machine.sim, HEAP, last, 1);
-    expect_damage(heap, last, "nothing was ever written");
-    flip_at(machine.sim, HEAP, last, 1);
+    expect_flip_found(machine.sim, heap, HEAP, last, 1, last, "nothing was ever written");
     ok(scrub(heap, PHEAP_SCRUB_FILL, &report));
     require_equal(report.result.filled_pages, 0);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* A commit between two pieces of a scrub. */
+static int commit_meanwhile(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    (void)what;
+    (void)total;
+    commit_word(context, 7, done, PHEAP_LAZY);
+    return 0;
+}
+
+/* Catches: a checkpoint for each few pages that have no checksum, whether they are filled or not. */
+static void scrub__of_unknown_pages_makes_no_checkpoints(void **state)
+{
+    (void)state;
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    pheap_txn *txn = begin(heap);
+    uint64_t block;
+    ok(pheap_alloc(txn, 1u << 20, &block));
+    ok(pheap_fill(txn, block, 'x', 1u << 20));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_close(heap));
+    (void)ph_sim_remove(machine.sim, SUM);
+    heap = open_sums(machine.first, HEAP, 0);
+    commit_word(heap, 5, 5, PHEAP_DURABLE);
+    for (uint32_t flags = 0; flags <= PHEAP_SCRUB_FILL; flags++) {
+        const struct pheap_scrub_options options = {
+            .size = sizeof options, .flags = flags, .progress = commit_meanwhile, .context = heap};
+        struct pheap_scrub_result result = {.size = sizeof result};
+        const uint64_t checkpoint = heap_info(heap).checkpoint_lsn;
+        ok(pheap_scrub(heap, &options, &result));
+        require((flags == 0 ? result.unknown_pages : result.filled_pages) > 256);
+        require_equal(heap_info(heap).checkpoint_lsn, checkpoint);
+    }
+    expect_clean(heap, 0);
     ok(pheap_close(heap));
     machine_end(&machine);
 }
@@ -667,9 +806,7 @@ static void sums__replaced_while_in_use(void **state)
     expect_detail(PHEAP_REPLACED, "-sum", (enum pheap_status)ph_open_io(&machine.second, HEAP, 0, &options, &other));
     commit_word(heap, 1, 1, PHEAP_DURABLE);
     ok(pheap_close(heap));
-    heap = open_sums(&machine.second, HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(&machine.second, 0);
     machine_end(&machine);
 }
 
@@ -690,9 +827,7 @@ static void sums__begun_anew_and_power_fails(void **state)
     ok(pheap_close(heap));
     put(sim, SUM, &old_sums);
     ph_sim_journal_restart(sim);
-    heap = open_sums(ph_sim_io(sim), HEAP, 0);
-    require(unknown_pages(heap) > 5);
-    ok(pheap_close(heap));
+    expect_forgotten(ph_sim_io(sim), 0);
 
     struct ph_sim_cut *cut = ph_sim_cut_new(sim);
     struct ph_sim_choice choice = {.count = 0};
@@ -721,6 +856,8 @@ static void sums__begun_anew_and_power_fails(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------- others */
 
+/* Catches: the sums of a heap that is gone beside the one that has replaced it, and a backup or salvage after which the
+ * heap is without checksums. */
 static void sums__go_with_backup_and_replacement(void **state)
 {
     (void)state;
@@ -752,6 +889,7 @@ static int stop_at_once(void *context, const char *what, uint64_t done, uint64_t
     return what != NULL && done > 0 && done <= total;
 }
 
+/* Catches: options that are not looked at, and a scrub that says that all is well where there are no checksums. */
 static void scrub__misuse(void **state)
 {
     (void)state;
@@ -779,6 +917,27 @@ static void scrub__misuse(void **state)
     ok(pheap_open(path_of("misused", ""), PHEAP_READONLY, NULL, &heap));
     expect(PHEAP_READ_ONLY, scrub(heap, PHEAP_SCRUB_FILL, &report));
     expect_clean(heap, 0);
+    ok(pheap_close(heap));
+}
+
+/* Catches: commits taken though the program has closed the descriptor of the sums, so that no fold will ever succeed. */
+static void sums__descriptor_closed_under_us(void **state)
+{
+    (void)state;
+    struct pheap_options options = small_options();
+    options.checksums = 1;
+    pheap *heap;
+    pheap_txn *txn;
+    ok(pheap_open(path_of("closed", ""), PHEAP_CREATE, &options, &heap));
+    (void)make_root(heap, WORDS);
+    commit_word(heap, 1, 1, PHEAP_DURABLE);
+    require_equal(close(heap->core->store.sums.handle), 0);
+    pause_us(20000); /* the next tick of the clock: then begin looks at its files */
+    expect_detail(PHEAP_IO, "descriptor", pheap_begin_timeout(heap, 1000, &txn));
+    expect(PHEAP_IO, pheap_close(heap)); /* nothing can be folded */
+    heap = open_heap(path_of("closed", ""));
+    expect_clean(heap, 0);
+    require_equal(fresh_word(heap, 1), 1);
     ok(pheap_close(heap));
 }
 
@@ -870,13 +1029,17 @@ int main(int argc, char **argv)
         cmocka_unit_test(scrub__finds_lost_and_misplaced_pages),
         cmocka_unit_test(scrub__finds_what_nobody_wrote),
         cmocka_unit_test(scrub__of_a_rotten_sums_file),
+        cmocka_unit_test(scrub__of_a_size_that_cannot_be),
         cmocka_unit_test(damage__outlives_a_change_of_its_page),
+        cmocka_unit_test(damage__outlives_a_fold_that_was_held_up),
         cmocka_unit_test(scrub__goes_on_behind_what_cannot_be_read),
         cmocka_unit_test(unfinished__fold_is_no_damage),
         cmocka_unit_test(processes__take_turns),
         cmocka_unit_test(scrub__beside_a_writer),
         cmocka_unit_test(sums__of_another_state_are_not_believed),
+        cmocka_unit_test(sums__of_a_heap_that_is_refused),
         cmocka_unit_test(fill__gives_every_page_a_checksum),
+        cmocka_unit_test(scrub__of_unknown_pages_makes_no_checkpoints),
         cmocka_unit_test(sums__of_a_huge_heap_that_says_it_is_new),
         cmocka_unit_test(fill__does_not_heal_damage),
         cmocka_unit_test(fill__any_call_fails),
@@ -886,6 +1049,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(scrub__misuse),
         cmocka_unit_test(scrub__names_the_first_blocks),
         cmocka_unit_test(scrub__by_a_rotten_mark),
+        cmocka_unit_test(sums__descriptor_closed_under_us),
         cmocka_unit_test(sums__of_a_heap_that_may_only_be_read),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

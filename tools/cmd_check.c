@@ -4,32 +4,9 @@
  *
  * The walk reads a snapshot, so other processes may go on writing meanwhile.
  */
-#include "tools/output.h"
-
 #include <inttypes.h>
 
-#include "tools/progress.h"
-
-struct check {
-    struct output *output;
-    struct progress *progress;
-    uint64_t fault_count;
-};
-
-static void on_fault(void *context, uint64_t offset, const char *text)
-{
-    struct check *check = context;
-    struct output *output = check->output;
-    check->fault_count++;
-    progress_hide(check->progress);
-    output_fault(output, offset, text);
-}
-
-static int on_progress(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    struct check *check = context;
-    return progress_update(check->progress, what, done, total);
-}
+#include "tools/faults.h"
 
 static void write_verdict(struct output *output, bool sound, uint64_t fault_count, uint64_t version)
 {
@@ -44,20 +21,18 @@ static void write_verdict(struct output *output, bool sound, uint64_t fault_coun
 
 static enum exit_code check_heap(struct output *output, pheap *heap)
 {
-    struct check check = {.output = output};
+    struct faults faults;
     pheap_read *reader = NULL;
     enum pheap_status status = pheap_read_begin(heap, 0, &reader);
     if (status != PHEAP_OK)
         return output_failure(output, status);
     uint64_t version = pheap_read_version(reader);
     output_json_u64(output, "version", version);
-    output_json_begin(output, "faults", '[');
-    check.progress = progress_begin("checking", output->request->progress);
-    status = pheap_check(reader, on_fault, on_progress, &check);
-    progress_end(check.progress);
-    output_json_end(output, ']');
+    faults_begin(&faults, output, "checking");
+    status = pheap_check(reader, faults_add, faults_progress, &faults);
+    faults_end(&faults);
     if (status == PHEAP_OK || status == PHEAP_CORRUPT)
-        write_verdict(output, status == PHEAP_OK, check.fault_count, version);
+        write_verdict(output, status == PHEAP_OK, faults.count, version);
     else
         output_json_null(output, "sound");
     enum exit_code code = status == PHEAP_OK ? EXIT_DONE : output_failure(output, status);

@@ -67,6 +67,7 @@ static bool open_heap(const char *directory, uint64_t variety)
     options.segment_bytes = sizes[choice].segment;
     options.buffer_bytes = sizes[choice].buffer;
     options.log_limit_bytes = sizes[choice].limit;
+    options.checksums = (uint32_t)(variety / (sizeof sizes / sizeof sizes[0]) % 2);
     (void)snprintf(path, sizeof path, "%s/heap", directory);
     return good(pheap_open(path, PHEAP_CREATE, &options, &heap), "open") && make_table();
 }
@@ -78,7 +79,8 @@ static bool check_heap(void)
         return false;
     bool result = good(pheap_check(reader, NULL, NULL, NULL), "check");
     (void)pheap_read_end(reader);
-    return result;
+    enum pheap_status scrubbed = pheap_scrub(heap, NULL, NULL);
+    return result && (scrubbed == PHEAP_UNSUPPORTED || good(scrubbed, "scrub"));
 }
 
 /* What a place of the heap holds: in the transaction, if there is one, else for a reader. */
