@@ -23,7 +23,6 @@
 #define OPENS_MAX 8u
 #define BEGINS_MAX 40u /* each may try for some milliseconds to gain log */
 #define BLOCKS_MAX 200u
-#define SECOND_NS UINT64_C(1000000000)
 
 struct process {
     pheap *heap;
@@ -180,18 +179,6 @@ static void look(struct process *p)
     }
 }
 
-static void inform(struct process *p)
-{
-    struct pheap_info info = {.size = sizeof info};
-    struct pheap_user user = {.size = sizeof user};
-    uint32_t seat = 0;
-    (void)!pheap_get_info(p->heap, &info);
-    while (pheap_next_user(p->heap, seat, &user) == PHEAP_OK) {
-        FUZZ_REQUIRE(user.seat >= seat && user.seat < PH_SEATS);
-        seat = user.seat + 1;
-    }
-}
-
 static void maintain(struct process *p, uint8_t code)
 {
     switch (code % 5) {
@@ -205,11 +192,10 @@ static void maintain(struct process *p, uint8_t code)
         (void)!pheap_checkpoint(p->heap);
         break;
     case 3:
-        inform(p);
+        fuzz_machine_inquire(p->heap);
         break;
     default:
-        ph_sim_set_clock(fuzz_machine_sim(),
-                         fuzz_machine_io(0)->clock_ns(fuzz_machine_sim(), PH_CLOCK_MONOTONIC) + 2 * SECOND_NS);
+        fuzz_machine_pass(2 * FUZZ_SECOND_NS);
         (void)!pheap_maintain(p->heap);
         break;
     }
@@ -270,15 +256,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     close_heap(&run.processes[0]);
     fuzz_machine_stop();
     return 0;
-}
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
-{
-    return fuzz_mutate_script(data, size, most, seed);
-}
-
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size,
-                                 uint8_t *out, size_t most, unsigned seed)
-{
-    return fuzz_cross_bytes(one, one_size, other, other_size, out, most, seed);
 }

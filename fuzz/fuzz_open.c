@@ -25,7 +25,6 @@
 #define CHECKED_MAX_BYTES (UINT64_C(256) << 20)
 #define BUDGET_BYTES (UINT64_C(4) << 20)
 #define UNTOUCHED UINT64_C(0x5ca1ab1e0ddba115)
-#define SECOND_NS UINT64_C(1000000000)
 
 struct process {
     pheap *heap;
@@ -369,16 +368,6 @@ static void close_all(struct run *run)
         close_heap(&run->processes[i]);
 }
 
-static void inform(struct process *p)
-{
-    struct pheap_info info = {.size = sizeof info};
-    struct pheap_user user = {.size = sizeof user};
-    uint32_t seat = 0;
-    (void)!pheap_get_info(p->heap, &info);
-    while (pheap_next_user(p->heap, seat, &user) == PHEAP_OK)
-        seat = user.seat + 1;
-}
-
 static void maintain(struct run *run, struct process *p, unsigned code)
 {
     switch (code) {
@@ -393,12 +382,11 @@ static void maintain(struct run *run, struct process *p, unsigned code)
         (void)!pheap_checkpoint(p->heap);
         break;
     case 4:
-        ph_sim_set_clock(fuzz_machine_sim(),
-                         fuzz_machine_io(0)->clock_ns(fuzz_machine_sim(), PH_CLOCK_MONOTONIC) + 2 * SECOND_NS);
+        fuzz_machine_pass(2 * FUZZ_SECOND_NS);
         (void)!pheap_maintain(p->heap);
         break;
     case 5:
-        inform(p);
+        fuzz_machine_inquire(p->heap);
         break;
     case 6:
         close_heap(p);

@@ -30,7 +30,6 @@
 #define WORK_BYTES (UINT64_C(1) << 20) /* that a script may store */
 #define OPEN_WORK_BYTES (UINT64_C(1) << 17)
 #define UNTOUCHED UINT64_C(0x5ca1ab1e0ddba115)
-#define SECOND_NS UINT64_C(1000000000)
 
 /* The bytes of a block, shared by the versions that have them. */
 struct bytes {
@@ -601,8 +600,7 @@ static void maintain(struct run *run, unsigned code)
         status = pheap_checkpoint(p->heap);
         break;
     default:
-        ph_sim_set_clock(fuzz_machine_sim(),
-                         fuzz_machine_io(0)->clock_ns(fuzz_machine_sim(), PH_CLOCK_MONOTONIC) + 2 * SECOND_NS);
+        fuzz_machine_pass(2 * FUZZ_SECOND_NS);
         status = pheap_maintain(p->heap);
         break;
     }
@@ -669,15 +667,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world_clear(&run.now);
     fuzz_machine_stop();
     return 0;
-}
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
-{
-    return fuzz_mutate_script(data, size, most, seed);
-}
-
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *other, size_t other_size,
-                                 uint8_t *out, size_t most, unsigned seed)
-{
-    return fuzz_cross_bytes(one, one_size, other, other_size, out, most, seed);
 }

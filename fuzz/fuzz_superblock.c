@@ -48,7 +48,7 @@ static enum verdict judge_copy(const struct ph_superblock *s, uint32_t place)
         return SWAPPED;
     if (s->byte_order != 0x01020304 || s->checksum != ph_checksum(s, 504))
         return BAD;
-    if (s->format_version > 1 || s->incompat_flags != 0)
+    if (s->format_version > 1 || (s->incompat_flags & ~1u) != 0) /* SUMS */
         return TOO_NEW;
     bool parameters = power_of_two(s->segment_bytes) && power_of_two(s->buffer_bytes) &&
                       s->log_limit_bytes >= UINT64_C(3) * s->segment_bytes &&
@@ -167,6 +167,7 @@ struct heap {
 static void close_store(struct ph_store *store)
 {
     ph_file_close(&store->heap);
+    ph_file_close(&store->sums);
     ph_wal_deinit(&store->wal);
 }
 

@@ -87,11 +87,12 @@ static void *watch_resize(void *ctx, void *memory, size_t length)
 /* There is nobody who could wake us: time passes. */
 static void watch_wait(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
 {
+    (void)ctx;
     (void)word;
     (void)expected;
     FUZZ_REQUIRE(++machine.waits < FUZZ_WAITS_MAX); /* M3 */
     fuzz_time_allow(WAIT_US);
-    ph_sim_set_clock(machine.sim, inner()->clock_ns(ctx, PH_CLOCK_MONOTONIC) + (timeout_ns >> 1));
+    fuzz_machine_pass(timeout_ns >> 1);
 }
 
 static void make_tables(void)
@@ -205,6 +206,23 @@ const ph_io *fuzz_machine_io(unsigned process)
 void fuzz_machine_limit(uint64_t file_bytes)
 {
     machine.file_max = file_bytes;
+}
+
+void fuzz_machine_pass(uint64_t ns)
+{
+    ph_sim_set_clock(machine.sim, ph_sim_clock(machine.sim) + ns);
+}
+
+void fuzz_machine_inquire(pheap *heap)
+{
+    struct pheap_info info = {.size = sizeof info};
+    struct pheap_user user = {.size = sizeof user};
+    uint32_t seat = 0;
+    (void)!pheap_get_info(heap, &info);
+    while (pheap_next_user(heap, seat, &user) == PHEAP_OK) {
+        FUZZ_REQUIRE(user.seat >= seat && user.seat < PH_SEATS);
+        seat = user.seat + 1;
+    }
 }
 
 static void check_nothing_left(void)

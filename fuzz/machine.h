@@ -18,6 +18,7 @@
 #define FUZZ_MACHINE_H
 
 #include "fuzz/input.h"
+#include "pheap/pheap.h"
 #include "tests/support/simfs.h"
 
 #define FUZZ_PATH "dir/heap"
@@ -30,6 +31,7 @@
 #define FUZZ_FILE_MAX (UINT64_C(1) << 40) /* bytes of any file */
 #define FUZZ_LOG_FILE_MAX (UINT64_C(16) << 20)
 #define FUZZ_WAITS_MAX 200000u
+#define FUZZ_SECOND_NS UINT64_C(1000000000)
 
 /* One machine at a time. */
 void fuzz_machine_start(const struct fuzz_input *input);
@@ -42,6 +44,12 @@ const ph_io *fuzz_machine_io(unsigned process);
 
 /* From now on no file grows beyond that. */
 void fuzz_machine_limit(uint64_t file_bytes);
+
+/* So much time passes. */
+void fuzz_machine_pass(uint64_t ns);
+
+/* Ask for all that is told about a heap and those who use it. */
+void fuzz_machine_inquire(pheap *heap);
 
 /* Remember what the files hold now; and later, when every heap has been closed, go on from there after a reboot or, if
  * `warm`, after the death of all processes. */

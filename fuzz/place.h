@@ -2,8 +2,8 @@
 /*
  * A directory for the targets that run on the real machine: in memory where that can be had, empty before each input.
  *
- * Files there cannot grow beyond FUZZ_PLACE_FILE_MAX bytes.  Between listen and hear
- * nothing reaches the standard streams, and what was written to them is kept.
+ * Files there cannot grow beyond FUZZ_PLACE_FILE_MAX bytes.  Between listen and hear nothing reaches the standard
+ * streams, and what was written to them is kept.
  */
 #ifndef FUZZ_PLACE_H
 #define FUZZ_PLACE_H

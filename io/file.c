@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DIRECT_BYTES 512
@@ -70,13 +71,36 @@ ph_status ph_file_open(struct ph_file *file, const ph_io *io, const char *path, 
             return ph_file_fail(path, "cannot open for direct transfers", EOPNOTSUPP);
         return ph_file_fail(path, what, -handle);
     }
+    struct ph_file_stat stat;
+    int known = io->stat(io->ctx, handle, &stat);
+    if (known < 0) {
+        (void)io->close(io->ctx, handle);
+        io->free(io->ctx, copy);
+        return ph_file_fail(path, "cannot stat", -known);
+    }
     file->io = io;
     file->path = copy;
     file->handle = handle;
+    file->device = stat.device;
+    file->inode = stat.inode;
     file->open = true;
     file->direct = (flags & PH_OPEN_DIRECT) != 0;
     file->writable = (flags & PH_OPEN_WRITE) != 0;
     return PH_OK;
+}
+
+ph_status ph_file_open_beside(struct ph_file *file, const ph_io *io, const char *path, const char *suffix,
+                              unsigned flags, uint32_t mode)
+{
+    memset(file, 0, sizeof *file);
+    size_t length = strlen(path) + strlen(suffix) + 1;
+    char *beside = io->alloc(io->ctx, length, 16);
+    if (beside == NULL)
+        return ph_file_fail(path, "cannot open", ENOMEM);
+    (void)snprintf(beside, length, "%s%s", path, suffix);
+    ph_status status = ph_file_open(file, io, beside, flags, mode);
+    io->free(io->ctx, beside);
+    return status;
 }
 
 void ph_file_close(struct ph_file *file)
@@ -87,10 +111,19 @@ void ph_file_close(struct ph_file *file)
     memset(file, 0, sizeof *file);
 }
 
+/* Whether the program has closed the handle, and perhaps has another file open in its place. */
+static bool is_lost(const struct ph_file *file, struct ph_file_stat *stat, int *error)
+{
+    *error = file->io->stat(file->io->ctx, file->handle, stat);
+    return *error == -EBADF || (*error >= 0 && (stat->device != file->device || stat->inode != file->inode));
+}
+
 void ph_file_let_go(struct ph_file *file)
 {
+    struct ph_file_stat stat;
+    int error;
     /* What must be on disk was synced before; an error here says nothing that matters. */
-    if (file->open)
+    if (file->open && !is_lost(file, &stat, &error))
         (void)file->io->close(file->io->ctx, file->handle);
     file->open = false;
 }
@@ -176,24 +209,39 @@ ph_status ph_file_allocate(struct ph_file *file, enum ph_allocate_mode mode, uin
     return done < 0 ? fail(file, what, done) : PH_OK;
 }
 
+static ph_status refuse_lost(const struct ph_file *file)
+{
+    return ph_fail(PH_IO,
+                   "%s: the program has closed this file's descriptor, which belongs to pheap; close the heap and open "
+                   "it again",
+                   file->path);
+}
+
 ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out)
 {
     struct ph_file_stat found;
-    int done = file->io->stat(file->io->ctx, file->handle, &found);
-    if (done < 0)
-        return fail(file, "cannot stat", done);
+    int error;
+    if (is_lost(file, &found, &error))
+        return refuse_lost(file);
+    if (error < 0)
+        return fail(file, "cannot stat", error);
     *out = found;
     return PH_OK;
 }
 
+ph_status ph_file_check_handle(const struct ph_file *file)
+{
+    struct ph_file_stat unused;
+    int error;
+    return is_lost(file, &unused, &error) ? refuse_lost(file) : PH_OK;
+}
+
 ph_status ph_file_check_place(struct ph_file *file)
 {
+    ph_status status = ph_file_check_handle(file);
+    if (status != PH_OK)
+        return status;
     int there = file->io->is_at(file->io->ctx, file->handle, file->path);
-    if (there == -EBADF)
-        return ph_fail(PH_IO,
-                       "%s: the program has closed this file's descriptor, which belongs to pheap; close the heap and "
-                       "open it again",
-                       file->path);
     if (there < 0) /* this process may not look there any more, which says nothing about the file */
         return PH_OK;
     if (there == 0)

@@ -13,8 +13,9 @@
 
 struct ph_file {
     const ph_io *io;
-    char *path; /* owned */
-    int handle; /* valid when open */
+    char *path;             /* owned */
+    int handle;             /* valid when open */
+    uint64_t device, inode; /* which file it is then */
     bool open;
     bool direct; /* opened with PH_OPEN_DIRECT */
     bool writable;
@@ -29,6 +30,9 @@ ph_status ph_file_fail(const char *path, const char *what, int error);
  * UNSUPPORTED (PH_OPEN_DIRECT refused). */
 PH_MUST_CHECK ph_status ph_file_open(struct ph_file *file, const ph_io *io, const char *path, unsigned flags,
                                      uint32_t mode);
+/* The same with the file that has the path and a suffix as its name. */
+PH_MUST_CHECK ph_status ph_file_open_beside(struct ph_file *file, const ph_io *io, const char *path, const char *suffix,
+                                            unsigned flags, uint32_t mode);
 void ph_file_close(struct ph_file *file); /* zeroed state is fine */
 /* Close the descriptor and nothing else: in a forked child, which may not free memory yet.  ph_file_close() follows. */
 void ph_file_let_go(struct ph_file *file);
@@ -44,11 +48,17 @@ PH_MUST_CHECK ph_status ph_file_truncate(struct ph_file *file, uint64_t size);
 /* UNSUPPORTED where the file system can do neither; nothing has changed then. */
 PH_MUST_CHECK ph_status ph_file_allocate(struct ph_file *file, enum ph_allocate_mode mode, uint64_t offset,
                                          uint64_t length);
+/* IO if the handle is not that of the file which was opened: see ph_file_check_handle. */
 PH_MUST_CHECK ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out);
 /* The first stretch at or after `offset` that may hold anything but zeros: [*start, *end).  END if there is none. */
 PH_MUST_CHECK ph_status ph_file_next_data(struct ph_file *file, uint64_t offset, uint64_t *start, uint64_t *end);
 
-/* Whether the file is still the one at its path: REPLACED if not.  OK where that cannot be found out. */
+/*
+ * Whether the handle is still that of the file which was opened: IO if the program has closed it, or has another file
+ * open in its place, which a write would damage.  OK where that cannot be found out.
+ */
+PH_MUST_CHECK ph_status ph_file_check_handle(const struct ph_file *file);
+/* The same, and whether the file is still the one at its path: REPLACED if not. */
 PH_MUST_CHECK ph_status ph_file_check_place(struct ph_file *file);
 
 /* OFD lock; when it is taken: BUSY without a text of its own (the caller knows what it means). */

@@ -2,11 +2,11 @@
 /*
  * The seam: all contact with the operating system (rule R12).
  *
- * `struct ph_io` is a table of raw operations, one per kind of system call.  io/posix.c and io/posix_pages.c implement it
- * for Linux and are the only files of the library that make system calls; tests/support/simfs.c implements it in memory,
- * with faults and power cuts.  Raw operations return a value >= 0, or -errno; they may be interrupted (-EINTR) and may read or write
- * less than asked.  io/file.h, on top of the table, loops, and turns failures into a status and a text: code above io/
- * uses io/file.h for files and this table for everything else.
+ * `struct ph_io` is a table of raw operations, one per kind of system call.  io/posix.c and io/posix_pages.c implement
+ * it for Linux and are the only files of the library that make system calls; tests/support/simfs.c implements it in
+ * memory, with faults and power cuts.  Raw operations return a value >= 0, or -errno; they may be interrupted (-EINTR) and
+ * may read or write less than asked.  io/file.h, on top of the table, loops, and turns failures into a status and a text:
+ * code above io/ uses io/file.h for files and this table for everything else.
  *
  * Thread safety: every operation may be called by any thread at any time.  `ctx` belongs to the implementation.
  */
@@ -143,6 +143,13 @@ typedef struct ph_io {
     void (*thread_join)(void *ctx, uint64_t thread);
     void (*signal_event)(void *ctx, int event_fd); /* add 1 to the program's eventfd; if that fails, nothing helps */
 } ph_io;
+
+/* Sleep for about so long. */
+static inline void ph_io_pause(const ph_io *io, uint64_t time_ns)
+{
+    uint32_t word = 0;
+    io->wait(io->ctx, &word, 0, time_ns);
+}
 
 /* The operating system.  Static; never fails. */
 const ph_io *ph_io_posix(void);

@@ -42,8 +42,7 @@ static ph_status take_beside(struct ph_file *file, const ph_io *io, const char *
 {
     ph_status status = open_beside(file, io, path, mode);
     for (unsigned i = 0; status == PH_BUSY && i < POLLS_MAX; i++) {
-        uint32_t word = 0;
-        io->wait(io->ctx, &word, 0, POLL_NS);
+        ph_io_pause(io, POLL_NS);
         status = open_beside(file, io, path, mode);
     }
     return status;

@@ -489,8 +489,9 @@ static uint64_t posix_memory_limit(void *ctx)
     char *rest = groups;
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         char *fields = line;
-        const char *number = strsep(&fields, ":"), *controllers = strsep(&fields, ":"), *path = fields;
-        if (number == NULL || controllers == NULL || path == NULL)
+        (void)strsep(&fields, ":");
+        const char *controllers = strsep(&fields, ":"), *path = fields;
+        if (controllers == NULL || path == NULL)
             continue;
         uint64_t limit = UINT64_MAX;
         if (controllers[0] == '\0')

@@ -58,9 +58,7 @@ static int64_t scan_pages(int pagemap, uint64_t start, uint64_t end, const struc
         scan.regions = (uint64_t)(uintptr_t)regions;
         scan.region_count = SCAN_REGIONS;
         int found = ioctl(pagemap, SCAN_REQUEST, &scan);
-        if (found < 0 && errno == EINTR)
-            continue;
-        if (found < 0)
+        if (found < 0) /* never EINTR but where the process dies */
             return -errno;
         for (int i = 0; i < found; i++) {
             int64_t counted = run(context, regions[i].start, regions[i].end);
@@ -119,8 +117,6 @@ static int64_t touched_by_entries(int pagemap, uint64_t start, uint64_t end, uin
         uint64_t batch = count - page < ENTRY_COUNT ? count - page : ENTRY_COUNT;
         off_t at = (off_t)((start / PAGE_BYTES + page) * sizeof entries[0]);
         ssize_t got = pread(pagemap, entries, (size_t)batch * sizeof entries[0], at);
-        if (got < 0 && errno == EINTR)
-            continue;
         if (got < (ssize_t)sizeof entries[0])
             return got < 0 ? -errno : -EIO;
         batch = (uint64_t)got / sizeof entries[0];

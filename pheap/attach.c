@@ -21,7 +21,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define ATTACH_LOCK_START (UINT64_C(1) << 62)
@@ -114,16 +113,8 @@ void ph_core_forget_mappings(const ph_io *io)
 
 static ph_status open_coord(struct ph_core *core, unsigned flags)
 {
-    const ph_io *io = core->io;
-    size_t length = strlen(core->path) + sizeof "-shm";
-    char *path = io->alloc(io->ctx, length, 16);
-    if (path == NULL)
-        return ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
-    (void)snprintf(path, length, "%s-shm", core->path);
-    ph_status status =
-        ph_file_open(&core->store.coord_file, io, path, PH_OPEN_WRITE | flags, core->store.superblock.file_mode);
-    io->free(io->ctx, path);
-    return status;
+    return ph_file_open_beside(&core->store.coord_file, core->io, core->path, "-shm", PH_OPEN_WRITE | flags,
+                               core->store.superblock.file_mode);
 }
 
 /*
@@ -362,30 +353,23 @@ static void leave_coord(struct ph_core *core)
 /* BUSY if the coordination file says that somebody who may write is attached. */
 static ph_status refuse_if_in_use(const ph_io *io, const char *heap_path)
 {
-    size_t length = strlen(heap_path) + sizeof "-shm", got = 0;
-    char *path = io->alloc(io->ctx, length, 16);
+    size_t got = 0;
+    struct ph_file file;
+    ph_status status = ph_file_open_beside(&file, io, heap_path, "-shm", PH_OPEN_READ, 0);
+    if (status != PH_OK)
+        return status == PH_NOT_FOUND ? PH_OK : status;
     struct ph_coord *coord = io->alloc(io->ctx, sizeof *coord, 64);
-    struct ph_file file = {0};
-    ph_status status = PH_OK;
-    if (path == NULL || coord == NULL)
-        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", heap_path);
-    if (status == PH_OK) {
-        (void)snprintf(path, length, "%s-shm", heap_path);
-        status = ph_file_open(&file, io, path, PH_OPEN_READ, 0);
-    }
-    if (status == PH_OK)
-        status = ph_file_read(&file, coord, sizeof *coord, 0, &got);
+    status = coord == NULL ? ph_fail(PH_NO_MEMORY, "%s: out of memory", heap_path)
+                           : ph_file_read(&file, coord, sizeof *coord, 0, &got);
     if (status == PH_OK && got == sizeof *coord && coord->magic == PH_COORD_MAGIC && coord->ready != 0)
         status = ph_fail(PH_BUSY,
                          "%s: a process that may write has this heap open, or died with it open; a reader must then be "
                          "able to write the heap and its coordination file %s",
-                         heap_path, path);
+                         heap_path, file.path);
     ph_file_close(&file);
-    if (path != NULL)
-        io->free(io->ctx, path);
     if (coord != NULL)
         io->free(io->ctx, coord);
-    return status == PH_NOT_FOUND ? PH_OK : status;
+    return status;
 }
 
 /* The heap file could be opened for reading only. */
@@ -437,17 +421,15 @@ ph_status ph_attach_copy_coord(const ph_io *io, const char *heap_path, const str
                                struct ph_coord **coord)
 {
     uint64_t length = ph_coord_bytes(superblock->buffer_bytes);
-    char path[PH_PATH_BYTES];
     struct ph_file file;
     size_t got = 0;
     *coord = NULL;
-    (void)snprintf(path, sizeof path, "%s-shm", heap_path);
-    ph_status status = ph_file_open(&file, io, path, PH_OPEN_READ, 0);
+    ph_status status = ph_file_open_beside(&file, io, heap_path, "-shm", PH_OPEN_READ, 0);
     if (status != PH_OK)
         return status == PH_NOT_FOUND ? PH_OK : status;
     struct ph_coord *copy = io->alloc(io->ctx, length, PH_PAGE_BYTES);
     if (copy == NULL)
-        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", path);
+        status = ph_fail(PH_NO_MEMORY, "%s: out of memory", file.path);
     else
         status = ph_file_read(&file, copy, length, 0, &got);
     if (status == PH_OK && got == length && coord_usable(io, superblock, copy, length))
@@ -456,12 +438,6 @@ ph_status ph_attach_copy_coord(const ph_io *io, const char *heap_path, const str
         io->free(io->ctx, copy);
     ph_file_close(&file);
     return status;
-}
-
-static void pause_briefly(const ph_io *io)
-{
-    uint32_t word = 0;
-    io->wait(io->ctx, &word, 0, POLL_NS);
 }
 
 /* One attempt; BUSY: another may succeed.  *strikes counts those in which somebody was attached. */
@@ -501,7 +477,7 @@ ph_status ph_attach(struct ph_core *core)
     for (unsigned i = 0; (status == PH_BUSY && i < POLLS_MAX && strikes < STRIKES_MAX) ||
                          (status == PH_REPLACED && i < REPLACED_POLLS_MAX);
          i++) {
-        pause_briefly(core->io);
+        ph_io_pause(core->io, POLL_NS);
         status = attach_once(core, &strikes);
     }
     return status;

@@ -92,7 +92,7 @@ static ph_status prepare_backup(const char *call, pheap *heap, const struct phea
         status = ph_check_result(call, result == NULL ? NULL : &result->size);
     if (status == PH_OK)
         status = ph_take_options(call, given, options, sizeof *options);
-    return status == PH_OK ? ph_check_flags(call, options->flags, options->reserved) : status;
+    return status == PH_OK ? ph_check_flags(call, options->flags, PHEAP_REPLACE, options->reserved) : status;
 }
 
 static ph_status run_backup(struct ph_core *core, const struct pheap_backup_options *options, ph_archive_put put,
@@ -286,7 +286,7 @@ static ph_status prepare_restore(const char *call, const struct pheap_restore_op
     if (status == PH_OK)
         status = ph_take_options(call, given, options, sizeof *options);
     if (status == PH_OK)
-        status = ph_check_flags(call, options->flags, options->reserved);
+        status = ph_check_flags(call, options->flags, PHEAP_REPLACE, options->reserved);
     if (status == PH_OK && path != NULL && path[0] == '\0')
         status = ph_fail(PH_INVALID, "%s: the path is empty", call);
     return status;

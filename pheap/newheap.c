@@ -36,9 +36,9 @@ ph_status ph_take_options(const char *call, const void *given, void *options, si
     return PH_OK;
 }
 
-ph_status ph_check_flags(const char *call, uint32_t flags, uint32_t reserved)
+ph_status ph_check_flags(const char *call, uint32_t flags, uint32_t known, uint32_t reserved)
 {
-    if ((flags & ~(uint32_t)PHEAP_REPLACE) == 0 && reserved == 0)
+    if ((flags & ~known) == 0 && reserved == 0)
         return PH_OK;
     return ph_fail(PH_INVALID, "%s: options->flags 0x%x has unknown bits, or options->reserved is not 0", call, flags);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What backup, restore and salvage share: their options, and how a heap that was made takes its place, as a new file or
+ * What backup, restore, salvage and scrub share: their options, and how a heap that was made takes its place, as a new file or
  * in the place of another heap.
  */
 #ifndef PHEAP_NEWHEAP_H
@@ -11,8 +11,8 @@
 
 /* Copy options of any size over zeroed ones; NULL leaves them.  INVALID, naming `call`. */
 PH_MUST_CHECK ph_status ph_take_options(const char *call, const void *given, void *options, size_t options_bytes);
-/* The flags are known ones.  INVALID. */
-PH_MUST_CHECK ph_status ph_check_flags(const char *call, uint32_t flags, uint32_t reserved);
+/* The flags are among those known.  INVALID. */
+PH_MUST_CHECK ph_status ph_check_flags(const char *call, uint32_t flags, uint32_t known, uint32_t reserved);
 /* The size that the caller of a result has set; NULL: there is no result.  INVALID. */
 PH_MUST_CHECK ph_status ph_check_result(const char *call, const size_t *size);
 

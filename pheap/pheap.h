@@ -653,9 +653,12 @@ struct pheap_salvage_result {
     uint64_t kept_bytes;       /* their usable bytes */
     uint64_t uncertain_blocks; /* seem to be blocks, but something contradicts or is missing */
     uint64_t uncertain_bytes;
-    uint64_t lost_blocks; /* known to have been there, but they cannot be read */
-    uint64_t lost_bytes;  /* theirs, and those of pages of which nobody knows whose they were */
-    uint64_t fault_count; /* reports, including those beyond the first 1000 */
+    uint64_t lost_blocks;    /* known to have been there, but they cannot be read */
+    uint64_t lost_bytes;     /* theirs, and those of pages of which nobody knows whose they were */
+    uint64_t fault_count;    /* reports, including those beyond the first 1000 */
+    uint64_t suspect_blocks; /* of those that are kept: in pages that do not match their checksums */
+    uint64_t suspect_bytes;
+    uint64_t unknown_pages; /* of the damaged file: no checksum could tell; all, if the heap keeps none */
 };
 
 struct pheap_salvage_options {
@@ -673,13 +676,16 @@ struct pheap_salvage_options {
  * its block is one of them.  The metadata is made anew, and the heap has an identity of its own and no log.  What is lost
  * is told through `fault`, as pheap_check() tells it, and counted in *result (may be NULL; set result->size).
  *
- * Nothing is made up: a block of which it is not certain that it was one is left out and counted as uncertain.  But
- * damage in the bytes of blocks is not seen, nor is a flipped bit in the bitmap of a slab.
+ * Nothing is made up: a block of which it is not certain that it was one is left out and counted as uncertain.  Damage in
+ * the bytes of blocks, or a flipped bit in the bitmap of a slab, is seen only where the heap keeps checksums of its pages,
+ * and not in pages that the log changes: a block in a page that does not match is kept as it is, since what is in it may
+ * be wanted more than nothing, but the page is reported, with the blocks in it, and they are counted as suspect.  The new
+ * heap has no such marks.
  *
  * The damaged files are only read; nobody may have the heap open (BUSY).  `new_path` appears when it is whole, checked and
  * on stable storage, as with pheap_restore(); PHEAP_REPLACE replaces a heap there, never the damaged one itself (INVALID).
  * It needs as much disk space as the damaged heap; memory and time are proportional to the heap's pages: about 1 byte a
- * page, 24 a block of whole pages or slab, and what replaying the log takes.
+ * page, 24 a block of whole pages or slab, 16 a suspect page, and what replaying the log takes.
  *
  * OK even if much was lost: look at the result.  Errors: NOT_FOUND, NOT_HEAP (nothing in it is known of a heap), NEWER,
  * BYTE_ORDER, EXISTS, LOG_FOREIGN, BUSY (in use, or stopped), INVALID, NO_SPACE, NO_MEMORY, FULL, IO, PERMISSION,

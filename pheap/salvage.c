@@ -11,9 +11,11 @@
  *
  * A damaged file is never written to: it is opened for writing if that may be, but only to lock everybody out.
  */
+#include "pheap/check.h"
 #include "pheap/core.h"
 #include "pheap/extent.h"
 #include "pheap/newheap.h"
+#include "pheap/scrub.h"
 #include "pheap/slab.h"
 #include "pheap/survey.h"
 #include "recovery/salvage.h"
@@ -23,7 +25,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAULTS_MAX 1000u
 #define END_PAGES_MIN 16u
 
 _Static_assert((int)PH_SALVAGE_WHOLE == (int)PHEAP_SALVAGE_WHOLE && (int)PH_SALVAGE_CUT == (int)PHEAP_SALVAGE_CUT &&
@@ -52,7 +53,7 @@ struct salvage {
 static void on_fault(void *context, uint64_t offset, const char *text)
 {
     struct salvage *s = context;
-    if (s->result.fault_count++ < FAULTS_MAX && s->options.fault != NULL)
+    if (s->result.fault_count++ < PH_CHECK_FAULTS_MAX && s->options.fault != NULL)
         s->options.fault(s->options.context, offset, text);
 }
 
@@ -119,6 +120,7 @@ static ph_status copy(struct salvage *s)
         s->io->free(s->io->ctx, coord);
     s->result.log_state = s->from.log;
     s->result.version = s->from.version;
+    s->result.unknown_pages = s->from.unknown_pages;
     return status;
 }
 
@@ -142,19 +144,44 @@ static void unmap_new(struct salvage *s)
 
 /* ------------------------------------------------------------------------------------------------- what can be kept */
 
+/* Whether pages [from, to) of the copy have some flaw: ph_salvage_unread or ph_salvage_suspect. */
+typedef bool (*page_flaw)(const struct ph_salvage *salvage, uint64_t from, uint64_t to);
+
+/* Those of the 64 slots from 64 * i on whose pages have the flaw. */
+static uint64_t flawed_slots(const struct salvage *s, const struct ph_claim *claim, unsigned i, page_flaw flaw)
+{
+    const struct ph_class *c = &ph_classes[claim->class];
+    uint64_t slots = 0;
+    if (!flaw(&s->from, claim->page, claim->page + claim->pages))
+        return 0;
+    for (unsigned slot = i * 64; slot < c->count && slot < (i + 1) * 64; slot++) {
+        uint64_t start = (claim->page << PH_PAGE_SHIFT) + c->first + (uint64_t)slot * c->size;
+        if (flaw(&s->from, start >> PH_PAGE_SHIFT, ((start + c->size - 1) >> PH_PAGE_SHIFT) + 1))
+            slots |= UINT64_C(1) << (slot % 64);
+    }
+    return slots;
+}
+
 /* Word `i` of a slab's bitmap, with the slots that cannot be read called free. */
 static uint64_t kept_word(const struct salvage *s, const struct ph_claim *claim, unsigned i)
 {
+    return (ph_slab_word(s->base, claim->page, i) & ph_class_mask(&ph_classes[claim->class], i)) |
+           flawed_slots(s, claim, i, ph_salvage_unread);
+}
+
+/* How many of the blocks that are kept are suspect.  Which blocks a slab has only its first page says. */
+static uint64_t count_suspect(const struct salvage *s, const struct ph_claim *claim)
+{
     const struct ph_class *c = &ph_classes[claim->class];
-    uint64_t word = ph_slab_word(s->base, claim->page, i) & ph_class_mask(c, i);
-    if (!ph_salvage_unread(&s->from, claim->page, claim->page + claim->pages))
-        return word;
-    for (unsigned slot = i * 64; slot < c->count && slot < (i + 1) * 64; slot++) {
-        uint64_t start = (claim->page << PH_PAGE_SHIFT) + c->first + (uint64_t)slot * c->size;
-        if (ph_salvage_unread(&s->from, start >> PH_PAGE_SHIFT, ((start + c->size - 1) >> PH_PAGE_SHIFT) + 1))
-            word |= UINT64_C(1) << (slot % 64);
+    uint64_t count = 0;
+    if (claim->kind != PH_PAGE_SLAB)
+        return ph_salvage_suspect(&s->from, claim->page, claim->page + claim->pages);
+    const bool all = ph_salvage_suspect(&s->from, claim->page, claim->page + 1);
+    for (unsigned i = 0; i < ph_class_words(c); i++) {
+        uint64_t suspect = all ? UINT64_MAX : flawed_slots(s, claim, i, ph_salvage_suspect);
+        count += (uint64_t)__builtin_popcountll(~kept_word(s, claim, i) & ph_class_mask(c, i) & suspect);
     }
-    return word;
+    return count;
 }
 
 /* Live slots by the bitmap, and those of them that can be read. */
@@ -195,8 +222,13 @@ static void count_claim(struct salvage *s, struct ph_claim *claim)
     r->kept_bytes += kept * bytes;
     r->lost_blocks += live - kept;
     r->lost_bytes += (live - kept) * bytes;
-    if (kept == 0)
+    if (kept == 0) {
         claim->state = PH_CLAIM_VOID; /* also an empty slab */
+        return;
+    }
+    const uint64_t suspect = count_suspect(s, claim);
+    r->suspect_blocks += suspect;
+    r->suspect_bytes += suspect * bytes;
 }
 
 /* Pages below the tail, if that is known, that nothing claims; and those that the file does not have any more. */
@@ -391,6 +423,30 @@ static void make_metadata(struct salvage *s)
     }
 }
 
+/* Name the suspect pages, and the blocks in them as the new heap has them. */
+static void report_suspects(struct salvage *s)
+{
+    const struct ph_space space = {.base = s->base, .size = s->end << PH_PAGE_SHIFT};
+    uint64_t i = 0;
+    const struct ph_claim *claim = next_kept(s, &i);
+    for (uint32_t n = 0; n < s->from.suspect_count; n++) {
+        const struct ph_suspect_page *suspect = &s->from.suspects[n];
+        uint64_t from = suspect->page, to = from + 1;
+        char text[PH_DETAIL_BYTES / 2];
+        while (claim != NULL && claim->page + claim->pages <= from)
+            claim = next_kept(s, &i);
+        if (claim != NULL && claim->kind == PH_PAGE_SLAB && claim->page == from)
+            to = from + claim->pages; /* it says which blocks live in all of them */
+        size_t used = (size_t)snprintf(text, sizeof text, "page %" PRIu64 " %s; in doubt:", from,
+                                       ph_page_verdict_text(suspect->verdict));
+        if (from == PH_HEADER_PAGE)
+            (void)snprintf(text + used, sizeof text - used, " which block is the root");
+        else if (ph_scrub_name_blocks(space, from << PH_PAGE_SHIFT, to << PH_PAGE_SHIFT, text, sizeof text) == 0)
+            (void)snprintf(text + used, sizeof text - used, " no block");
+        report(s, from, "%s", text);
+    }
+}
+
 static ph_status write_back(struct salvage *s, uint64_t offset, uint64_t length)
 {
     return ph_file_write(&s->to.new.file, s->base + offset, length, offset, 0);
@@ -450,6 +506,7 @@ static ph_status rebuild(struct salvage *s)
     if (status != PH_OK)
         return status;
     make_metadata(s);
+    report_suspects(s);
     status = write_metadata(s);
     unmap_new(s);
     if (status == PH_OK)
@@ -506,7 +563,7 @@ ph_status ph_salvage_io(const ph_io *io, const char *path, const char *new_path,
     if (status == PH_OK)
         status = ph_take_options("pheap_salvage", given, &s.options, sizeof s.options);
     if (status == PH_OK)
-        status = ph_check_flags("pheap_salvage", s.options.flags, s.options.reserved);
+        status = ph_check_flags("pheap_salvage", s.options.flags, PHEAP_REPLACE, s.options.reserved);
     if (status == PH_OK)
         status = resolve(io, path, resolved);
     if (status == PH_OK)

@@ -1,46 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* The scrub as the public header has it: recovery/scrub.c finds damaged pages, this names the blocks in them. */
-#include "recovery/scrub.h"
+#include "pheap/scrub.h"
 
-#include "pheap/alloc.h"
+#include "pheap/check.h"
 #include "pheap/core.h"
 #include "pheap/newheap.h"
+#include "recovery/scrub.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#define FAULTS_MAX 1000u
 #define NAMES_MAX 4u
 
 struct scrub {
     pheap *heap;
     struct pheap_scrub_options options;
     uint64_t faults;
-    uint64_t first; /* offset of the first damaged page */
+    uint64_t first;  /* offset of the first damaged page */
+    bool unreadable; /* a page cannot be read */
 };
 
-static const char *verdict_text(enum ph_page_verdict verdict)
-{
-    switch (verdict) {
-    case PH_PAGE_UNLIKE:
-        return "does not match its checksum";
-    case PH_PAGE_PATCHED:
-        return "did not match its checksum when a part of it was overwritten";
-    case PH_PAGE_STRAY:
-        return "is not zero, though nothing was ever written to it";
-    case PH_PAGE_UNREADABLE:
-        return "cannot be read";
-    case PH_PAGE_GOOD:
-    case PH_PAGE_UNKNOWN:
-    case PH_PAGE_VERDICTS:
-        break;
-    }
-    return "";
-}
-
-/* Append to `text` what lies in [from, to) of a snapshot. */
-static void name_blocks(struct ph_space space, uint64_t from, uint64_t to, char *text, size_t text_bytes)
+uint64_t ph_scrub_name_blocks(struct ph_space space, uint64_t from, uint64_t to, char *text, size_t text_bytes)
 {
     uint64_t start, length, count = 0;
     size_t used = strlen(text);
@@ -50,15 +31,22 @@ static void name_blocks(struct ph_space space, uint64_t from, uint64_t to, char 
     while (status == PH_OK && start < to) {
         if (count++ < NAMES_MAX && used < text_bytes)
             used += (size_t)snprintf(text + used, text_bytes - used, "%s 0x%" PRIx64 " (%" PRIu64 " bytes)",
-                                     count == 1 ? "; in it: block" : ",", start, length);
+                                     count == 1 ? " block" : ",", start, length);
         status = ph_alloc_next(space, start + length, &start, &length);
     }
-    if (used >= text_bytes)
-        return;
-    if (count > NAMES_MAX)
+    if (count > NAMES_MAX && used < text_bytes)
         (void)snprintf(text + used, text_bytes - used, " and %" PRIu64 " more", count - NAMES_MAX);
-    else if (count == 0)
-        (void)snprintf(text + used, text_bytes - used, "; in it: %s",
+    return count;
+}
+
+/* Append to `text` what lies in a page of a snapshot. */
+static void name_content(struct ph_space space, uint64_t page, char *text, size_t text_bytes)
+{
+    const uint64_t from = page * PH_PAGE_BYTES;
+    size_t used = strlen(text);
+    used += (size_t)snprintf(text + used, text_bytes - used, "; in it:");
+    if (ph_scrub_name_blocks(space, from, from + PH_PAGE_BYTES, text, text_bytes) == 0)
+        (void)snprintf(text + used, text_bytes - used, " %s",
                        ph_alloc_kind(space, from) == PH_KIND_METADATA ? "the allocator's own" : "no block");
 }
 
@@ -70,14 +58,14 @@ static void on_fault(void *context, uint64_t page, enum ph_page_verdict verdict)
     pheap_read *reader;
     if (scrub->faults++ == 0)
         scrub->first = from;
-    if (scrub->faults > FAULTS_MAX || scrub->options.fault == NULL)
+    scrub->unreadable = scrub->unreadable || verdict == PH_PAGE_UNREADABLE;
+    if (scrub->faults > PH_CHECK_FAULTS_MAX || scrub->options.fault == NULL)
         return;
-    (void)snprintf(text, sizeof text, "page %" PRIu64 " %s", page, verdict_text(verdict));
-    /* Touching a mapped page that cannot be read would be a SIGBUS. */
-    if (verdict != PH_PAGE_UNREADABLE && pheap_read_begin(scrub->heap, 0, &reader) == PHEAP_OK) {
+    (void)snprintf(text, sizeof text, "page %" PRIu64 " %s", page, ph_page_verdict_text(verdict));
+    /* Touching a mapped page that cannot be read would be a SIGBUS, and what names blocks may lie in such a page. */
+    if (!scrub->unreadable && pheap_read_begin(scrub->heap, 0, &reader) == PHEAP_OK) {
         const struct ph_view *view = &reader->on->view;
-        name_blocks((struct ph_space){.base = view->base, .size = view->at.heap_bytes}, from, from + PH_PAGE_BYTES,
-                    text, sizeof text);
+        name_content((struct ph_space){.base = view->base, .size = view->at.heap_bytes}, page, text, sizeof text);
         (void)pheap_read_end(reader);
     }
     scrub->options.fault(scrub->options.context, from, text);
@@ -107,12 +95,10 @@ static void give_result(const struct scrub *scrub, const struct ph_scrub *found,
 
 static ph_status check_options(const struct ph_core *core, const struct pheap_scrub_options *options)
 {
-    if ((options->flags & ~(uint32_t)PHEAP_SCRUB_FILL) != 0 || options->reserved != 0)
-        return ph_fail(PH_INVALID, "pheap_scrub: options->flags 0x%x has unknown bits, or options->reserved is not 0",
-                       options->flags);
-    if ((options->flags & PHEAP_SCRUB_FILL) != 0 && core->read_only)
-        return ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
-    return PH_OK;
+    ph_status status = ph_check_flags("pheap_scrub", options->flags, PHEAP_SCRUB_FILL, options->reserved);
+    if (status == PH_OK && (options->flags & PHEAP_SCRUB_FILL) != 0 && core->read_only)
+        status = ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
+    return status;
 }
 
 enum pheap_status pheap_scrub(pheap *heap, const struct pheap_scrub_options *given, struct pheap_scrub_result *result)

@@ -5,6 +5,7 @@
 #include "pheap/alloc.h"
 #include "pheap/core.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define PAGE_LINES (PH_PAGE_BYTES / PH_LINE_BYTES)
@@ -46,6 +47,7 @@ static uint8_t tracked_words(const struct ph_track *track, uint64_t line)
 /* Add [from, to), one with the ranges that it meets. */
 static bool add_range(struct ph_track *track, const ph_io *io, uint64_t from, uint64_t to)
 {
+    assert(from > 0);
     if (track->range_count == track->range_capacity) {
         uint32_t capacity = track->range_capacity == 0 ? RANGES_FIRST : track->range_capacity * 2;
         if (capacity > UINT32_MAX / 2)
@@ -56,7 +58,7 @@ static bool add_range(struct ph_track *track, const ph_io *io, uint64_t from, ui
         track->ranges = grown;
         track->range_capacity = capacity;
     }
-    uint32_t first = range_after(track, from == 0 ? 0 : from - 1), end = first;
+    uint32_t first = range_after(track, from - 1), end = first;
     for (; end < track->range_count && track->ranges[end].from <= to; end++) {
         from = track->ranges[end].from < from ? track->ranges[end].from : from;
         to = track->ranges[end].to > to ? track->ranges[end].to : to;

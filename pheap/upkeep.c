@@ -58,10 +58,10 @@ ph_status ph_upkeep_check_place(struct ph_core *core)
     if (status == PH_OK && atomic_load_explicit(&core->coord->epoch_open, memory_order_acquire) != 0 &&
         atomic_load(&core->store.wal.opened))
         status = ph_file_check_place(&core->store.wal.file);
-    if (status == PH_OK) { /* the coordination file may be deleted, its descriptor not closed */
-        status = ph_file_check_place(&core->store.coord_file);
-        status = status == PH_REPLACED ? PH_OK : status;
-    }
+    if (status == PH_OK) /* this and the sums may be deleted, but their descriptors not be closed */
+        status = ph_file_check_handle(&core->store.coord_file);
+    if (status == PH_OK && core->store.sums.open)
+        status = ph_file_check_handle(&core->store.sums);
     if (status == PH_OK)
         atomic_store_explicit(&core->place_checked_ns, now, memory_order_relaxed);
     return status;
@@ -157,12 +157,6 @@ static ph_status refuse_crowded(struct ph_core *core, bool timed)
     return ph_fail(timed ? PH_TIMEOUT : PH_BUSY, "%s: other writers fill the log faster than it drains", core->path);
 }
 
-static void pause_briefly(struct ph_core *core)
-{
-    uint32_t word = 0;
-    core->io->wait(core->io->ctx, &word, 0, PIN_POLL_NS);
-}
-
 /* Whether waiting longer for a reader makes sense: not for ourselves, and not beyond what the program allows. */
 static bool may_wait(struct ph_core *core, uint64_t waited, uint64_t timeout_ns)
 {
@@ -217,7 +211,7 @@ ph_status ph_upkeep_make_room(struct ph_core *core, uint64_t timeout_ns)
         } else if (waited >= timeout_ns || waited >= CROWD_WAIT_NS) {
             return refuse_crowded(core, waited >= timeout_ns);
         }
-        pause_briefly(core);
+        ph_io_pause(core->io, PIN_POLL_NS);
         waited += PIN_POLL_NS;
     }
     return status;
@@ -286,7 +280,7 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
             continue;
         if (describe_holder(core, who, sizeof who) && !may_wait(core, waited, LOCKED_WAIT_NS))
             return refuse_log_full(core, who);
-        pause_briefly(core);
+        ph_io_pause(core->io, PIN_POLL_NS);
     }
 }
 
@@ -313,6 +307,6 @@ ph_status ph_upkeep_make_budget_room(struct ph_core *core, uint64_t timeout_ns)
                            "%s: this process's changed pages are at the memory budget of %llu bytes and cannot be "
                            "dropped: %s",
                            core->path, (unsigned long long)core->write_view.budget_bytes, who);
-        pause_briefly(core);
+        ph_io_pause(core->io, PIN_POLL_NS);
     }
 }

@@ -74,26 +74,12 @@ void ph_view_unmap(struct ph_view *view)
     memset(view, 0, sizeof *view);
 }
 
-ph_status ph_view_check_size(struct ph_store *store, uint64_t bytes)
-{
-    struct ph_file_stat stat;
-    if (bytes <= atomic_load(&store->heap_file_bytes))
-        return PH_OK;
-    ph_status status = ph_file_stat(&store->heap, &stat);
-    if (status != PH_OK)
-        return status;
-    if (bytes > stat.size_bytes)
-        return ph_coord_damaged(store->heap.path);
-    atomic_store(&store->heap_file_bytes, stat.size_bytes);
-    return PH_OK;
-}
-
 ph_status ph_view_apply(void *context, const struct ph_operation *operation)
 {
     struct ph_view *view = context;
     if (operation->kind == PH_OPERATION_GROW) {
         if (operation->value <= view->reserve_bytes)
-            return ph_view_check_size(view->store, operation->value);
+            return ph_store_check_size(view->store, operation->value);
         return ph_fail(PH_RESERVE,
                        "%s: the heap has grown to %llu bytes, beyond the %llu reserved when it was opened here; close "
                        "and open it again, or set reserve_bytes",
@@ -137,7 +123,7 @@ static ph_status reset_once(struct ph_view *view, uint64_t lsn, bool from_log)
     if (mark.heap_bytes > view->reserve_bytes)
         return ph_fail(PH_RESERVE, "%s: the heap has %llu bytes, more than the %llu reserved when it was opened here",
                        store->heap.path, (unsigned long long)mark.heap_bytes, (unsigned long long)view->reserve_bytes);
-    ph_status status = ph_view_check_size(store, mark.heap_bytes);
+    ph_status status = ph_store_check_size(store, mark.heap_bytes);
     if (status == PH_OK)
         status = ph_view_drop(view, 0, view->reserve_bytes);
     if (status != PH_OK)

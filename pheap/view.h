@@ -35,12 +35,6 @@ PH_MUST_CHECK ph_status ph_view_map(struct ph_view *view, struct ph_store *store
                                     uint64_t least_bytes, uint64_t budget_bytes);
 void ph_view_unmap(struct ph_view *view); /* zeroed state is fine */
 
-/*
- * See that the heap file has `bytes` bytes before a view shows so many: what the coordination file says of sizes is not
- * believed, because behind the end of the file lies a SIGBUS (R8).  CORRUPT, IO.
- */
-PH_MUST_CHECK ph_status ph_view_check_size(struct ph_store *store, uint64_t bytes);
-
 /* Ask the system to tell from now on what is stored to; `watched` is false if it cannot. */
 void ph_view_watch(struct ph_view *view);
 /* Give the handle up: a forked child must, unmap does it. */

@@ -109,8 +109,6 @@ static ph_status report(struct backup *backup)
     backup->tally->content_bytes = backup->writer.content_bytes;
     backup->tally->archive_bytes = backup->writer.archive_bytes;
     backup->tally->operation_count = backup->writer.operation_count;
-    if (backup->settings->watch == NULL)
-        return PH_OK;
     return backup->settings->watch(backup->settings->watch_context, backup->tally);
 }
 
@@ -129,29 +127,15 @@ static ph_status put_operation(void *context, const struct ph_operation *operati
     return ph_archive_write(&backup->writer, operation);
 }
 
-static ph_status put_records_once(struct backup *backup, uint64_t to, bool from_log, struct ph_boundary *reached)
-{
-    struct ph_replay replay;
-    ph_status status = ph_replay_init_live(&replay, &backup->store->wal, &backup->cursor, backup->segment,
-                                           backup->offset, to, from_log);
-    if (status != PH_OK)
-        return status;
-    status = ph_replay_run(&replay, put_operation, backup);
-    *reached = replay.boundary;
-    ph_replay_deinit(&replay);
-    return status;
-}
-
 /* Put out the records from the cursor to `to`, a commit that is durable. */
 static ph_status put_records(struct backup *backup, uint64_t to, struct ph_boundary *reached)
 {
-    ph_status status = put_records_once(backup, to, false, reached);
-    if (status == PH_BUSY) /* a writer lapped the buffer while it was read */
-        status = put_records_once(backup, to, true, reached);
-    if (status == PH_BUSY || (status == PH_OK && reached->lsn != to))
-        return ph_fail(PH_CORRUPT,
-                       "%s: the log was damaged while the heap is in use: records from LSN %llu to %llu are not there",
-                       backup->store->wal.path, (unsigned long long)backup->cursor.lsn, (unsigned long long)to);
+    struct ph_wal *wal = &backup->store->wal;
+    ph_status status =
+        ph_replay_live(wal, &backup->cursor, backup->segment, backup->offset, to, put_operation, backup, reached);
+    if (status == PH_OK && reached->lsn != to)
+        return ph_fail(PH_CORRUPT, "%s: the log was damaged while the heap is in use: LSN %llu is no commit's end",
+                       wal->path, (unsigned long long)to);
     return status;
 }
 
@@ -194,26 +178,19 @@ static ph_status finish(struct backup *backup)
 
 /* -------------------------------------------------------------------------------------------- from the heap file */
 
-static bool is_zero(const uint8_t *page)
-{
-    uint64_t first;
-    memcpy(&first, page, sizeof first);
-    return first == 0 && memcmp(page, page + sizeof first, PH_PAGE_BYTES - sizeof first) == 0;
-}
-
 /* Put out the pages of a piece that are not zero. */
 static ph_status put_piece(struct backup *backup, uint64_t offset, uint64_t length)
 {
     for (uint64_t at = 0; at < length;) {
         uint64_t from = at;
-        while (at < length && !is_zero(backup->piece + at))
+        while (at < length && !ph_page_is_zero(backup->piece + at))
             at += PH_PAGE_BYTES;
         struct ph_operation write = {
             .kind = PH_OPERATION_WRITE, .offset = offset + from, .length = at - from, .bytes = backup->piece + from};
         ph_status status = at > from ? ph_archive_write(&backup->writer, &write) : PH_OK;
         if (status != PH_OK)
             return status;
-        while (at < length && is_zero(backup->piece + at))
+        while (at < length && ph_page_is_zero(backup->piece + at))
             at += PH_PAGE_BYTES;
     }
     return PH_OK;

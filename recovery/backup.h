@@ -27,7 +27,7 @@ typedef ph_status (*ph_backup_watch)(void *context, const struct ph_backup_tally
 struct ph_backup_settings {
     int level;
     uint32_t window_log;
-    ph_backup_watch watch; /* may be NULL */
+    ph_backup_watch watch; /* not NULL */
     void *watch_context;
 };
 

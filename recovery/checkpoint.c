@@ -13,8 +13,6 @@
 #include "recovery/sums.h"
 #include "wal/flush.h"
 
-#define PARTS_MAX 65536u
-
 static ph_status poison(struct ph_store *store, ph_status status)
 {
     atomic_store(&store->wal.coord->poisoned, 1);
@@ -44,7 +42,7 @@ static ph_status fold_again(struct ph_store *store)
     for (uint32_t parts = 1, part = 0; part < parts && status == PH_OK; part++) {
         status = ph_fold_stretch(store, &from, newest.checkpoint_segment, newest.checkpoint_offset, now.lsn, part,
                                  parts, false, &reached);
-        if (status == PH_TOO_BIG && parts < PARTS_MAX) { /* begin again with smaller parts */
+        if (status == PH_TOO_BIG && parts < PH_FOLD_PARTS_MAX) { /* begin again with smaller parts */
             parts *= 2;
             part = UINT32_MAX;
             status = PH_OK;

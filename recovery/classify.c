@@ -71,8 +71,7 @@ ph_status ph_plan_refuse(enum ph_plan plan, const char *heap_path, const char *l
     switch (plan) {
     case PH_PLAN_REFUSE_MISSING:
         return ph_fail(PH_LOG_MISSING,
-                       "%s: the heap was not closed cleanly and its log %s is missing; put the log back beside it, or "
-                       "let pheap salvage save what the heap file has",
+                       "%s: the heap was not closed cleanly and its log %s is missing; put the log back beside it",
                        heap_path, log_path);
     case PH_PLAN_REFUSE_DAMAGED_LOG:
         return ph_fail(PH_LOG_FOREIGN,
@@ -93,7 +92,7 @@ ph_status ph_plan_refuse(enum ph_plan plan, const char *heap_path, const char *l
     case PH_PLAN_REFUSE_LOST_COPY:
         return ph_fail(PH_CORRUPT,
                        "%s: one of the superblocks (offsets 0 and 4096) is damaged and there is no log to tell "
-                       "whether it was the newer one; pheap salvage saves what the heap file has",
+                       "whether it was the newer one",
                        heap_path);
     case PH_PLAN_CLEAN:
     case PH_PLAN_REPLAY_CHECKPOINT:
@@ -127,13 +126,13 @@ ph_status ph_judge_end(const char *log_path, const struct ph_superblock *superbl
     if (evidence->durable > lsn)
         return ph_fail(PH_CORRUPT,
                        "%s: the log is damaged at LSN %llu (%s): the batch at file offset %llu shows that it was "
-                       "durable up to LSN %llu; pheap salvage saves what is left",
+                       "durable up to LSN %llu",
                        log_path, (unsigned long long)lsn, why, (unsigned long long)evidence->durable_at,
                        (unsigned long long)evidence->durable);
     if (superblock->state == PH_STATE_OPEN && superblock->durable_lsn > lsn)
         return ph_fail(PH_CORRUPT,
                        "%s: the log is damaged at LSN %llu (%s): the superblock says that it was durable up to LSN "
-                       "%llu; pheap salvage saves what is left",
+                       "%llu",
                        log_path, (unsigned long long)lsn, why, (unsigned long long)superblock->durable_lsn);
     if (evidence->newer_epoch != 0)
         return ph_fail(PH_LOG_FOREIGN, "%s: the log holds epoch %llu, the heap is at epoch %llu", log_path,

@@ -29,8 +29,9 @@
  *   OPEN        any          older      refuse: the log is older than the heap
  *   OPEN        any          next,newer refuse: the heap file is older than its log
  *
- * After replay, at the LSN x where the records of the log file end, whatever the buffer has: if the superblock or any batch of this epoch says that the log was
- * durable beyond x, or there are batches of a later epoch, refuse (damage); else the rest was never acknowledged: cut.
+ * After replay, at the LSN x where the records of the log file end, whatever the buffer has: if the superblock or any
+ * batch of this epoch says that the log was durable beyond x, or there are batches of a later epoch, refuse (damage); else
+ * the rest was never acknowledged: cut.
  */
 #ifndef RECOVERY_CLASSIFY_H
 #define RECOVERY_CLASSIFY_H

@@ -24,12 +24,27 @@
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
 #define GATHER_MEMORY_BYTES (UINT64_C(32) << 20) /* of images; then they are folded */
 
+/* A program that closed all descriptors may have its own files there now: nothing of ours may be written to them. */
+static ph_status check_handles(struct ph_store *store)
+{
+    ph_status status = ph_file_check_handle(&store->heap);
+    if (status == PH_OK && store->sums.open)
+        status = ph_file_check_handle(&store->sums);
+    if (status == PH_OK && atomic_load(&store->wal.opened))
+        status = ph_file_check_handle(&store->wal.file);
+    return status;
+}
+
 ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns)
 {
     enum ph_mutex_result result = ph_mutex_timedlock(&store->wal.coord->fold_lock, timeout_ns);
     PH_POINT(fold_lock_tried);
-    if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED)
-        return PH_OK;
+    if (result == PH_MUTEX_ACQUIRED || result == PH_MUTEX_OWNER_DIED) {
+        ph_status status = check_handles(store);
+        if (status != PH_OK)
+            ph_fold_unlock(store);
+        return status;
+    }
     if (result == PH_MUTEX_TIMEOUT)
         return ph_fail(PH_TIMEOUT,
                        "%s: another process is at a checkpoint, or was stopped in the midst of one: thread %lld",
@@ -150,37 +165,16 @@ static ph_status gather_to(struct ph_store *store, uint64_t target, const struct
 
 /* ----------------------------------------------------------------------------------------------------------- fold */
 
-/* Replay [from, to) into the set, then write it. */
-static ph_status fold_once(struct ph_store *store, struct ph_fold_set *set, const struct ph_boundary *from,
-                           uint64_t segment, uint64_t offset, uint64_t to, bool from_log, struct ph_boundary *reached)
-{
-    struct ph_replay replay;
-    ph_status status = ph_replay_init_live(&replay, &store->wal, from, segment, offset, to, from_log);
-    if (status == PH_OK)
-        status = ph_replay_run(&replay, ph_fold_set_apply, set);
-    if (status == PH_OK)
-        status = ph_fold_set_write(set);
-    if (status == PH_OK)
-        *reached = replay.boundary;
-    ph_replay_deinit(&replay);
-    return status;
-}
-
-/* The same, the second time from the log file if need be; frees the set.  check_sums: as for the set. */
+/* Replay [from, to) into the set, write it, and free it.  check_sums: as for the set. */
 static ph_status fold_into(struct ph_store *store, struct ph_fold_set *set, const struct ph_boundary *from,
                            uint64_t segment, uint64_t offset, uint64_t to, bool check_sums, struct ph_boundary *reached)
 {
     if (store->sums.open)
         ph_fold_set_keep_sums(set, &store->sums, check_sums);
-    ph_status status = fold_once(store, set, from, segment, offset, to, false, reached);
-    if (status == PH_BUSY) /* a writer lapped the buffer while it was read; what the set has got does no harm */
-        status = fold_once(store, set, from, segment, offset, to, true, reached);
+    ph_status status = ph_replay_live(&store->wal, from, segment, offset, to, ph_fold_set_apply, set, reached);
+    if (status == PH_OK)
+        status = ph_fold_set_write(set);
     ph_fold_set_deinit(set);
-    if (status == PH_BUSY) /* whoever folds holds the log: nobody can have recycled it */
-        return ph_fail(PH_CORRUPT,
-                       "%s: the log was damaged while the heap is in use: records from LSN %llu to %llu are "
-                       "not there",
-                       store->wal.path, (unsigned long long)from->lsn, (unsigned long long)to);
     return status;
 }
 
@@ -193,7 +187,7 @@ ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from
 }
 
 /* Fold up to `target`, a commit boundary, which the flush mark `flushed` has the log position of if they are equal. */
-static ph_status fold_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed, bool check_sums)
+static ph_status fold_to(struct ph_store *store, uint64_t target, const struct ph_flush_mark *flushed)
 {
     struct ph_coord *coord = store->wal.coord;
     struct ph_gathered *gathered = &store->gathered;
@@ -207,6 +201,7 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
         return status;
     const struct ph_boundary from = fold_boundary(&now);
     struct ph_boundary reached = from;
+    bool check_sums = atomic_exchange(&coord->fold_unfinished, 1) == 0;
     if (has_gathered(store, &now) && gathered->to.lsn <= target) {
         struct ph_fold_set *set = gathered->set;
         gathered->set = NULL;
@@ -217,7 +212,7 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
         ph_fold_forget(store);
         status = ph_fold_stretch(store, &from, now.segment, now.offset, target, 0, 0, check_sums, &reached);
     }
-    if (status != PH_OK || reached.lsn == from.lsn)
+    if (status != PH_OK)
         return status;
     PH_POINT(fold_wrote);
     bool positioned = flushed->lsn == reached.lsn;
@@ -229,7 +224,10 @@ static ph_status fold_to(struct ph_store *store, uint64_t target, const struct p
         .segment = positioned ? flushed->segment : now.segment,
         .offset = positioned ? flushed->offset : now.offset,
     };
-    ph_coord_publish_fold(coord, &mark);
+    if (reached.lsn != from.lsn)
+        ph_coord_publish_fold(coord, &mark);
+    if (check_sums || reached.lsn == atomic_load(&coord->fold_intent)) /* else not all that was left is made good */
+        atomic_store(&coord->fold_unfinished, 0);
     return PH_OK;
 }
 
@@ -238,7 +236,6 @@ static ph_status fold_below_pins(struct ph_store *store, uint64_t target, const 
 {
     struct ph_coord *coord = store->wal.coord;
     uint64_t intent = atomic_load(&coord->fold_intent);
-    bool check_sums = intent == atomic_load(&coord->folded); /* else a fold may have been left unfinished */
     if (target > intent)
         atomic_store(&coord->fold_intent, target);
     PH_POINT(fold_intended);
@@ -246,7 +243,7 @@ static ph_status fold_below_pins(struct ph_store *store, uint64_t target, const 
     if (ph_store_oldest_pin(store, &pin) && pin.lsn < target)
         target = pin.lsn;
     PH_POINT(fold_pins_read);
-    return fold_to(store, target, flushed, check_sums);
+    return fold_to(store, target, flushed);
 }
 
 ph_status ph_fold_locked(struct ph_store *store)
@@ -287,7 +284,8 @@ static void gather_locked(struct ph_store *store)
         flushed.lsn > gathered->to.lsn) { /* now it is vouched for */
         const struct ph_flush_mark end = {
             .lsn = gathered->to.lsn, .segment = gathered->segment, .offset = gathered->offset};
-        if (fold_below_pins(store, end.lsn, &end) != PH_OK || !ph_coord_read_fold(coord, &folded))
+        if (check_handles(store) != PH_OK || fold_below_pins(store, end.lsn, &end) != PH_OK ||
+            !ph_coord_read_fold(coord, &folded))
             return; /* as in any other upkeep after a commit: whoever needs the fold will meet it */
     }
     if (!has_gathered(store, &folded)) {

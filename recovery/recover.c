@@ -24,51 +24,34 @@
 
 #define RECOVERY_MEMORY_BYTES (UINT64_C(256) << 20)
 
-/* What the first reading of the log found. */
-struct finding {
-    struct ph_boundary end; /* of the last commit */
-    struct ph_scan_evidence evidence;
-    struct ph_scan_position last; /* in the last batch that was entered, if its batch_lsn is not 0 */
-    uint64_t record_bytes;
-};
-
-/* A dry run: replay checks that every operation lies inside the heap, and tracks the heap's size. */
-static ph_status check_only(void *context, const struct ph_operation *operation)
-{
-    (void)context;
-    (void)operation;
-    return PH_OK;
-}
-
-/*
- * Find the end of the records, and refuse if it is not one that a crash can leave.  set, if not NULL, gathers the
- * operations on the way; TOO_BIG if they are too many for it.
- */
-static ph_status find_end(struct ph_store *store, const struct ph_log_origin *origin, struct ph_fold_set *set,
-                          struct finding *found)
+ph_status ph_find_end(struct ph_wal *wal, const struct ph_superblock *superblock, const struct ph_log_origin *origin,
+                      bool by_buffer, ph_replay_apply apply, void *context, struct ph_finding *found)
 {
     struct ph_replay replay;
     uint32_t slots;
-    ph_status status = ph_log_count_slots(&store->wal, &slots);
-    if (status == PH_OK && slots < PH_SEGMENTS_MIN) /* they were there before the header was */
-        status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
-                         store->wal.path, slots, PH_SEGMENTS_MIN);
+    *found = (struct ph_finding){.end = origin->from, .lsn = origin->from.lsn};
+    ph_status status = ph_log_count_slots(wal, &slots);
     if (status == PH_OK)
-        status = ph_replay_init_recovery(&replay, &store->wal, origin);
+        status = ph_replay_init_recovery(&replay, wal, origin);
     if (status != PH_OK)
         return status;
-    status = ph_replay_run(&replay, set != NULL ? ph_fold_set_apply : check_only, set);
+    status = ph_replay_run(&replay, apply, context);
     found->end = replay.boundary;
+    found->lsn = replay.place.lsn;
     found->last = replay.scan.position;
     found->record_bytes = replay.record_bytes;
     if (status == PH_OK)
         status = ph_scan_evidence(&replay.scan, origin->segment, &found->evidence);
     if (status == PH_OK)
-        status =
-            ph_judge_end(store->wal.path, &store->superblock, found->last.place.lsn, &found->evidence, replay.fault);
+        status = ph_judge_end(wal->path, superblock, by_buffer ? found->lsn : found->last.place.lsn, &found->evidence,
+                              replay.fault);
     if (status == PH_OK && (found->end.lsn >= PH_NUMBER_LIMIT || found->end.version >= PH_NUMBER_LIMIT))
-        status = ph_fail(PH_CORRUPT, "%s: LSN %llu, commit %llu is impossible", store->wal.path,
+        status = ph_fail(PH_CORRUPT, "%s: LSN %llu, commit %llu is impossible", wal->path,
                          (unsigned long long)found->end.lsn, (unsigned long long)found->end.version);
+    if ((status == PH_OK || status == PH_CORRUPT) &&
+        slots < PH_SEGMENTS_MIN) /* they were there before the header was */
+        status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
+                         wal->path, slots, PH_SEGMENTS_MIN);
     ph_replay_deinit(&replay);
     return status;
 }
@@ -131,7 +114,7 @@ static ph_status vouch(struct ph_store *store, const struct ph_log_origin *origi
 }
 
 /* *segment: the greatest sequence number of a segment, found or taken for records from the buffer. */
-static ph_status secure(struct ph_store *store, const struct ph_log_origin *origin, const struct finding *found,
+static ph_status secure(struct ph_store *store, const struct ph_log_origin *origin, const struct ph_finding *found,
                         uint64_t *segment)
 {
     struct ph_record_place place = {store->wal.heap_id, origin->epoch, origin->from.lsn, origin->from.chain};
@@ -197,16 +180,19 @@ static ph_status write_clean(struct ph_store *store, const struct ph_log_origin 
 /* Find, secure, fold.  *segment: as for secure.  gather: take the operations in at the first reading; TOO_BIG if they do
  * not fit in memory. */
 static ph_status bring_up_to_date(struct ph_store *store, const struct ph_log_origin *origin, bool gather,
-                                  struct finding *found, uint64_t *segment)
+                                  struct ph_finding *found, uint64_t *segment)
 {
     struct ph_fold_set *set = NULL;
     ph_status status =
         ph_fold_set_init(&set, &store->heap, RECOVERY_MEMORY_BYTES, 0, gather ? 1 : 0 /* one part: all or nothing */);
+    if (status == PH_OK)
+        status =
+            ph_find_end(&store->wal, &store->superblock, origin, false, gather ? ph_fold_set_apply : NULL, set, found);
+    PH_POINT(recovery_found);
+    if (status == PH_OK) /* only now: what stands beside a heap that is refused stays as it is */
+        status = ph_sums_open(store);
     if (status == PH_OK && store->sums.open)
         ph_fold_set_keep_sums(set, &store->sums, false);
-    if (status == PH_OK)
-        status = find_end(store, origin, gather ? set : NULL, found);
-    PH_POINT(recovery_found);
     if (status == PH_OK)
         status = secure(store, origin, found, segment);
     PH_POINT(recovery_secured);
@@ -223,7 +209,7 @@ static ph_status bring_up_to_date(struct ph_store *store, const struct ph_log_or
 
 static ph_status replay_log(struct ph_store *store, const struct ph_log_origin *origin)
 {
-    struct finding found = {.record_bytes = 0};
+    struct ph_finding found = {.record_bytes = 0};
     uint64_t newest_segment = 0;
     ph_status status = bring_up_to_date(store, origin, true, &found, &newest_segment);
     if (status == PH_TOO_BIG)
@@ -242,21 +228,31 @@ static ph_status check_length(struct ph_store *store)
     ph_status status = ph_file_stat(&store->heap, &stat);
     if (status != PH_OK || stat.size_bytes >= store->superblock.heap_bytes)
         return status;
-    return ph_fail(PH_CORRUPT,
-                   "%s: the file is truncated: it has %llu bytes, the superblock says %llu; pheap salvage saves "
-                   "what is left",
+    return ph_fail(PH_CORRUPT, "%s: the file is truncated: it has %llu bytes, the superblock says %llu",
                    store->heap.path, (unsigned long long)stat.size_bytes,
                    (unsigned long long)store->superblock.heap_bytes);
 }
 
-ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, bool read_only)
+ph_status ph_store_check_size(struct ph_store *store, uint64_t bytes)
 {
-    bool other_damaged;
+    struct ph_file_stat stat;
+    if (bytes <= atomic_load(&store->heap_file_bytes))
+        return PH_OK;
+    ph_status status = ph_file_stat(&store->heap, &stat);
+    if (status != PH_OK)
+        return status;
+    if (bytes > stat.size_bytes)
+        return ph_coord_damaged(store->heap.path);
+    atomic_store(&store->heap_file_bytes, stat.size_bytes);
+    return PH_OK;
+}
+
+/* With a superblock that was read; other_damaged: the other copy of it is. */
+static ph_status recover(struct ph_store *store, struct ph_coord *old_coord, bool other_damaged, bool read_only)
+{
     enum ph_log_condition condition;
     struct ph_log_header header;
-    ph_status status = ph_superblock_read(&store->heap, &store->superblock, &other_damaged);
-    if (status == PH_OK)
-        status = check_length(store);
+    ph_status status = check_length(store);
     if (status == PH_OK)
         status = ph_log_inspect(&store->wal, read_only, &condition, &header);
     if (status != PH_OK)
@@ -271,11 +267,21 @@ ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, b
                        "%s: the heap was not closed cleanly and must be recovered; open it once for writing",
                        store->heap.path);
     struct ph_log_origin origin = ph_plan_origin(plan, &store->superblock, &header);
-    status = ph_sums_open(store);
-    if (status != PH_OK)
-        return status;
     store->wal.coord = old_coord;
     status = replay_log(store, &origin);
     store->wal.coord = NULL;
+    return status;
+}
+
+ph_status ph_store_recover(struct ph_store *store, struct ph_coord *old_coord, bool read_only)
+{
+    bool other_damaged;
+    ph_status status = ph_superblock_read(&store->heap, &store->superblock, &other_damaged);
+    if (status != PH_OK)
+        return status;
+    status = recover(store, old_coord, other_damaged, read_only);
+    /* The text is of functions that salvage uses too, and that needs no such advice. */
+    if (status == PH_CORRUPT || status == PH_LOG_MISSING)
+        return ph_fail(status, "%s; pheap salvage saves what is left", ph_detail());
     return status;
 }

@@ -151,7 +151,7 @@ static void restore(struct ph_replay *replay, const struct position *position)
     replay->in_ring = position->in_ring;
 }
 
-/* Check one operation against the heap and hand it on. */
+/* Check one operation against the heap and hand it on, if there is whom to. */
 static ph_status hand_on(struct ph_replay *replay, const struct ph_operation *operation, ph_replay_apply apply,
                          void *context, uint64_t lsn)
 {
@@ -166,14 +166,13 @@ static ph_status hand_on(struct ph_replay *replay, const struct ph_operation *op
         return ph_fail(PH_CORRUPT, "%s: the record at LSN %llu changes offset %llu, outside the heap",
                        replay->wal->path, (unsigned long long)lsn, (unsigned long long)operation->offset);
     }
-    return apply(context, operation);
+    return apply != NULL ? apply(context, operation) : PH_OK;
 }
 
 static ph_status apply_record(struct ph_replay *replay, const struct ph_record_header *header, ph_replay_apply apply,
                               void *context)
 {
     const uint8_t *record = (const uint8_t *)header;
-    replay->record_count++;
     replay->record_bytes += header->length;
     uint32_t cursor = sizeof *header;
     struct ph_operation operation;
@@ -246,6 +245,27 @@ ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *c
         if (last)
             inside = false;
     }
+}
+
+ph_status ph_replay_live(struct ph_wal *wal, const struct ph_boundary *from, uint64_t segment, uint64_t offset,
+                         uint64_t to, ph_replay_apply apply, void *context, struct ph_boundary *reached)
+{
+    struct ph_replay replay;
+    ph_status status = PH_BUSY;
+    for (int i = 0; i < 2 && status == PH_BUSY; i++) {
+        status = ph_replay_init_live(&replay, wal, from, segment, offset, to, i > 0);
+        if (status != PH_OK)
+            return status;
+        status = ph_replay_run(&replay, apply, context);
+        if (status == PH_OK)
+            *reached = replay.boundary;
+        ph_replay_deinit(&replay);
+    }
+    if (status == PH_BUSY)
+        return ph_fail(PH_CORRUPT,
+                       "%s: the log was damaged while the heap is in use: records from LSN %llu to %llu are not there",
+                       wal->path, (unsigned long long)from->lsn, (unsigned long long)to);
+    return status;
 }
 
 ph_status ph_replay_again(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,

@@ -42,7 +42,7 @@ struct ph_replay {
     struct ph_boundary boundary; /* after the last transaction handed on */
     uint8_t *record;             /* owned, a copy from the ring */
     enum ph_record_fault fault;
-    uint64_t record_count, record_bytes;
+    uint64_t record_bytes; /* applied */
 };
 
 /* Does one operation.  A status other than OK stops the replay. */
@@ -67,10 +67,20 @@ PH_MUST_CHECK ph_status ph_replay_init_recovery(struct ph_replay *replay, struct
 void ph_replay_deinit(struct ph_replay *replay);
 
 /*
- * Run to the end.  replay->boundary then tells how far; replay->place where the records end.  Live: BUSY if the log was
- * recycled or the buffer lapped under us, so that the caller must start anew from a later fold.  CORRUPT, IO, NO_MEMORY.
+ * Run to the end; with apply NULL operations are only checked.  replay->boundary then tells how far; replay->place where
+ * the records end.  Live: BUSY if the log was recycled or the buffer lapped under us, so that the caller must start anew
+ * from a later fold.  CORRUPT, IO, NO_MEMORY.
  */
 PH_MUST_CHECK ph_status ph_replay_run(struct ph_replay *replay, ph_replay_apply apply, void *context);
+
+/*
+ * Live: records [from, to) for one who holds the log, so that it cannot be recycled, as far as their transactions are
+ * whole; *reached is the boundary after them.  From the buffer if that has them, and, if it is lapped meanwhile, once more
+ * from the log file, which must do no harm.  CORRUPT, IO, NO_MEMORY.
+ */
+PH_MUST_CHECK ph_status ph_replay_live(struct ph_wal *wal, const struct ph_boundary *from, uint64_t segment,
+                                       uint64_t offset, uint64_t to, ph_replay_apply apply, void *context,
+                                       struct ph_boundary *reached);
 
 /* Recovery: all of what has been found up to `end` before, once more.  IO if it is not what it was. */
 PH_MUST_CHECK ph_status ph_replay_again(struct ph_wal *wal, const struct ph_log_origin *origin,

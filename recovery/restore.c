@@ -25,8 +25,6 @@ static ph_status report(struct restore *restore)
     restore->tally->done_bytes = restore->tally->archive_bytes = reader->archive_bytes;
     restore->tally->content_bytes = reader->content_bytes;
     restore->tally->operation_count = reader->operation_count;
-    if (restore->settings->watch == NULL)
-        return PH_OK;
     return restore->settings->watch(restore->settings->watch_context, restore->tally);
 }
 

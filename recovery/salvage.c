@@ -18,11 +18,23 @@
  *   missing, foreign, header damaged,        the heap file as it is
  *   checkpoint not reached, no superblock
  *
- * Memory: what replay takes, bounded, and 16 bytes for each run of pages that cannot be read.
+ * Which pages of it are suspect.  Where the heap has sums (recovery/sums.h), the copy is compared with them before the
+ * log is replayed.  What does not match is copied all the same, and told: these are all the bytes there are, a damaged page
+ * is mostly right, and it may be the sum that is damaged.  Only what no sum can tell is passed over, as by a scrub:
+ *
+ *   a page that replay changes          its sum may be that from before or after a fold that was not finished.  But if it
+ *                                       has the mark of damage, that is believed unless one operation overwrites it whole.
+ *   a page without a sum                it may not have been written since the sums were begun
+ *   all pages, if the sums are missing, or are not those of the checkpoint, or nobody knows which that is
+ *
+ * If records are lost that changed a page, or the log is not used, it may be suspect because it was being folded: then it
+ * is not certain to be of the commit that is shown.
+ *
+ * Memory: what replay takes, bounded, and 16 bytes for each run of pages that cannot be read and each suspect page.
  */
 #include "recovery/salvage.h"
 
-#include "recovery/store.h"
+#include "recovery/sums.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -31,7 +43,6 @@
 
 #define CHUNK_BYTES (UINT64_C(1) << 20)
 #define FOLD_MEMORY_BYTES (UINT64_C(64) << 20)
-#define PARTS_MAX 65536u
 #define SHOWN_PART 8u /* "hardly any": fewer than one of so many */
 
 __attribute__((format(printf, 3, 4))) static void report(struct ph_salvage *salvage, uint64_t offset,
@@ -86,6 +97,26 @@ ph_status ph_salvage_begin(struct ph_salvage *salvage)
 
 /* --------------------------------------------------------------------------------------------------------- the copy */
 
+/* The list, with room for one more element; NULL without memory. */
+static void *grow(struct ph_salvage *salvage, void *list, uint32_t count, uint32_t *capacity, size_t element)
+{
+    const ph_io *io = salvage->heap->io;
+    if (count < *capacity)
+        return list;
+    if (*capacity > UINT32_MAX / 4)
+        return NULL;
+    uint32_t wanted = *capacity * 2 + 16;
+    void *grown = io->resize(io->ctx, list, wanted * element);
+    if (grown != NULL)
+        *capacity = wanted;
+    return grown;
+}
+
+static ph_status no_memory(const struct ph_salvage *salvage)
+{
+    return ph_fail(PH_NO_MEMORY, "%s: out of memory", salvage->heap->path);
+}
+
 /* Pages [from, to), which come after all others so far, cannot be read. */
 static ph_status add_unread(struct ph_salvage *salvage, uint64_t from, uint64_t to)
 {
@@ -94,16 +125,12 @@ static ph_status add_unread(struct ph_salvage *salvage, uint64_t from, uint64_t 
         last->to = to;
         return PH_OK;
     }
-    if (salvage->unread_count == salvage->unread_capacity) {
-        const ph_io *io = salvage->heap->io;
-        uint32_t capacity = salvage->unread_capacity * 2 + 16;
-        void *grown = io->resize(io->ctx, salvage->unread, capacity * sizeof *salvage->unread);
-        if (grown == NULL)
-            return ph_fail(PH_NO_MEMORY, "%s: out of memory", salvage->heap->path);
-        salvage->unread = grown;
-        salvage->unread_capacity = capacity;
-    }
-    salvage->unread[salvage->unread_count++] = (struct ph_page_range){from, to};
+    struct ph_page_range *list =
+        grow(salvage, salvage->unread, salvage->unread_count, &salvage->unread_capacity, sizeof *salvage->unread);
+    if (list == NULL)
+        return no_memory(salvage);
+    list[salvage->unread_count++] = (struct ph_page_range){from, to};
+    salvage->unread = list;
     return PH_OK;
 }
 
@@ -144,7 +171,7 @@ static ph_status copy_stretches(struct ph_salvage *salvage, struct ph_file *to, 
     const ph_io *io = salvage->heap->io;
     uint8_t *buffer = io->alloc(io->ctx, CHUNK_BYTES, PH_PAGE_BYTES);
     if (buffer == NULL)
-        return ph_fail(PH_NO_MEMORY, "%s: out of memory", salvage->heap->path);
+        return no_memory(salvage);
     ph_status status = PH_OK;
     uint64_t at = first;
     while (at < last && status == PH_OK) {
@@ -174,46 +201,125 @@ static ph_status copy_stretches(struct ph_salvage *salvage, struct ph_file *to, 
     return status;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the log */
+/* --------------------------------------------------------------------------------------------------------- the sums */
 
-static ph_status check_only(void *context, const struct ph_operation *operation)
+struct comparison {
+    struct ph_salvage *salvage;
+    ph_status status;
+};
+
+static void add_suspect(void *context, uint64_t page, enum ph_page_verdict verdict)
 {
-    (void)context;
-    (void)operation;
-    return PH_OK;
+    struct comparison *comparison = context;
+    struct ph_salvage *salvage = comparison->salvage;
+    if (comparison->status != PH_OK || ph_salvage_unread(salvage, page, page + 1))
+        return;
+    struct ph_suspect_page *list =
+        grow(salvage, salvage->suspects, salvage->suspect_count, &salvage->suspect_capacity, sizeof *salvage->suspects);
+    if (list == NULL) {
+        comparison->status = no_memory(salvage);
+        return;
+    }
+    list[salvage->suspect_count++] = (struct ph_suspect_page){page, verdict};
+    salvage->suspects = list;
 }
 
-/* Read the log to where it ends: *end.  CORRUPT if that is not the end it had; *lsn is where it breaks off. */
-static ph_status find_end(struct ph_salvage *salvage, struct ph_wal *wal, const struct ph_log_origin *origin,
-                          struct ph_boundary *end, uint64_t *lsn)
+static ph_status watch_comparison(void *context, uint64_t done_pages, uint64_t page_count)
 {
-    struct ph_replay replay;
-    struct ph_scan_evidence evidence;
-    uint32_t slots;
-    *end = origin->from;
-    *lsn = origin->from.lsn;
-    ph_status status = ph_log_count_slots(wal, &slots);
+    const struct comparison *comparison = context;
+    if (comparison->status != PH_OK)
+        return comparison->status;
+    return comparison->salvage->watch(comparison->salvage->context, "comparing", done_pages, page_count);
+}
+
+/* Compare the copy, into which nothing has been replayed yet, with the sums of the heap file.  Sums that cannot be used
+ * are no reason to give up. */
+static ph_status compare_with_sums(struct ph_salvage *salvage, struct ph_file *to, uint64_t page_count)
+{
+    struct ph_store store = {.io = salvage->heap->io, .superblock = salvage->superblock}; /* that is only read */
+    struct comparison comparison = {.salvage = salvage};
+    struct ph_scrub scrub = {
+        .fault = add_suspect, .watch = watch_comparison, .context = &comparison, .page_count = page_count};
+    uint32_t flags;
+    store.heap.path = salvage->heap->path;
+    ph_status status = ph_sums_open(&store);
     if (status != PH_OK)
         return status;
-    status = ph_replay_init_recovery(&replay, wal, origin);
-    if (status != PH_OK)
-        return status;
-    status = ph_replay_run(&replay, check_only, NULL);
-    *end = replay.boundary;
-    *lsn = replay.place.lsn;
+    if (!store.sums.open) {
+        report(salvage, 0,
+               "%s-sum: the checksums are missing, unreadable or of another state of the heap: no page can be compared",
+               salvage->heap->path);
+        return PH_OK;
+    }
+    status = ph_sums_flags(&store, &flags);
     if (status == PH_OK)
-        status = ph_scan_evidence(&replay.scan, origin->segment, &evidence);
-    if (status == PH_OK)
-        status = ph_judge_end(wal->path, &salvage->superblock, replay.place.lsn, &evidence, replay.fault);
-    if (status == PH_OK && (end->lsn >= PH_NUMBER_LIMIT || end->version >= PH_NUMBER_LIMIT))
-        status = ph_fail(PH_CORRUPT, "%s: LSN %" PRIu64 ", commit %" PRIu64 " is impossible", wal->path, end->lsn,
-                         end->version);
-    if (status == PH_OK && slots < PH_SEGMENTS_MIN)
-        status = ph_fail(PH_CORRUPT, "%s: the log is truncated: it has %u segments, and never had fewer than %u",
-                         wal->path, slots, PH_SEGMENTS_MIN);
-    ph_replay_deinit(&replay);
+        status = ph_scrub_files(to, &store.sums, flags, &scrub);
+    if (status == PH_IO) {
+        report(salvage, 0, "%s; the pages from there on are not compared with their checksums", ph_detail());
+        status = PH_OK;
+    }
+    ph_file_close(&store.sums);
+    for (int verdict = 0; verdict < PH_PAGE_VERDICTS; verdict++)
+        if (verdict != PH_PAGE_UNKNOWN)
+            salvage->unknown_pages -= scrub.counts[verdict];
     return status;
 }
+
+/* The first suspect page at or behind this one. */
+static uint32_t find_suspect(const struct ph_salvage *salvage, uint64_t page)
+{
+    uint32_t low = 0, high = salvage->suspect_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (salvage->suspects[middle].page < page)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool ph_salvage_suspect(const struct ph_salvage *salvage, uint64_t from, uint64_t to)
+{
+    uint32_t found = find_suspect(salvage, from);
+    return found < salvage->suspect_count && salvage->suspects[found].page < to;
+}
+
+/* An operation is replayed: of the pages that it changes the sums tell nothing, of those that it overwrites they need not. */
+static void acquit(struct ph_salvage *salvage, const struct ph_operation *operation)
+{
+    if (operation->kind == PH_OPERATION_GROW)
+        return;
+    const uint64_t end = operation->offset + operation->length;
+    for (uint32_t i = find_suspect(salvage, operation->offset / PH_PAGE_BYTES); i < salvage->suspect_count; i++) {
+        struct ph_suspect_page *suspect = &salvage->suspects[i];
+        const uint64_t start = suspect->page * PH_PAGE_BYTES;
+        if (start >= end)
+            break;
+        if (operation->offset <= start && start + PH_PAGE_BYTES <= end)
+            suspect->verdict = PH_PAGE_GOOD;
+        else if (suspect->verdict != PH_PAGE_GOOD && suspect->verdict != PH_PAGE_PATCHED)
+            suspect->verdict = PH_PAGE_UNKNOWN;
+    }
+}
+
+/* Keep the suspects that are. */
+static void sift_suspects(struct ph_salvage *salvage)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < salvage->suspect_count; i++) {
+        const struct ph_suspect_page suspect = salvage->suspects[i];
+        if (suspect.page >= salvage->page_count)
+            break;
+        if (suspect.verdict == PH_PAGE_UNKNOWN)
+            salvage->unknown_pages++;
+        else if (suspect.verdict != PH_PAGE_GOOD)
+            salvage->suspects[kept++] = suspect;
+    }
+    salvage->suspect_count = kept;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the log */
 
 /* is_behind, by the first of so many parts of the pages.  TOO_BIG: these are still too many. */
 static ph_status compare_part(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
@@ -241,21 +347,33 @@ static ph_status is_behind(struct ph_wal *wal, const struct ph_log_origin *origi
 {
     ph_status status = PH_TOO_BIG;
     *behind = false;
-    for (uint32_t parts = 1; parts <= PARTS_MAX && status == PH_TOO_BIG; parts *= 2)
+    for (uint32_t parts = 1; parts <= PH_FOLD_PARTS_MAX && status == PH_TOO_BIG; parts *= 2)
         status = compare_part(wal, origin, end, to, parts, behind);
     return status == PH_TOO_BIG ? PH_OK : status;
 }
 
-static ph_status replay(struct ph_wal *wal, const struct ph_log_origin *origin, const struct ph_boundary *end,
-                        struct ph_file *to)
+struct replaying {
+    struct ph_salvage *salvage;
+    struct ph_fold_set *set;
+};
+
+static ph_status apply(void *context, const struct ph_operation *operation)
 {
-    struct ph_fold_set *set = NULL;
-    ph_status status = ph_fold_set_init(&set, to, FOLD_MEMORY_BYTES, 0, 0);
+    const struct replaying *replaying = context;
+    acquit(replaying->salvage, operation);
+    return ph_fold_set_apply(replaying->set, operation);
+}
+
+static ph_status replay(struct ph_salvage *salvage, struct ph_wal *wal, const struct ph_log_origin *origin,
+                        const struct ph_boundary *end, struct ph_file *to)
+{
+    struct replaying replaying = {.salvage = salvage};
+    ph_status status = ph_fold_set_init(&replaying.set, to, FOLD_MEMORY_BYTES, 0, 0);
     if (status == PH_OK)
-        status = ph_replay_again(wal, origin, end, ph_fold_set_apply, set);
+        status = ph_replay_again(wal, origin, end, apply, &replaying);
     if (status == PH_OK)
-        status = ph_fold_set_write(set);
-    ph_fold_set_deinit(set);
+        status = ph_fold_set_write(replaying.set);
+    ph_fold_set_deinit(replaying.set);
     return status;
 }
 
@@ -263,25 +381,25 @@ static ph_status replay(struct ph_wal *wal, const struct ph_log_origin *origin, 
 static ph_status replay_log(struct ph_salvage *salvage, struct ph_wal *wal, const struct ph_log_origin *origin,
                             struct ph_file *to, uint64_t *heap_bytes)
 {
-    struct ph_boundary end;
-    uint64_t lsn;
+    struct ph_finding found;
+    const struct ph_boundary *end = &found.end;
     bool use = true;
-    ph_status status = find_end(salvage, wal, origin, &end, &lsn);
+    ph_status status = ph_find_end(wal, &salvage->superblock, origin, true, NULL, NULL, &found);
     if (status == PH_NO_MEMORY)
         return status;
     salvage->log = PH_SALVAGE_WHOLE;
     if (status != PH_OK) {
         report(salvage, 0, "%s; what was committed from LSN %" PRIu64 " on, after version %" PRIu64 ", is lost",
-               ph_detail(), lsn, end.version);
+               ph_detail(), found.lsn, end->version);
         salvage->log = PH_SALVAGE_CUT;
         use = false;
-        status = end.lsn > origin->from.lsn ? is_behind(wal, origin, &end, to, &use) : PH_OK;
+        status = end->lsn > origin->from.lsn ? is_behind(wal, origin, end, to, &use) : PH_OK;
     }
     if (status == PH_OK && use)
-        status = replay(wal, origin, &end, to);
+        status = replay(salvage, wal, origin, end, to);
     if (status == PH_OK && use) {
-        salvage->version = end.version < PH_NUMBER_LIMIT ? end.version : 0; /* not known: no heap can have it */
-        *heap_bytes = end.heap_bytes;
+        salvage->version = end->version < PH_NUMBER_LIMIT ? end->version : 0; /* not known: no heap can have it */
+        *heap_bytes = end->heap_bytes;
     } else if (status == PH_OK) {
         salvage->log = PH_SALVAGE_UNUSED;
         report(salvage, 0,
@@ -335,6 +453,9 @@ ph_status ph_salvage_copy(struct ph_salvage *salvage, struct ph_coord *coord, st
     ph_status status = ph_file_truncate(to, whole > first ? whole : first);
     if (status == PH_OK)
         status = copy_stretches(salvage, to, first, whole);
+    salvage->unknown_pages = whole > first ? (whole - first) / PH_PAGE_BYTES : 0;
+    if (status == PH_OK && salvage->found && (salvage->superblock.incompat_flags & PH_INCOMPAT_SUMS) != 0)
+        status = compare_with_sums(salvage, to, salvage->unknown_pages);
     if (status == PH_OK && salvage->found) {
         const uint64_t wanted = salvage->superblock.heap_bytes;
         salvage->version = salvage->superblock.checkpoint_version;
@@ -363,12 +484,16 @@ ph_status ph_salvage_copy(struct ph_salvage *salvage, struct ph_coord *coord, st
     if (salvage->log != PH_SALVAGE_UNUSED && (bytes > heap_bytes || whole >= salvage->superblock.heap_bytes))
         bytes = heap_bytes;
     salvage->page_count = bytes / PH_PAGE_BYTES;
+    sift_suspects(salvage);
     return ph_file_truncate(to, bytes);
 }
 
 void ph_salvage_deinit(struct ph_salvage *salvage)
 {
-    if (salvage->unread != NULL)
-        salvage->heap->io->free(salvage->heap->io->ctx, salvage->unread);
+    void *lists[] = {salvage->unread, salvage->suspects};
+    for (unsigned i = 0; i < 2; i++)
+        if (lists[i] != NULL)
+            salvage->heap->io->free(salvage->heap->io->ctx, lists[i]);
     salvage->unread = NULL;
+    salvage->suspects = NULL;
 }

@@ -9,6 +9,7 @@
 #define RECOVERY_SALVAGE_H
 
 #include "recovery/classify.h"
+#include "recovery/scrub.h"
 #include "recovery/superblock.h"
 
 enum ph_salvage_log {
@@ -20,6 +21,12 @@ enum ph_salvage_log {
 /* Pages [from, to) that could not be read. */
 struct ph_page_range {
     uint64_t from, to;
+};
+
+/* A page of which the checksum says that it is not what was written. */
+struct ph_suspect_page {
+    uint64_t page;
+    enum ph_page_verdict verdict;
 };
 
 /* Something is lost: the place in the heap file, 0 if it is in the log, and what. */
@@ -41,13 +48,17 @@ struct ph_salvage {
     uint64_t page_count;          /* of the copy, whole pages; 2 at least */
     struct ph_page_range *unread; /* owned; ascending */
     uint32_t unread_count, unread_capacity;
+    struct ph_suspect_page *suspects; /* owned; ascending, pages of the copy */
+    uint32_t suspect_count, suspect_capacity;
+    uint64_t unknown_pages; /* of the heap file: there is no checksum that could tell */
 };
 
 /* Read the superblocks and choose.  One or both may be damaged.  NEWER, BYTE_ORDER: nothing can be said of such a heap. */
 PH_MUST_CHECK ph_status ph_salvage_begin(struct ph_salvage *salvage);
 
 /*
- * Copy the heap file, from the heap header on, to the empty file `to`, and replay the log into it.  coord: what the last
+ * Copy the heap file, from the heap header on, to the empty file `to`, compare that with the sums, if the heap has any, and
+ * replay the log into it.  coord: what the last
  * users left in the coordination file, or NULL; only its buffer is read.  NO_MEMORY, NO_SPACE, IO (of `to`), what `watch`
  * gives.
  */
@@ -57,5 +68,8 @@ void ph_salvage_deinit(struct ph_salvage *salvage); /* zeroed state is fine */
 
 /* Whether any of pages [from, to) could not be read. */
 bool ph_salvage_unread(const struct ph_salvage *salvage, uint64_t from, uint64_t to);
+
+/* Whether any of pages [from, to) of the copy is not what was written, by its checksum. */
+bool ph_salvage_suspect(const struct ph_salvage *salvage, uint64_t from, uint64_t to);
 
 #endif

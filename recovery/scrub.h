@@ -32,4 +32,14 @@ struct ph_scrub {
  */
 PH_MUST_CHECK ph_status ph_store_scrub(struct ph_store *store, struct ph_scrub *scrub);
 
+/*
+ * The same of the first scrub->page_count pages behind the superblocks of a file that nobody writes to, each judged once,
+ * by the sums in an open file of which the header has these flags (enum ph_sums_flags).  What cannot be read is an error: IO.
+ */
+PH_MUST_CHECK ph_status ph_scrub_files(struct ph_file *heap, struct ph_file *sums, uint32_t flags,
+                                       struct ph_scrub *scrub);
+
+/* What is wrong with a damaged page: the rest of a sentence that begins with its name. */
+const char *ph_page_verdict_text(enum ph_page_verdict verdict);
+
 #endif

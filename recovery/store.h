@@ -15,6 +15,8 @@
 #include "recovery/replay.h"
 #include "recovery/superblock.h"
 
+#include <string.h>
+
 /* Records of the log that are durable and not folded, taken into page images in advance: see fold.c. */
 struct ph_fold_set;
 struct ph_gathered {
@@ -101,7 +103,32 @@ int ph_store_oldest_hold(struct ph_store *store, uint64_t *segment);
 /* Whether the process in a seat lives, by its lock. */
 bool ph_store_seat_alive(struct ph_store *store, uint32_t seat);
 
+/*
+ * See that the heap file has `bytes` bytes, of which something is to be believed that the coordination file says: behind
+ * the end of a mapped file lies a SIGBUS (R8).  CORRUPT, IO.
+ */
+PH_MUST_CHECK ph_status ph_store_check_size(struct ph_store *store, uint64_t bytes);
+
 /* ------------------------------------------------------------------------------------------- inside recovery/ only */
+
+/* What a first reading of the log found. */
+struct ph_finding {
+    struct ph_boundary end; /* of the last commit */
+    uint64_t lsn;           /* where the records end */
+    struct ph_scan_evidence evidence;
+    struct ph_scan_position last; /* in the last batch that was entered, if its batch_lsn is not 0 */
+    uint64_t record_bytes;
+};
+
+/*
+ * Read the log of a heap that nobody has open to its end, which is judged (R9): CORRUPT, and what ph_judge_end gives, if
+ * it is not one that a crash can leave.  by_buffer: judged is where the buffer of the last users ends, which may go on from
+ * the log's end; else where the log itself does.  apply, context: as for ph_replay_run.  *found tells how far it went
+ * whatever is returned.
+ */
+PH_MUST_CHECK ph_status ph_find_end(struct ph_wal *wal, const struct ph_superblock *superblock,
+                                    const struct ph_log_origin *origin, bool by_buffer, ph_replay_apply apply,
+                                    void *context, struct ph_finding *found);
 
 /* The fold lock.  TIMEOUT, CORRUPT. */
 PH_MUST_CHECK ph_status ph_fold_lock(struct ph_store *store, uint64_t timeout_ns);
@@ -123,6 +150,8 @@ PH_MUST_CHECK ph_status ph_checkpoint_sums(struct ph_store *store);
 PH_MUST_CHECK ph_status ph_fold_stretch(struct ph_store *store, const struct ph_boundary *from, uint64_t segment,
                                         uint64_t offset, uint64_t to, uint32_t part, uint32_t parts, bool check_sums,
                                         struct ph_boundary *reached);
+
+#define PH_FOLD_PARTS_MAX 65536u /* as many as the pages' hashes tell apart */
 
 /*
  * Gathers operations and writes them to the heap file page by page, in offset order.  parts 0: when memory_max bytes of
@@ -147,5 +176,10 @@ uint64_t ph_fold_set_bytes(const struct ph_fold_set *set);
 PH_MUST_CHECK ph_status ph_fold_set_compare(struct ph_fold_set *set, uint64_t part, uint64_t *shown, uint64_t *pages);
 /* From now on as with parts 0; the set was begun with one part. */
 void ph_fold_set_unbound(struct ph_fold_set *set);
+
+static inline bool ph_page_is_zero(const uint8_t *page)
+{
+    return page[0] == 0 && memcmp(page, page + 1, PH_PAGE_BYTES - 1) == 0;
+}
 
 #endif

@@ -4,12 +4,10 @@
 
 #include "io/checksum.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-#define NEW_HEAP_MAX \
-    (1u << 20) /* a heap that says it is new is read whole when it is opened, but not if it is larger */
+/* A heap that says it is new is read whole when it is opened, but not if it is larger. */
+#define NEW_HEAP_MAX (1u << 20)
 
 /* ---------------------------------------------------------------------------------------------------------- header */
 
@@ -142,15 +140,7 @@ ph_status ph_sums_find(struct ph_sums_block *block, struct ph_file *file, uint64
 
 static ph_status open_file(struct ph_store *store, unsigned flags)
 {
-    const ph_io *io = store->io;
-    size_t length = strlen(store->heap.path) + sizeof "-sum";
-    char *path = io->alloc(io->ctx, length, 16);
-    if (path == NULL)
-        return ph_fail(PH_NO_MEMORY, "%s: out of memory", store->heap.path);
-    (void)snprintf(path, length, "%s-sum", store->heap.path);
-    ph_status status = ph_file_open(&store->sums, io, path, flags, store->superblock.file_mode);
-    io->free(io->ctx, path);
-    return status;
+    return ph_file_open_beside(&store->sums, store->io, store->heap.path, "-sum", flags, store->superblock.file_mode);
 }
 
 /* The sums of a heap as it was created, which is all that was written to its file around the log. */

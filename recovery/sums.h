@@ -30,8 +30,8 @@ struct ph_sums_block {
 };
 
 /*
- * Nobody else has the heap open, and its state is that of the superblock, or the log leads from there: open the sums
- * file, and begin it anew if it is not that of this state.  Where the heap file cannot be written the file stays closed
+ * Nobody else has the heap open, and its state is that of the superblock, or the log is sound and leads from there: open
+ * the sums file, and begin it anew if it is not that of this state.  Where the heap file cannot be written the file stays closed
  * then.  Nothing to do for a heap without sums.
  */
 PH_MUST_CHECK ph_status ph_sums_open(struct ph_store *store);

@@ -15,8 +15,6 @@
 #include "tests/public.h"
 #include "tests/support/dice.h"
 
-#include <sched.h>
-
 #define WORDS (256u * 1024) /* of the large block: 2 MiB */
 #define PIECE_WORDS 2048u
 #define SMALL 64u

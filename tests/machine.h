@@ -21,14 +21,19 @@ struct machine {
     ph_io second;
 };
 
-/* As they stay; its address must stay too, because a process is known by its table. */
+/* As they stay; its address must stay too, because a process is known by its table.  This one may lose power. */
+static inline void machine_begin_journaled(struct machine *machine, const struct ph_sim_options *options)
+{
+    machine->sim = ph_sim_new(options);
+    machine->first = ph_sim_io(machine->sim);
+    machine->second = *machine->first;
+}
+
 static inline void machine_begin(struct machine *machine, const struct ph_sim_options *given)
 {
     struct ph_sim_options options = given == NULL ? (struct ph_sim_options){.seed = 1} : *given;
     options.no_journal = true;
-    machine->sim = ph_sim_new(&options);
-    machine->first = ph_sim_io(machine->sim);
-    machine->second = *machine->first;
+    machine_begin_journaled(machine, &options);
 }
 
 /* All heaps are closed: nothing may be left. */
@@ -72,6 +77,17 @@ static inline pheap *machine_create(struct machine *machine, unsigned flags, uin
     return heap;
 }
 
+/* The same of a heap that is poisoned; opened again, it has `value` in its first word. */
+static inline void machine_close_poisoned(struct machine *machine, pheap *one, pheap *other, uint64_t value)
+{
+    expect(PHEAP_POISONED, pheap_close(one));
+    expect(PHEAP_POISONED, pheap_close(other));
+    one = machine_open(machine->first, 0);
+    require_equal(fresh_word(one, 0), value);
+    ok(pheap_close(one));
+    machine_end(machine);
+}
+
 /* What is taken now, without the mappings that a process keeps for its next open. */
 struct taken {
     int64_t memory, maps, handles;
@@ -90,6 +106,16 @@ static inline void check_taken(const char *file, int line, struct taken before, 
     check_equal(file, line, "allocations", (uint64_t)before.memory, (uint64_t)now.memory);
     check_equal(file, line, "maps", (uint64_t)before.maps, (uint64_t)now.maps);
     check_equal(file, line, "handles", (uint64_t)before.handles, (uint64_t)now.handles);
+}
+
+static uint64_t waited_ns; /* the time that a process which has this call has wished to sleep */
+
+static inline void do_not_wait(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
+{
+    (void)ctx;
+    (void)word;
+    (void)expected;
+    waited_ns += timeout_ns;
 }
 
 /*
@@ -117,12 +143,12 @@ static inline void repair_lock(struct ph_mutex *lock)
 }
 
 /* Word `index` in every page of the root block, of `words` words, has a number of its own. */
-static inline void commit_spread(pheap *heap, uint64_t words, uint64_t value)
+static inline void commit_spread(pheap *heap, uint64_t words, uint64_t value, enum pheap_durability how)
 {
     pheap_txn *txn = begin(heap);
     for (uint64_t i = 0; i < words; i += PH_PAGE_BYTES / 8)
         put_word(txn, i, value + i);
-    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    ok(pheap_commit(txn, how, NULL));
 }
 
 static inline void require_spread(pheap *heap, uint64_t words, uint64_t value)

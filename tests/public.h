@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -258,6 +259,14 @@ static inline uint64_t make_root(pheap *heap, uint64_t count)
     return root;
 }
 
+/* Make a heap with such a root block, and close it. */
+static inline void create_closed_heap(const char *path, uint64_t count)
+{
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, count);
+    ok(pheap_close(heap));
+}
+
 static inline uint64_t get_word(pheap_txn *txn, uint64_t index)
 {
     uint64_t value;
@@ -332,6 +341,12 @@ static inline void pause_us(uint64_t microseconds)
     (void)nanosleep(&time, NULL);
 }
 
+/* The places of the files are looked at once in each tick of the coarse clock. */
+static inline void next_clock_tick(void)
+{
+    pause_us(30000);
+}
+
 /* Memory, all 0, that the children have in common with the test; what is not touched costs address space only. */
 static inline void *shared_memory(size_t length)
 {
@@ -364,6 +379,17 @@ static inline void peer_hear_at(const char *file, int line, const struct peer *p
     }
 }
 
+/* In a child: it dies with the test, and the test's handlers, which would go on with the next case, are not its own. */
+static inline void enter_child(void)
+{
+    static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    in_child = true;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++) {
+        (void)signal(fatal[i], SIG_DFL);
+    }
+}
+
 /* Run `work` in a child.  It exits with 0 when `work` returns.  The child dies with the test. */
 static inline struct peer peer_start(void (*work)(const struct peer *test, const char *path), const char *path)
 {
@@ -374,14 +400,8 @@ static inline struct peer peer_start(void (*work)(const struct peer *test, const
     const pid_t pid = fork();
     require(pid >= 0);
     if (pid == 0) {
-        in_child = true;
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        enter_child();
         (void)signal(SIGPIPE, SIG_IGN);
-        /* The test's own handlers would go on with the next case, in the child. */
-        static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
-        for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++) {
-            (void)signal(fatal[i], SIG_DFL);
-        }
         close(down[1]);
         close(up[0]);
         const struct peer test = {.pid = getppid(), .to = up[1], .from = down[0]};
@@ -413,6 +433,34 @@ static inline void peer_kill(struct peer *peer)
     require(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     close(peer->to);
     close(peer->from);
+}
+
+#define NO_NAMESPACE 77
+
+/* Run `work` as the first process, with the PID 1, of a new PID namespace.  The status that it exits with, which is 0 when
+ * `work` returns; NO_NAMESPACE: this process may not make one. */
+static inline int run_in_namespace(void (*work)(const char *path), const char *path)
+{
+    int status = 0;
+    (void)fflush(NULL);
+    const pid_t pid = fork();
+    require(pid >= 0);
+    if (pid == 0) {
+        enter_child();
+        if (unshare(CLONE_NEWPID) != 0) {
+            _exit(NO_NAMESPACE);
+        }
+        const pid_t first = fork();
+        require(first >= 0);
+        if (first == 0) {
+            work(path);
+            _exit(0);
+        }
+        require(waitpid(first, &status, 0) == first && WIFEXITED(status));
+        _exit(WEXITSTATUS(status)); /* the namespace is dead: nothing that needs a thread or process can run at exit */
+    }
+    require(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    return WEXITSTATUS(status);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the tests of salvage work on: specimens, heaps on the simulated machine of which a model knows every block, with
- * its content, after every commit; and wrecks, which are specimens that were damaged.
+ * its content, after every commit; and wrecks, which are specimens that were damaged; and the call, with what it told.
  */
 #ifndef TESTS_SALVAGE_RIG_H
 #define TESTS_SALVAGE_RIG_H
@@ -16,6 +16,9 @@
 #define HEAP "d/heap"
 #define WAL HEAP "-wal"
 #define SHM HEAP "-shm"
+#define SUM HEAP "-sum"
+#define NEW "n/new"
+#define PAGES_MAX 4096u /* of any heap here */
 #define BLOCKS_MAX 400u
 #define VERSIONS_MAX 120u
 #define HEAD_WORDS 48u /* the part of a block that a later commit may change */
@@ -39,14 +42,15 @@ struct bytes {
     int64_t length;
 };
 
-enum { FILE_HEAP, FILE_LOG, FILE_SHM, FILES };
-static const char *const names[FILES] = {HEAP, WAL, SHM};
+enum { FILE_HEAP, FILE_LOG, FILE_SHM, FILE_SUM, FILES };
+static const char *const names[FILES] = {HEAP, WAL, SHM, SUM};
 
 /* How a heap was left. */
 enum kind { CLOSED, KILLED, LAZY, FOLDED, FOLDED_ONCE, KINDS };
 
 struct specimen {
     enum kind kind;
+    bool sums; /* it keeps page checksums */
     struct bytes files[FILES];
     struct bytes recovered;            /* the heap file after recovery */
     struct state *states;              /* by version; owned */
@@ -182,12 +186,13 @@ static inline void map_log(struct specimen *s, uint64_t lsn)
     }
 }
 
-static inline struct specimen make_specimen(enum kind kind, uint64_t seed)
+static inline struct specimen make_specimen(enum kind kind, uint64_t seed, bool sums)
 {
-    struct specimen s = {.kind = kind, .states = calloc(VERSIONS_MAX, sizeof *s.states)};
+    struct specimen s = {.kind = kind, .sums = sums, .states = calloc(VERSIONS_MAX, sizeof *s.states)};
     const struct ph_sim_options quiet = {.seed = seed, .no_journal = true};
     const struct pheap_options options = {.size = sizeof options,
                                           .reserve_bytes = 16u << 20,
+                                          .checksums = sums,
                                           .log_limit_bytes = 4u << 20,
                                           .segment_bytes = 64u << 10,
                                           .buffer_bytes = 256u << 10};
@@ -261,6 +266,7 @@ struct wreck {
     struct hit hits[HITS_MAX];
     unsigned hit_count;
     bool shortened; /* the heap file: what it had behind its end nobody can count */
+    bool sums_hit;
     char story[1024];
 };
 
@@ -277,6 +283,7 @@ static inline void tell(struct wreck *wreck, const char *format, ...)
 static inline void hit(struct wreck *wreck, unsigned file, uint64_t from, uint64_t to, int bit)
 {
     require(wreck->hit_count < HITS_MAX);
+    wreck->sums_hit = wreck->sums_hit || file == FILE_SUM;
     if (file == FILE_HEAP)
         wreck->hits[wreck->hit_count++] = (struct hit){from, to, bit};
 }
@@ -291,6 +298,8 @@ static inline uint64_t aim(const struct wreck *wreck, unsigned file)
             return of->batches[roll(of->batch_count)] + roll(1024);
         return roll(3) == 0 ? roll(length) : roll(512);
     }
+    if (file == FILE_SUM)
+        return roll(length);
     switch (roll(6)) {
     case 0:
         return roll(2) * 4096 + roll(512);
@@ -319,6 +328,12 @@ static inline void garbage(uint8_t *bytes, uint64_t length)
 {
     for (uint64_t i = 0; i < length; i++)
         bytes[i] = (uint8_t)roll(256);
+}
+
+static inline void flip_in(struct bytes *file, uint64_t at)
+{
+    require(at < (uint64_t)file->length);
+    file->data[at] ^= 4;
 }
 
 static inline void damage_place(struct wreck *wreck, unsigned file, unsigned how)
@@ -418,6 +433,8 @@ static inline struct wreck make_wreck(const struct specimen *of, const struct sp
         damage_place(&wreck, roll(3) == 0 ? FILE_LOG : FILE_HEAP, (unsigned)roll(5));
     if (roll(6) == 0)
         damage_whole(&wreck, other);
+    if (of->sums && roll(6) == 0)
+        damage_place(&wreck, FILE_SUM, (unsigned)roll(5));
     return wreck;
 }
 
@@ -425,6 +442,50 @@ static inline void free_wreck(struct wreck *wreck)
 {
     for (unsigned i = 0; i < FILES; i++)
         free(wreck->files[i].data);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- salvage */
+
+/* What the last salvage has told of suspect pages. */
+static struct {
+    bool pages[PAGES_MAX];
+    unsigned count;
+    char text[512]; /* of the last one */
+} suspects;
+
+static inline void count_fault(void *context, uint64_t offset, const char *text)
+{
+    uint64_t *count = context;
+    require(text[0] != 0);
+    require(strstr(text, "pheap salvage") == NULL); /* which is at work already */
+    require(++*count <= 1000);
+    if (strstr(text, "; in doubt:") != NULL) {
+        require(offset / 4096 < PAGES_MAX && offset % 4096 == 0);
+        suspects.pages[offset / 4096] = true;
+        suspects.count++;
+        (void)snprintf(suspects.text, sizeof suspects.text, "%s", text);
+    }
+    if (getenv("PHEAP_TEST_SEED") != NULL)
+        (void)fprintf(stderr, "  0x%llx: %s\n", (unsigned long long)offset, text);
+}
+
+static inline enum pheap_status salvage(struct ph_sim *sim, unsigned flags, struct pheap_salvage_result *result)
+{
+    uint64_t faults = 0;
+    const struct pheap_salvage_options options = {
+        .size = sizeof options, .flags = flags, .fault = count_fault, .context = &faults};
+    *result = (struct pheap_salvage_result){.size = sizeof *result};
+    memset(&suspects, 0, sizeof suspects);
+    enum pheap_status status = (enum pheap_status)ph_salvage_io(ph_sim_io(sim), HEAP, NEW, &options, result);
+    require(status != PHEAP_OK || faults == (result->fault_count > 1000 ? 1000 : result->fault_count));
+    return status;
+}
+
+static inline void place(struct ph_sim *sim, const struct bytes *files)
+{
+    for (unsigned i = 0; i < FILES; i++)
+        poke(sim, names[i], &files[i]);
+    (void)ph_sim_remove(sim, NEW);
 }
 
 #endif

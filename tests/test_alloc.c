@@ -533,6 +533,84 @@ static void root__must_be_a_live_block(void **state)
     rig_close(&rig);
 }
 
+/* --------------------------------------------------------------------------------------------------------- damage */
+
+#define SLABS 3u
+
+/* Allocate all that the slabs offer and more, undo it, then free all that they have: whether something was refused. */
+static bool use_slabs(struct rig *rig, const uint64_t *blocks, unsigned count, uint64_t length)
+{
+    bool refused = false;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t block;
+        ph_status status = ph_alloc(&rig->edits, 16, length, false, &block);
+        assert_true(status == PH_OK || status == PH_CORRUPT);
+        refused = refused || status == PH_CORRUPT;
+    }
+    rig_abort(rig);
+    for (unsigned i = 0; i < count; i++) {
+        ph_status status = ph_free(&rig->edits, blocks[i]);
+        assert_true(status == PH_OK || status == PH_CORRUPT || status == PH_DOUBLE_FREE || status == PH_BAD_OFFSET);
+        refused = refused || status == PH_CORRUPT;
+    }
+    refused = ph_alloc_apply_deferred(&rig->edits) == PH_CORRUPT || refused;
+    rig_abort(rig);
+    return refused;
+}
+
+/* Catches a slab that is put into a list, or taken out, by links that lead elsewhere, and slots that there are not. */
+static void slab__damaged_lists_are_refused(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct ph_heap heap = {0};
+    const uint64_t length = 2048;
+    const unsigned class = ph_class_of(length), count = ph_classes[class].count * SLABS;
+    uint64_t *blocks = calloc(count, sizeof *blocks);
+    assert_non_null(blocks);
+    assert_true(ph_classes[class].count < 63);
+    rig_open(&rig, 64 * MIB);
+    const uint64_t large = must_alloc(&rig, 100000) >> PH_PAGE_SHIFT;
+    for (unsigned i = 0; i < count; i++) {
+        blocks[i] = must_alloc(&rig, length);
+    }
+    rig_commit(&rig);
+    for (unsigned i = 0; i < count; i += 2) {
+        must_free(&rig, blocks[i]);
+    }
+    rig_commit(&rig);
+    rig_check(&rig);
+    assert_int_equal(ph_heap_load(rig_space(&rig), &heap), PH_OK);
+    const uint64_t list = PH_HEADER_AT(partial) + 8u * class, head = ph_load(rig.edits.base, list);
+    const uint64_t next = PH_SLAB_FIELD(head, next_page), prev = PH_SLAB_FIELD(head, prev_page);
+    const uint64_t bitmap = PH_SLAB_FIELD(head, bitmap), spare = PH_HEADER_AT(spare_page);
+    const struct {
+        uint64_t at, value;
+    } damages[] = {
+        {next, 0},  {next, heap.tail + 1}, {next, large},      {next, head},
+        {prev, 0},  {prev, heap.tail},     {prev, large},      {prev, head},
+        {list, 1},  {list, large},         {list, heap.tail},  {bitmap, 0},
+        {spare, 1}, {spare, large},        {spare, heap.tail}, {bitmap, UINT64_C(1) << 63},
+    };
+    const size_t used = heap.tail << PH_PAGE_SHIFT;
+    uint8_t *image = malloc(used);
+    assert_non_null(image);
+    memcpy(image, rig.edits.base, used);
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        memcpy(rig.edits.base + damages[i].at, &damages[i].value, sizeof damages[i].value);
+        if (!use_slabs(&rig, blocks, count, length)) {
+            fail_msg("damage %zu was not noticed", i);
+        }
+        memcpy(rig.edits.base + damages[i].at, image + damages[i].at, sizeof damages[i].value);
+        assert_int_equal(ph_load(rig.edits.base, spare), ph_load(image, spare));
+    }
+    assert_false(use_slabs(&rig, blocks, count, length));
+    rig_check(&rig);
+    free(image);
+    free(blocks);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -554,6 +632,7 @@ int main(void)
         cmocka_unit_test(realloc__of_an_old_block_can_be_undone),
         cmocka_unit_test(realloc__shrinks_far_out),
         cmocka_unit_test(root__must_be_a_live_block),
+        cmocka_unit_test(slab__damaged_lists_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

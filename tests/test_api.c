@@ -98,6 +98,7 @@ static void arguments__null_transaction_is_invalid(void **state)
     expect(PHEAP_INVALID, pheap_zalloc(NULL, 8, &value));
     expect(PHEAP_INVALID, pheap_alloc_aligned(NULL, 16, 8, &value));
     expect(PHEAP_INVALID, pheap_realloc(NULL, &value, 8));
+    require_equal(pheap_read_root(NULL), 0);
     expect(PHEAP_INVALID, pheap_free(NULL, 16384));
     expect(PHEAP_INVALID, pheap_usable_size(NULL, 16384, &value));
     expect(PHEAP_INVALID, pheap_set_root(NULL, 0));

@@ -141,14 +141,6 @@ static void later__finds_no_seat(void **state)
     machine_end(&machine);
 }
 
-static void do_not_wait(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
-{
-    (void)ctx;
-    (void)word;
-    (void)expected;
-    (void)timeout_ns;
-}
-
 /* Catches: waiting for ever for a process that was stopped while it recovers or closes the heap. */
 static void later__gives_up_on_one_who_recovers(void **state)
 {
@@ -359,9 +351,7 @@ static int remember_closed(void *ctx, int file)
 
 static void *change_nothing(void *heap)
 {
-    pheap_txn *txn;
-    ok(pheap_begin(heap, &txn));
-    ok(pheap_abort(txn));
+    ok(pheap_abort(begin(heap)));
     return NULL;
 }
 
@@ -393,6 +383,10 @@ static void first__two_threads_begin_at_once(void **state)
     pheap *heap = machine_open(&machine.second, 0);
     meanwhile.heap = heap;
     (void)change_nothing(heap);
+    meanwhile.heap = heap;
+    ph_sim_set_clock(machine.sim, UINT64_C(100000000000));
+    (void)change_nothing(heap);
+    require(meanwhile.heap == NULL); /* now that it stays open, the log's file is looked at */
     ok(pheap_close(heap));
     machine_end(&machine);
 }
@@ -440,12 +434,15 @@ static void create__beside_the_log_of_another(void **state)
 
 /* ------------------------------------------------------------------------------------------------------ only reading */
 
+#define SAVED "d/saved"
+
 static int refusal; /* what opening for writing gets */
 static const char *refused_path;
 
 static int open_to_read_only(void *ctx, const char *path, unsigned flags, uint32_t mode)
 {
-    if ((flags & PH_OPEN_WRITE) != 0 || (refused_path != NULL && strcmp(path, refused_path) == 0))
+    if (((flags & PH_OPEN_WRITE) != 0 && strncmp(path, SAVED, strlen(SAVED)) != 0) ||
+        (refused_path != NULL && strcmp(path, refused_path) == 0))
         return -refusal;
     return stat_real->open(ctx, path, flags, mode);
 }
@@ -521,6 +518,39 @@ static void reader__neither_recovers_nor_waits(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a heap that may only be read and so cannot be salvaged, and one that is salvaged while others change it. */
+static void reader__may_salvage(void **state)
+{
+    (void)state;
+    struct machine machine;
+    begin_reader(&machine);
+    pheap *heap = machine_create(&machine, 0, 8);
+    commit_word(heap, 0, 9, PHEAP_DURABLE);
+    const ph_io *io = machine.first;
+    expect_detail(PHEAP_BUSY, HEAP, (enum pheap_status)ph_salvage_io(&machine.second, HEAP, SAVED, NULL, NULL));
+    ok(pheap_close(heap));
+    struct taken before = machine_taken(&machine, &machine.second);
+    int other = io->open(io->ctx, HEAP, PH_OPEN_WRITE, 0);
+    require_equal(io->lock(io->ctx, other, PH_LOCK_EXCLUSIVE, UINT64_C(1) << 62, 1, false), 0);
+    expect_detail(PHEAP_BUSY, "opening or closing",
+                  (enum pheap_status)ph_salvage_io(&machine.second, HEAP, SAVED, NULL, NULL));
+    require_equal(io->close(io->ctx, other), 0);
+    ph_sim_fail_at(machine.sim, PH_SIM_LOCK, 1, ENOLCK, PH_SIM_ONCE);
+    require(ph_salvage_io(&machine.second, HEAP, SAVED, NULL, NULL) != PH_OK);
+    require_equal(ph_sim_size(machine.sim, SAVED), -ENOENT);
+    require_taken(before, machine_taken(&machine, &machine.second));
+    for (refusal = EACCES; refusal != 0; refusal = refusal == EACCES ? EROFS : 0) {
+        ok((enum pheap_status)ph_salvage_io(&machine.second, HEAP, SAVED, NULL, NULL));
+        ok((enum pheap_status)ph_open_io(io, SAVED, 0, NULL, &heap));
+        require_equal(fresh_word(heap, 0), 9);
+        ok(pheap_close(heap));
+        require_equal(ph_sim_remove(machine.sim, SAVED), 0);
+        (void)ph_sim_remove(machine.sim, SAVED "-wal");
+        (void)ph_sim_remove(machine.sim, SAVED "-shm");
+    }
+    machine_end(&machine);
+}
+
 /* Catches: a handle for writing given out by a process whose heap is open for reading only. */
 static void reader__and_writer_in_one_process(void **state)
 {
@@ -558,6 +588,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(create__beside_the_log_of_another),
         cmocka_unit_test(reader__only_where_nobody_writes),
         cmocka_unit_test(reader__neither_recovers_nor_waits),
+        cmocka_unit_test(reader__may_salvage),
         cmocka_unit_test(reader__and_writer_in_one_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,7 +116,8 @@ static void open__of_a_heap_that_is_being_replaced(void **state)
     const int file = open(names[0], O_RDWR | O_CLOEXEC);
     require(file >= 0 && fcntl(file, F_OFD_SETLK, &lock) == 0);
     peer_tell(&child, 'g');
-    while (run_command("ls -l /proc/%d/fd 2>/dev/null | grep -q '/old$'", (int)child.pid) != 0) {
+    for (unsigned i = 0; run_command("ls -l /proc/%d/fd 2>/dev/null | grep -q '/old$'", (int)child.pid) != 0; i++) {
+        require(i < PEER_PATIENCE_MS); /* the child has ended, or never comes to open it */
         pause_us(1000);
     }
     require(unlink(path_of("old", "-wal")) == 0 && rename(names[1], names[0]) == 0);
@@ -142,6 +143,12 @@ static int refuse(void *context, const void *bytes, size_t length)
     return 0;
 }
 
+static int64_t give_nonsense(void *context, void *bytes, size_t length)
+{
+    (void)bytes;
+    return *(const bool *)context ? -1 : (int64_t)length + 1;
+}
+
 /* Catches: an argument that is not looked at, a backup or restore that leaves something when it is stopped. */
 static void arguments__and_stopping(void **state)
 {
@@ -156,6 +163,10 @@ static void arguments__and_stopping(void **state)
     struct pheap_transfer none = {.size = 0};
     size_t room = 1000;
     expect_detail(PHEAP_INVALID, "level 100", pheap_backup(heap, archive, &options, NULL));
+    options.level = -200000;
+    expect_detail(PHEAP_INVALID, "level -200000", pheap_backup(heap, archive, &options, NULL));
+    options = (struct pheap_backup_options){.size = sizeof options, .window_log = 9};
+    expect_detail(PHEAP_INVALID, "2^9", pheap_backup(heap, archive, &options, NULL));
     options = (struct pheap_backup_options){.size = sizeof options, .window_log = 28};
     expect_detail(PHEAP_INVALID, "2^28", pheap_backup(heap, archive, &options, NULL));
     options = (struct pheap_backup_options){.size = sizeof options, .reserved = 1};
@@ -163,12 +174,19 @@ static void arguments__and_stopping(void **state)
     options = (struct pheap_backup_options){.size = 0};
     expect(PHEAP_INVALID, pheap_backup(heap, archive, &options, NULL));
     expect(PHEAP_INVALID, pheap_backup(heap, archive, NULL, &none));
+    none.size = 5000;
+    expect(PHEAP_INVALID, pheap_backup(heap, archive, NULL, &none));
+    options.size = 5000;
+    expect_detail(PHEAP_INVALID, "5000", pheap_backup(heap, archive, &options, NULL));
     expect(PHEAP_INVALID, pheap_backup(NULL, archive, NULL, NULL));
     expect(PHEAP_INVALID, pheap_backup(heap, NULL, NULL, NULL));
+    expect(PHEAP_INVALID, pheap_backup(heap, "", NULL, NULL));
+    expect(PHEAP_INVALID, pheap_backup_to(NULL, NULL, NULL, NULL, NULL));
     expect(PHEAP_INVALID, pheap_backup_to(heap, NULL, NULL, NULL, NULL));
     expect(PHEAP_IO, pheap_backup_to(heap, refuse, &room, NULL, NULL));
     options = (struct pheap_backup_options){.size = sizeof options, .flags = PHEAP_REPLACE};
     expect_detail(PHEAP_INVALID, "heap itself", pheap_backup(heap, path, &options, NULL));
+    expect_detail(PHEAP_EXISTS, "exists", pheap_backup(heap, test_directory, &options, NULL));
     /* An archive in the place of the log would be the end of the heap. */
     static const char *const beside[] = {"-wal", "-shm", "-sum", "-new"};
     for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
@@ -182,10 +200,13 @@ static void arguments__and_stopping(void **state)
     expect(PHEAP_EXISTS, pheap_backup(heap, archive, NULL, NULL));
 
     expect(PHEAP_INVALID, pheap_restore(archive, path_of("made", ""), &how, NULL));
+    expect(PHEAP_INVALID, pheap_restore(NULL, path_of("made", ""), &how, NULL));
+    expect(PHEAP_INVALID, pheap_restore_from(NULL, NULL, path_of("made", ""), &how, NULL));
     how = (struct pheap_restore_options){.size = sizeof how, .progress = stop_at_once};
     expect(PHEAP_BUSY, pheap_restore(archive, path_of("made", ""), &how, NULL));
     expect(PHEAP_BUSY, pheap_restore(archive, NULL, &how, NULL));
     expect(PHEAP_INVALID, pheap_restore(NULL, path_of("made", ""), NULL, NULL));
+    expect(PHEAP_INVALID, pheap_restore("", path_of("made", ""), NULL, NULL));
     expect(PHEAP_INVALID, pheap_restore(archive, "", NULL, NULL));
     for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) { /* nor is the archive emptied to make the heap */
         require(rename(archive, path_of("made", beside[i])) == 0);
@@ -196,6 +217,10 @@ static void arguments__and_stopping(void **state)
         ok(pheap_restore(archive, NULL, NULL, NULL));
     }
     expect(PHEAP_INVALID, pheap_restore_from(NULL, NULL, path_of("made", ""), NULL, NULL));
+    for (unsigned stops = 0; stops < 2; stops++) {
+        bool stop = stops != 0;
+        expect_detail(PHEAP_IO, "function", pheap_restore_from(give_nonsense, &stop, path_of("made", ""), NULL, NULL));
+    }
     expect(PHEAP_NOT_FOUND, pheap_restore(path_of("missing", ""), path_of("made", ""), NULL, NULL));
     expect(PHEAP_NOT_HEAP, pheap_restore(path, path_of("made", ""), NULL, NULL));
     expect(PHEAP_NOT_HEAP, pheap_restore(test_directory, path_of("made", ""), NULL, NULL));

@@ -10,7 +10,6 @@
 #include "pheap/core.h"
 
 #include <dlfcn.h>
-#include <sched.h>
 
 /* ----------------------------------------------------------------------------------------------------------- exec */
 
@@ -33,6 +32,7 @@ static void exec__in_a_transaction(void **state)
     require(child >= 0);
     if (child == 0) {
         char command[1500];
+        enter_child();
         (void)snprintf(command, sizeof command, "ls -l /proc/self/fd >'%s.part' && mv '%s.part' '%s'; read -r line",
                        list, list, list);
         require(dup2(gate[0], 0) == 0);
@@ -46,7 +46,7 @@ static void exec__in_a_transaction(void **state)
         require(i < PEER_PATIENCE_MS);
         pause_us(1000);
     }
-    require(run_command("! grep -q '/exec' '%s'", list) == 0); /* neither heap nor log nor coordination file */
+    require(run_command("! grep -qF '%s' '%s'", path, list) == 0); /* neither heap nor log nor coordination file */
     ok(pheap_close(heap));
     heap = open_heap(path); /* the other program still runs: it was the last one to close all the same */
     require_equal(heap_info(heap).recovered, 0);
@@ -138,12 +138,10 @@ static void copies_of_the_library__are_like_processes(void **state)
 {
     (void)state;
     const char *path = path_of("copies", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
+    create_closed_heap(path, 8);
     struct peer child = peer_start(use_two_copies, path);
     peer_join(&child);
-    heap = open_heap(path);
+    pheap *heap = open_heap(path);
     require_equal(heap_info(heap).recovered, 0);
     require_equal(fresh_word(heap, 0), 1000);
     require_equal(fresh_word(heap, 1), 1001);
@@ -173,13 +171,13 @@ static void lose_descriptors(const struct peer *test, const char *path)
     commit_word(heap, 0, 1, PHEAP_DURABLE);
     commit_word(heap, 1, 1, PHEAP_LAZY);
     close_its_files(path);
-    pause_us(20000); /* the next tick of the clock: then begin looks at its files */
+    next_clock_tick(); /* then begin looks at its files */
     pheap_txn *txn = NULL;
     expect_detail(PHEAP_IO, "descriptor", pheap_begin_timeout(heap, 1000, &txn));
     require_equal(fresh_word(heap, 1), 1); /* reading needs no files, and the locks live on in the mappings */
     peer_tell(test, 'c');
     peer_hear(test, 'g');
-    (void)check_one(__FILE__, __LINE__, "close", UINT64_MAX, pheap_close(heap));
+    (void)expect_one(UINT64_MAX, pheap_close(heap));
 }
 
 /*
@@ -190,12 +188,10 @@ static void descriptors__closed_under_us(void **state)
 {
     (void)state;
     const char *path = path_of("closed", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
+    create_closed_heap(path, 8);
     struct peer child = peer_start(lose_descriptors, path);
     peer_hear(&child, 'c');
-    heap = open_heap(path);
+    pheap *heap = open_heap(path);
     require_equal(heap_info(heap).recovered, 0);
     require_equal(fresh_word(heap, 0), 1);
     require_equal(fresh_word(heap, 1), 1);
@@ -209,6 +205,69 @@ static void descriptors__closed_under_us(void **state)
     heap = open_heap(path);
     require_equal(fresh_word(heap, 3), 3);
     ok(pheap_close(heap));
+}
+
+#define OWN_FILES 48
+#define OWN_BYTES 4096
+
+static void fill_own(int file)
+{
+    static const char byte[OWN_BYTES] = {'o', 'w', 'n'};
+    require_equal(pwrite(file, byte, sizeof byte, 0), OWN_BYTES);
+}
+
+static void check_own(int file)
+{
+    char bytes[OWN_BYTES + 1];
+    require_equal(pread(file, bytes, sizeof bytes, 0), OWN_BYTES);
+    require_equal(memcmp(bytes, "own", 4), 0);
+    for (size_t i = 3; i < OWN_BYTES; i++)
+        require_equal(bytes[i], 0);
+}
+
+/* Closes all and opens files of its own, some of which get the numbers that the heap's files had. */
+static void use_descriptors_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    int own[OWN_FILES];
+    uint64_t offset;
+    pheap *heap = open_heap(path);
+    commit_word(heap, 0, 1, PHEAP_DURABLE);
+    pheap_txn *txn = begin(heap);
+    ok(pheap_alloc(txn, 100, &offset));
+    close_its_files(path);
+    for (int i = 0; i < OWN_FILES; i++) {
+        own[i] = memfd_create("own", MFD_CLOEXEC);
+        require(own[i] >= 0);
+        fill_own(own[i]);
+    }
+    expect_detail(PHEAP_IO, "descriptor", pheap_alloc(txn, 8 << 20, &offset)); /* the heap cannot grow */
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    expect_detail(PHEAP_IO, "descriptor", pheap_sync(heap));
+    expect_detail(PHEAP_IO, "descriptor", pheap_checkpoint(heap));
+    (void)check_one(__FILE__, __LINE__, "close", UINT64_MAX, pheap_close(heap));
+    for (int i = 0; i < OWN_FILES; i++)
+        check_own(own[i]);
+}
+
+/* Catches: log or heap written into files of the program's own, which got the numbers of descriptors that it closed. */
+static void descriptors__used_again_by_the_program(void **state)
+{
+    (void)state;
+    for (uint32_t checksums = 0; checksums < 2; checksums++) {
+        struct pheap_options options = {.size = sizeof options, .checksums = checksums};
+        const char *path = path_of(checksums != 0 ? "again-sums" : "again", "");
+        pheap *heap;
+        ok(pheap_open(path, PHEAP_CREATE, &options, &heap));
+        (void)make_root(heap, 8);
+        ok(pheap_close(heap));
+        struct peer child = peer_start(use_descriptors_again, path);
+        peer_join(&child);
+        heap = open_heap(path);
+        require_equal(fresh_word(heap, 0), 1);
+        check_sound(heap);
+        ok(pheap_close(heap));
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------- coordination file */
@@ -230,14 +289,12 @@ static void coordination__copied_while_a_lock_was_held(void **state)
 {
     (void)state;
     const char *path = path_of("mid-hold", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
+    create_closed_heap(path, 8);
     struct peer child = peer_start(hold_and_wait, path);
     peer_hear(&child, 'h');
     copy_file(path_of("mid-hold", "-shm"), path_of("kept", "-shm"));
     peer_kill(&child);
-    heap = open_heap(path);
+    pheap *heap = open_heap(path);
     for (uint64_t i = 0; i < 50; i++) {
         commit_word(heap, 0, 100 + i, PHEAP_DURABLE);
     }
@@ -262,24 +319,7 @@ static void coordination__copied_while_a_lock_was_held(void **state)
 
 /* ---------------------------------------------------------------------------------------------------- PID namespace */
 
-/* As the first process of a new PID namespace: its PID is 1.  's': not allowed here. */
-static void in_new_namespace(const struct peer *test, const char *path, void (*work)(const char *path))
-{
-    if (unshare(CLONE_NEWPID) != 0) {
-        peer_tell(test, 's');
-        return;
-    }
-    const pid_t child = fork();
-    require(child >= 0);
-    if (child == 0) {
-        work(path);
-        _exit(0);
-    }
-    int status = 1;
-    require(waitpid(child, &status, 0) == child);
-    peer_tell(test, status == 0 ? 'd' : WIFEXITED(status) && WEXITSTATUS(status) == 9 ? 'x' : '?');
-    _exit(0);
-}
+#define DIED_WITH_THE_LOCK 9
 
 static void die_in_a_transaction(const char *path)
 {
@@ -288,7 +328,7 @@ static void die_in_a_transaction(const char *path)
     commit_word(heap, 0, 7, PHEAP_LAZY);
     pheap_txn *txn = begin(heap);
     put_word(txn, 0, 8);
-    _exit(9); /* SIGKILL is not heard by the first process of a namespace */
+    _exit(DIED_WITH_THE_LOCK); /* SIGKILL is not heard by the first process of a namespace */
 }
 
 static void write_as_the_same_number(const char *path)
@@ -303,16 +343,6 @@ static void write_as_the_same_number(const char *path)
     ok(pheap_close(heap));
 }
 
-static void die_elsewhere(const struct peer *test, const char *path)
-{
-    in_new_namespace(test, path, die_in_a_transaction);
-}
-
-static void go_on_elsewhere(const struct peer *test, const char *path)
-{
-    in_new_namespace(test, path, write_as_the_same_number);
-}
-
 /*
  * Catches: the lock of a dead process taken for one's own, or for that of a living process, because its number is the same
  * in another PID namespace.
@@ -321,22 +351,15 @@ static void namespaces__same_pid_in_both(void **state)
 {
     (void)state;
     const char *path = path_of("same-pid", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
-    struct peer child = peer_start(die_elsewhere, path);
-    char token = 0;
-    require(read(child.from, &token, 1) == 1);
-    peer_join(&child);
-    if (token == 's') {
+    create_closed_heap(path, 8);
+    const int status = run_in_namespace(die_in_a_transaction, path);
+    if (status == NO_NAMESPACE) {
         print_message("skipped: no right to make a PID namespace\n");
         skip();
     }
-    require(token == 'x'); /* it died with the lock */
-    child = peer_start(go_on_elsewhere, path);
-    peer_hear(&child, 'd');
-    peer_join(&child);
-    heap = open_heap(path);
+    require_equal(status, DIED_WITH_THE_LOCK);
+    require_equal(run_in_namespace(write_as_the_same_number, path), 0);
+    pheap *heap = open_heap(path);
     require_equal(fresh_word(heap, 0), 9);
     ok(pheap_close(heap));
 }
@@ -405,9 +428,13 @@ int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exec__in_a_transaction),       cmocka_unit_test(copies_of_the_library__are_like_processes),
-        cmocka_unit_test(descriptors__closed_under_us), cmocka_unit_test(coordination__copied_while_a_lock_was_held),
-        cmocka_unit_test(namespaces__same_pid_in_both), cmocka_unit_test(clock__steps_both_ways),
+        cmocka_unit_test(exec__in_a_transaction),
+        cmocka_unit_test(copies_of_the_library__are_like_processes),
+        cmocka_unit_test(descriptors__closed_under_us),
+        cmocka_unit_test(descriptors__used_again_by_the_program),
+        cmocka_unit_test(coordination__copied_while_a_lock_was_held),
+        cmocka_unit_test(namespaces__same_pid_in_both),
+        cmocka_unit_test(clock__steps_both_ways),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

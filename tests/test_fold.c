@@ -104,9 +104,7 @@ enum { PAGES = 20000, WORDS_PER_PAGE = 512 };
 
 static void touch_many_pages(const struct peer *test, const char *path)
 {
-    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 1u << 30};
-    pheap *heap;
-    ok(pheap_open(path, 0, &options, &heap));
+    pheap *heap = open_heap(path);
     pheap_txn *txn = begin(heap);
     for (uint64_t i = 0; i < PAGES; i++) {
         put_word(txn, i * WORDS_PER_PAGE, i + 1);

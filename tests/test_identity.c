@@ -7,8 +7,6 @@
 
 #include "wal/coord.h"
 
-#include <sched.h>
-
 /* Those that live. */
 static unsigned count_users(pheap *heap)
 {
@@ -146,12 +144,6 @@ static void ended__transaction_is_refused(void **state)
     }
     require_equal(fresh_word(heap, 0), 1);
     ok(pheap_close(heap));
-}
-
-/* The places of the files are looked at once in each tick of the coarse clock. */
-static void next_clock_tick(void)
-{
-    (void)poll(NULL, 0, 30);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- fork */
@@ -648,9 +640,7 @@ static void boot__coordination_file_of_another_is_ignored(void **state)
 {
     (void)state;
     const char *path = path_of("rebooted", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
+    create_closed_heap(path, 8);
     struct peer child = peer_start(commit_and_pause, path);
     peer_hear(&child, 'r');
     peer_kill(&child);
@@ -658,7 +648,7 @@ static void boot__coordination_file_of_another_is_ignored(void **state)
     read_at(path_of("rebooted", "-shm"), offsetof(struct ph_coord, boot_id), boot_id, sizeof boot_id);
     boot_id[5] ^= 0x40;
     write_at(path_of("rebooted", "-shm"), offsetof(struct ph_coord, boot_id), boot_id, sizeof boot_id);
-    heap = open_heap(path);
+    pheap *heap = open_heap(path);
     require_equal(heap_info(heap).recovered, 1);
     const uint64_t value = fresh_word(heap, 0);
     require(value >= 20 && value <= 40); /* the LAZY ones may be in the buffer still */
@@ -690,9 +680,7 @@ static void boot__rotten_coordination_file_does_no_harm(void **state)
 {
     (void)state;
     const char *path = path_of("rotten-shm", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
+    create_closed_heap(path, 8);
     for (unsigned i = 0; i < 40; i++) {
         struct peer child = peer_start(commit_and_pause, path);
         peer_hear(&child, 'r');
@@ -717,7 +705,7 @@ static void boot__rotten_coordination_file_does_no_harm(void **state)
             write_at(shm, size - 8192 + i * 64, noise, 4096);
             break;
         }
-        heap = open_heap(path);
+        pheap *heap = open_heap(path);
         const uint64_t value = fresh_word(heap, 0);
         require(value >= 20 && value <= 40); /* what was durable is there */
         check_sound(heap);
@@ -726,31 +714,18 @@ static void boot__rotten_coordination_file_does_no_harm(void **state)
     }
 }
 
-/* In a PID namespace of its own, where thread ids may be those of others. */
-static void open_in_namespace(const struct peer *test, const char *path)
+/* Thread ids may be those of others there. */
+static void open_elsewhere(const char *path)
 {
-    if (unshare(CLONE_NEWPID) != 0) {
-        peer_tell(test, 's');
-        return;
+    pheap *heap = NULL;
+    const enum pheap_status status = pheap_open(path, 0, NULL, &heap);
+    if (status == PHEAP_OK) { /* safe locks would do as well as a refusal */
+        pheap_txn *txn;
+        expect(PHEAP_TIMEOUT, pheap_begin_timeout(heap, 20, &txn));
+        ok(pheap_close(heap));
+    } else {
+        expect_detail(PHEAP_NAMESPACE, "namespace", status);
     }
-    const pid_t child = fork();
-    require(child >= 0);
-    if (child == 0) {
-        pheap *heap = NULL;
-        const enum pheap_status status = pheap_open(path, 0, NULL, &heap);
-        if (status == PHEAP_OK) { /* safe locks would do as well as a refusal */
-            pheap_txn *txn;
-            expect(PHEAP_TIMEOUT, pheap_begin_timeout(heap, 20, &txn));
-            ok(pheap_close(heap));
-        } else {
-            expect_detail(PHEAP_NAMESPACE, "namespace", status);
-        }
-        _exit(0);
-    }
-    int status = 1;
-    require(waitpid(child, &status, 0) == child && status == 0);
-    peer_tell(test, 'd');
-    _exit(0); /* the namespace is dead: nothing that needs a thread or process can run at exit */
 }
 
 /* Catches: robust locks shared by processes of different PID namespaces, where a dead owner's id may be a living one. */
@@ -761,18 +736,15 @@ static void boot__other_pid_namespace_is_told_apart(void **state)
     pheap *heap = create_heap(path);
     (void)make_root(heap, 8);
     pheap_txn *txn = begin(heap);
-    struct peer child = peer_start(open_in_namespace, path);
-    char token = 0;
-    const bool told = read(child.from, &token, 1) == 1;
-    peer_join(&child);
+    const int status = run_in_namespace(open_elsewhere, path);
     put_word(txn, 0, 1);
     ok(pheap_commit(txn, PHEAP_LAZY, NULL));
     ok(pheap_close(heap));
-    require(told);
-    if (token == 's') {
+    if (status == NO_NAMESPACE) {
         print_message("skipped: no right to make a PID namespace\n");
         skip();
     }
+    require_equal(status, 0);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- readers */

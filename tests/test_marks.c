@@ -72,6 +72,7 @@ static void commit_mark__fits_no_longer(void **state)
     struct pheap_info info = {.size = sizeof info};
     expect_detail(PHEAP_CORRUPT, "marks in the coordination file", try_begin(first));
     expect_detail(PHEAP_CORRUPT, "marks in the coordination file", pheap_get_info(first, &info));
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", pheap_wait(first, 0, 0, NULL));
     pheap *second = machine_open(&machine.second, 0);
     expect_detail(PHEAP_CORRUPT, "marks in the coordination file", try_begin(second));
     turn_mark(coord->commit_marks);
@@ -104,6 +105,45 @@ static void fold_mark__fits_no_longer(void **state)
     require_equal(atomic_load(&first->core->coord->epoch_open), 0);
     turn_mark(first->core->coord->fold_marks);
     demand_use(&machine, first, NULL, 2);
+    machine_end(&machine);
+}
+
+static int ignore(void *context, const void *bytes, size_t length)
+{
+    (void)context;
+    (void)bytes;
+    return length == 0;
+}
+
+static struct ph_coord *coord_to_rot;
+
+static int rot_on_the_way(void *context, const struct pheap_transfer *so_far)
+{
+    (void)so_far;
+    if ((*(unsigned *)context)++ == 0)
+        turn_mark(coord_to_rot->fold_marks);
+    return 0;
+}
+
+/* Catches: a backup of a heap by a mark that is none: it would hold the wrong part of the log, and end as a whole one. */
+static void fold_mark__rots_before_and_in_a_backup(void **state)
+{
+    (void)state;
+    struct machine machine;
+    unsigned calls = 0;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_create(&machine, 0, WORDS);
+    const struct pheap_backup_options rots = {.size = sizeof rots, .progress = rot_on_the_way, .context = &calls};
+    coord_to_rot = heap->core->coord;
+    commit_word(heap, 0, 1, PHEAP_DURABLE);
+    turn_mark(coord_to_rot->fold_marks);
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", pheap_backup_to(heap, ignore, NULL, NULL, NULL));
+    turn_mark(coord_to_rot->fold_marks);
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", pheap_backup_to(heap, ignore, NULL, &rots, NULL));
+    require_equal(atomic_load(&coord_to_rot->seats[heap->core->store.seat].hold), 0);
+    turn_mark(coord_to_rot->fold_marks);
+    ok(pheap_backup_to(heap, ignore, NULL, NULL, NULL));
+    demand_use(&machine, heap, NULL, 1);
     machine_end(&machine);
 }
 
@@ -652,6 +692,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(commit_mark__fits_no_longer),
         cmocka_unit_test(fold_mark__fits_no_longer),
+        cmocka_unit_test(fold_mark__rots_before_and_in_a_backup),
         cmocka_unit_test(commit_mark__says_that_the_heap_is_huge),
         cmocka_unit_test(fold_mark__says_more_than_the_file_has),
         cmocka_unit_test(flush_mark__fits_no_longer),

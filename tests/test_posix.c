@@ -9,9 +9,13 @@
 #include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define PAGE 4096u
@@ -94,7 +98,7 @@ static void use_stand_ins(void)
     require_equal(io->rename_new(io->ctx, path_of("old", ""), path_of("kept", "")), -EEXIST);
     require_equal(io->rename_new(io->ctx, path_of("old", ""), path_of("older", "")), 0);
     require_equal(io->unlink(io->ctx, path_of("older", "")), 0);
-    void *address;
+    void *address, *nowhere = (void *)((uintptr_t)1 << 56); /* no process has memory there */
     uint8_t bitmap = 0xff;
     require_equal(io->map(io->ctx, file, 8 * PAGE, PH_MAP_PRIVATE, &address), 0);
     volatile uint8_t *page = address;
@@ -102,6 +106,7 @@ static void use_stand_ins(void)
     require_equal(io->touched(io->ctx, address, 8 * PAGE, &bitmap), 1);
     require_equal(bitmap, 1U << 2);
     require_equal(io->touched(io->ctx, address, 8 * PAGE, NULL), 1);
+    require_equal(io->touched(io->ctx, nowhere, PAGE, NULL), -ENOSYS);
 }
 
 /* Catches: on an older kernel, stand-ins for dsync, renaming and the report of private copies that do less. */
@@ -176,6 +181,192 @@ static void write__with_dsync_tells_that_it_failed(void **state)
     run_in_child(write_where_the_disk_fails);
 }
 
+/* The descriptor that the next open() will give: the same again if nothing was left open. */
+static int next_descriptor(void)
+{
+    int next = dup(STDERR_FILENO);
+    require(next >= 0);
+    require_equal(close(next), 0);
+    return next;
+}
+
+static void open_unnamed_over_a_refusal(int error, int wanted)
+{
+    const struct ban bans[] = {{SYS_openat, error, true, 2, O_TMPFILE | O_RDWR | O_CLOEXEC}};
+    forbid(bans, 1);
+    require_equal(ph_io_posix()->open(NULL, path_of("unnamed", ""), PH_OPEN_WRITE | PH_OPEN_UNNAMED, 0600), wanted);
+}
+
+static void open_unnamed_in_an_older_kernel(void)
+{
+    open_unnamed_over_a_refusal(EISDIR, -EOPNOTSUPP);
+}
+
+static void open_unnamed_where_the_file_system_cannot(void)
+{
+    open_unnamed_over_a_refusal(EINVAL, -EOPNOTSUPP);
+}
+
+static void open_unnamed_where_it_is_forbidden(void)
+{
+    open_unnamed_over_a_refusal(EACCES, -EACCES);
+}
+
+static void open_unnamed_without_a_way_to_name_it(void)
+{
+    const struct ban bans[] = {{SYS_newfstatat, ENOENT, true, 3, 0}};
+    const char *path = path_of("unnamed", "");
+    int next = next_descriptor();
+    forbid(bans, 1);
+    require_equal(ph_io_posix()->open(NULL, path, PH_OPEN_WRITE | PH_OPEN_UNNAMED, 0600), -EOPNOTSUPP);
+    require_equal(next_descriptor(), next);
+}
+
+/* Catches: a file without a name that cannot be given one, or a true reason taken for a file system that lacks them: the
+ * caller then goes another way only in the first case. */
+static void unnamed__cannot_or_may_not(void **state)
+{
+    (void)state;
+    run_in_child(open_unnamed_in_an_older_kernel);
+    run_in_child(open_unnamed_where_the_file_system_cannot);
+    run_in_child(open_unnamed_where_it_is_forbidden);
+    run_in_child(open_unnamed_without_a_way_to_name_it);
+}
+
+static void look_for_holes_without(int what)
+{
+    const struct ban bans[] = {{SYS_lseek, EINVAL, true, 2, (unsigned)what}};
+    const ph_io *io = ph_io_posix();
+    int file = open_new("holes");
+    uint64_t end = 0;
+    require_equal(io->truncate(io->ctx, file, 8 * PAGE), 0);
+    forbid(bans, 1);
+    require_equal(io->write(io->ctx, file, "x", 1, 0, 0), 1);
+    require_equal(io->next_data(io->ctx, file, 0, &end), 0);
+    require_equal(end, 8 * PAGE);
+    require_equal(io->next_data(io->ctx, file, 8 * PAGE, &end), -ENXIO);
+    require_equal(io->next_data(io->ctx, CLOSED, 0, &end), -EBADF);
+    require_equal(end, 8 * PAGE);
+}
+
+static void look_for_data_where_nobody_knows(void)
+{
+    look_for_holes_without(SEEK_DATA);
+}
+
+static void look_for_holes_where_nobody_knows(void)
+{
+    look_for_holes_without(SEEK_HOLE);
+}
+
+/* Catches: bytes skipped as a hole where the file system cannot say what is one. */
+static void holes__unknown_are_data(void **state)
+{
+    (void)state;
+    run_in_child(look_for_data_where_nobody_knows);
+    run_in_child(look_for_holes_where_nobody_knows);
+}
+
+static void watch_over_a_refusal(const struct ban *ban)
+{
+    const ph_io *io = ph_io_posix();
+    int file = open_new("watched"), next = next_descriptor();
+    void *address;
+    require_equal(io->map(io->ctx, file, PAGE, PH_MAP_PRIVATE, &address), 0);
+    forbid(ban, 1);
+    require_equal(io->watch(io->ctx, address, PAGE), -ENOSYS);
+    require_equal(next_descriptor(), next);
+}
+
+static void watch_where_it_is_forbidden(void)
+{
+    watch_over_a_refusal(&(struct ban){.call = SYS_userfaultfd, .error = EPERM});
+}
+
+static void watch_in_an_older_kernel(void)
+{
+    watch_over_a_refusal(&(struct ban){SYS_ioctl, EINVAL, true, 1, (unsigned)UFFDIO_API});
+}
+
+static void watch_a_place_that_cannot_be(void)
+{
+    watch_over_a_refusal(&(struct ban){SYS_ioctl, EINVAL, true, 1, (unsigned)UFFDIO_REGISTER});
+}
+
+static void drop_what_cannot_be_dropped(void)
+{
+    const struct ban bans[] = {{SYS_madvise, EINVAL, true, 2, MADV_DONTNEED}};
+    const ph_io *io = ph_io_posix();
+    int file = open_new("watched");
+    void *address;
+    uint8_t bitmap = 0;
+    require_equal(io->truncate(io->ctx, file, PAGE), 0);
+    require_equal(io->map(io->ctx, file, PAGE, PH_MAP_PRIVATE, &address), 0);
+    volatile uint8_t *page = address;
+    page[0] = 7;
+    require_equal(io->drop_watched(io->ctx, file, address, PAGE), -ENOTTY);
+    require_equal(page[0], 7);
+    int watched = io->watch(io->ctx, address, PAGE);
+    forbid(bans, 1);
+    if (watched >= 0) {
+        require_equal(io->drop_watched(io->ctx, watched, address, PAGE), -EINVAL);
+        require_equal(page[0], 7);
+    }
+    require_equal(io->stored(io->ctx, (uint8_t *)address + 1, PAGE, &bitmap), -EINVAL);
+}
+
+static void ask_for_stores_in_an_older_kernel(void)
+{
+    const struct ban bans[] = {{.call = SYS_ioctl, .error = ENOTTY}};
+    const ph_io *io = ph_io_posix();
+    int file = open_new("watched");
+    void *address;
+    uint8_t bitmap = 0;
+    require_equal(io->map(io->ctx, file, PAGE, PH_MAP_PRIVATE, &address), 0);
+    forbid(bans, 1);
+    require_equal(io->stored(io->ctx, address, PAGE, &bitmap), -ENOSYS);
+}
+
+/* Catches: stores missed because the system that refuses to watch them is believed to see none; a descriptor left open. */
+static void watch__refused_is_told(void **state)
+{
+    (void)state;
+    run_in_child(watch_where_it_is_forbidden);
+    run_in_child(watch_in_an_older_kernel);
+    run_in_child(watch_a_place_that_cannot_be);
+    run_in_child(drop_what_cannot_be_dropped);
+    run_in_child(ask_for_stores_in_an_older_kernel);
+}
+
+static void *run_nothing(void *argument)
+{
+    return argument;
+}
+
+static void start_a_thread_too_many(void)
+{
+    const struct ban bans[] = {{.call = SYS_clone3, .error = EAGAIN}, {.call = SYS_clone, .error = EAGAIN}};
+    sigset_t blocked;
+    uint64_t thread = 7;
+    forbid(bans, 2);
+    require_equal(ph_io_posix()->thread_start(NULL, run_nothing, NULL, &thread), -EAGAIN);
+    require_equal(thread, 7);
+    require_equal(pthread_sigmask(SIG_SETMASK, NULL, &blocked), 0);
+    require_equal(sigismember(&blocked, SIGTERM), 0);
+}
+
+#define SMALL_TEXT 63 /* what is asked for of a file in /proc with one number */
+
+static void read_what_cannot_be_read(void)
+{
+    const struct ban bans[] = {{SYS_read, EIO, true, 2, SMALL_TEXT}};
+    const ph_io *io = ph_io_posix();
+    uint8_t boot_id[16];
+    forbid(bans, 1);
+    require_equal(io->boot_id(io->ctx, boot_id), -EIO);
+    require_equal(io->memory_limit(io->ctx), (uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE);
+}
+
 static void lock_where_refusal_is_eacces(void)
 {
     const struct ban bans[] = {{SYS_fcntl, EACCES, true, 1, F_OFD_SETLK}};
@@ -223,6 +414,8 @@ static void refusal__is_told(void **state)
     run_in_child(lock_where_refusal_is_eacces);
     run_in_child(map_where_advice_is_refused);
     run_in_child(ask_for_what_is_not_to_be_had);
+    run_in_child(start_a_thread_too_many);
+    run_in_child(read_what_cannot_be_read);
 }
 
 static void run_out_of_descriptors(void)
@@ -238,6 +431,8 @@ static void run_out_of_descriptors(void)
     require_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     require_equal(io->open(io->ctx, path_of("few", ""), PH_OPEN_READ, 0), -EMFILE);
     require_equal(io->touched(io->ctx, address, PAGE, NULL), -ENOSYS);
+    require_equal(io->stored(io->ctx, address, PAGE, boot_id), -ENOSYS);
+    require_equal(io->watch(io->ctx, address, PAGE), -ENOSYS);
     require_equal(io->boot_id(io->ctx, boot_id), -EMFILE);
     require_equal(io->sync_directory(io->ctx, path_of("few", "")), -EMFILE);
     require_equal(io->memory_limit(io->ctx), (uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE);
@@ -260,12 +455,14 @@ static void offsets__beyond_the_largest_are_refused(void **state)
     const ph_io *io = ph_io_posix();
     int file = open_new("beyond");
     struct ph_file_stat found;
+    uint64_t end;
     char byte = 1;
     require_equal(io->write(io->ctx, file, "x", 1, 0, 0), 1);
     require_equal(io->read(io->ctx, file, &byte, 1, BEYOND), -EINVAL);
     require_equal(io->write(io->ctx, file, &byte, 1, BEYOND, 0), -EFBIG);
     require_equal(io->write(io->ctx, file, &byte, 1, UINT64_MAX, PH_WRITE_DSYNC), -EFBIG);
     require_equal(io->truncate(io->ctx, file, BEYOND), -EFBIG);
+    require_equal(io->next_data(io->ctx, file, BEYOND, &end), -ENXIO);
     require_equal(io->allocate(io->ctx, file, PH_ALLOCATE_RESERVE, BEYOND, 1), -EFBIG);
     require_equal(io->allocate(io->ctx, file, PH_ALLOCATE_PUNCH, 1, INT64_MAX), -EFBIG);
     require_equal(io->stat(io->ctx, file, &found), 0);
@@ -290,6 +487,7 @@ static void closed_file__is_told_by_every_call(void **state)
     require_equal(io->truncate(io->ctx, CLOSED, 0), -EBADF);
     require_equal(io->allocate(io->ctx, CLOSED, PH_ALLOCATE_RESERVE, 0, 1), -EBADF);
     require_equal(io->stat(io->ctx, CLOSED, &found), -EBADF);
+    require_equal(io->next_data(io->ctx, CLOSED, 0, &magic), -EBADF);
     require_equal(io->filesystem(io->ctx, CLOSED, &magic), -EBADF);
     require_equal(io->lock(io->ctx, CLOSED, PH_LOCK_SHARED, 0, 1, false), -EBADF);
     require_equal(io->map(io->ctx, CLOSED, PAGE, PH_MAP_SHARED, &address), -EBADF);
@@ -307,6 +505,7 @@ static void paths__too_long_or_at_the_root(void **state)
     memcpy(deep + sizeof deep - 3, "/x", 3);
     require_equal(io->resolve(io->ctx, deep, resolved, sizeof resolved), -ENAMETOOLONG);
     require_equal(io->sync_directory(io->ctx, deep), -ENAMETOOLONG);
+    require_equal(io->open(io->ctx, deep, PH_OPEN_WRITE | PH_OPEN_UNNAMED, 0600), -ENAMETOOLONG);
     /* A link to something missing, which together with the link's directory is too long. */
     for (size_t i = 0; i < sizeof target; i++)
         target[i] = i % 2 == 0 ? 'm' : '/';
@@ -318,6 +517,63 @@ static void paths__too_long_or_at_the_root(void **state)
     require(strcmp(resolved, "/pheap-missing") == 0);
     require_equal(io->resolve(io->ctx, "/pheap-missing", resolved, 14), -ENAMETOOLONG);
     require_equal(io->sync_directory(io->ctx, "/pheap-missing"), 0);
+}
+
+/* Catches: another file of the same number taken for the one that is open, or "not there" said of what cannot be seen. */
+static void is_at__another_place_or_none(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    char inside[PATH_MAX], deep[PATH_MAX + 64];
+    struct ph_file_stat proc, sys;
+    int file = open_new("here");
+    (void)snprintf(inside, sizeof inside, "%s/x", path_of("here", ""));
+    memset(deep, 'd', sizeof deep - 1);
+    deep[sizeof deep - 1] = '\0';
+    require_equal(io->is_at(io->ctx, file, path_of("here", "")), 1);
+    require_equal(io->is_at(io->ctx, file, inside), 0);
+    require_equal(io->is_at(io->ctx, file, deep), -ENAMETOOLONG);
+    require_equal(io->close(io->ctx, file), 0);
+    /* The roots of such file systems have number 1. */
+    int root = open("/proc", O_RDONLY | O_CLOEXEC);
+    require(root >= 0);
+    require_equal(io->stat(io->ctx, root, &proc), 0);
+    require_equal(io->is_at(io->ctx, root, "/proc"), 1);
+    if (io->stat_path(io->ctx, "/sys", &sys) == 0 && sys.device != proc.device)
+        require_equal(io->is_at(io->ctx, root, "/sys"), 0);
+    require_equal(close(root), 0);
+}
+
+static int full_event; /* for the handler */
+
+static void empty_the_event(int number)
+{
+    uint64_t count;
+    (void)number;
+    ssize_t got = read(full_event, &count, sizeof count);
+    (void)got;
+}
+
+/* Catches: an event lost to a signal that came meanwhile, and a call that never returns because nobody reads the events. */
+static void event__full_or_interrupted(void **state)
+{
+    (void)state;
+    const ph_io *io = ph_io_posix();
+    const uint64_t most = UINT64_MAX - 1;
+    uint64_t count = 0;
+    full_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    require_equal(write(full_event, &most, sizeof most), sizeof most);
+    io->signal_event(io->ctx, full_event);
+    require_equal(fcntl(full_event, F_SETFL, 0), 0); /* now it blocks, until the handler has made room */
+    struct sigaction empty = {.sa_handler = empty_the_event}, before;
+    const struct itimerval soon = {.it_value = {.tv_usec = 20000}};
+    require_equal(sigaction(SIGALRM, &empty, &before), 0);
+    require_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+    io->signal_event(io->ctx, full_event);
+    require_equal(sigaction(SIGALRM, &before, NULL), 0);
+    require_equal(read(full_event, &count, sizeof count), sizeof count);
+    require_equal(count, 1);
+    require_equal(close(full_event), 0);
 }
 
 /* Catches: a request for nothing answered with NULL, which means that there is no memory. */
@@ -379,11 +635,16 @@ int main(int argc, char **argv)
         cmocka_unit_test(older_kernel__has_stand_ins),
         cmocka_unit_test(rename__other_way_only_where_it_helps),
         cmocka_unit_test(write__with_dsync_tells_that_it_failed),
+        cmocka_unit_test(unnamed__cannot_or_may_not),
+        cmocka_unit_test(holes__unknown_are_data),
+        cmocka_unit_test(watch__refused_is_told),
         cmocka_unit_test(refusal__is_told),
         cmocka_unit_test(descriptors__none_left),
         cmocka_unit_test(offsets__beyond_the_largest_are_refused),
         cmocka_unit_test(closed_file__is_told_by_every_call),
         cmocka_unit_test(paths__too_long_or_at_the_root),
+        cmocka_unit_test(is_at__another_place_or_none),
+        cmocka_unit_test(event__full_or_interrupted),
         cmocka_unit_test(memory__of_no_length_is_memory),
         cmocka_unit_test(open__waits_for_a_lease_to_be_given_up),
     };

@@ -167,9 +167,7 @@ static void sharing__eight_processes_open_and_close(void **state)
 {
     (void)state;
     const char *path = path_of("eight", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
+    create_closed_heap(path, 8);
     struct peer children[8];
     for (unsigned i = 0; i < 8; i++) {
         children[i] = peer_start(open_count_close, path);
@@ -177,7 +175,7 @@ static void sharing__eight_processes_open_and_close(void **state)
     for (unsigned i = 0; i < 8; i++) {
         peer_join(&children[i]);
     }
-    heap = open_heap(path);
+    pheap *heap = open_heap(path);
     require_equal(fresh_word(heap, 0), 200);
     check_sound(heap);
     ok(pheap_close(heap));

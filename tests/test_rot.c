@@ -57,16 +57,24 @@ static void flip_range(struct rig *rig, struct files *files, uint64_t from, uint
         }
 }
 
-/* Flip every bit of the segment's header, and of the batches after the first, which the checkpoint has passed. */
-static void flip_all(struct rig *rig, struct files *files, uint64_t least, struct tally *tally, const char *what)
+/* The process is killed.  Flip every bit of the segment's header, and of the batches after the first, which the checkpoint
+ * has passed; then free all. */
+static struct tally flip_all(struct rig *rig, uint64_t least, const char *what)
 {
-    struct map map = map_log(files, EPOCH);
-    flip_range(rig, files, PH_LOG_SEGMENTS, PH_LOG_SEGMENTS + sizeof(struct ph_segment_header), least, tally, what);
+    struct tally tally = {0};
+    kill_process(rig);
+    struct files files = save(rig);
+    struct map map = map_log(&files, EPOCH);
+    flip_range(rig, &files, PH_LOG_SEGMENTS, PH_LOG_SEGMENTS + sizeof(struct ph_segment_header), least, &tally, what);
     for (unsigned i = 0; i < map.count; i++) {
         const struct found *r = &map.records[i];
         if (r->batch > 0 && map.records[i - 1].batch != r->batch)
-            flip_range(rig, files, r->batch_at, r->batch_at + r->batch_bytes, least, tally, what);
+            flip_range(rig, &files, r->batch_at, r->batch_at + r->batch_bytes, least, &tally, what);
     }
+    print_tally(what, &tally);
+    free_files(&files);
+    free_rig(rig);
+    return tally;
 }
 
 static void add_group(struct rig *rig)
@@ -81,19 +89,13 @@ static void rot__of_the_last_flush_after_a_fold(void **state)
 {
     (void)state;
     struct rig rig = new_rig(21);
-    struct tally tally = {0};
     create(&rig);
     assert_int_equal(pheap_checkpoint(rig.heap), PHEAP_OK);
     add_group(&rig);
     add_group(&rig);
     assert_int_equal(pheap_fold(rig.heap), PHEAP_OK);
-    kill_process(&rig);
-    struct files files = save(&rig);
-    flip_all(&rig, &files, rig.book->last, &tally, "all is folded, bit");
-    print_tally("all is folded", &tally);
+    const struct tally tally = flip_all(&rig, rig.book->last, "all is folded");
     assert_true(tally.refused > 1000 && tally.cut == 0);
-    free_files(&files);
-    free_rig(&rig);
 }
 
 /* Catches: the same where more was flushed after the fold.  Of that last flush, and of nothing else, rot may take some. */
@@ -101,19 +103,13 @@ static void rot__after_a_fold_and_another_flush(void **state)
 {
     (void)state;
     struct rig rig = new_rig(22);
-    struct tally tally = {0};
     create(&rig);
     assert_int_equal(pheap_checkpoint(rig.heap), PHEAP_OK);
     add_group(&rig);
     assert_int_equal(pheap_fold(rig.heap), PHEAP_OK);
     add_group(&rig);
-    kill_process(&rig);
-    struct files files = save(&rig);
-    flip_all(&rig, &files, rig.book->last - GROUP, &tally, "half is folded, bit");
-    print_tally("half is folded", &tally);
+    const struct tally tally = flip_all(&rig, rig.book->last - GROUP, "half is folded");
     assert_true(tally.refused > 1000 && tally.cut > 1000);
-    free_files(&files);
-    free_rig(&rig);
 }
 
 /* Catches: the same where a reader has stopped the fold within the last flush. */
@@ -121,7 +117,6 @@ static void rot__after_a_fold_up_to_a_pin(void **state)
 {
     (void)state;
     struct rig rig = new_rig(23);
-    struct tally tally = {0};
     pheap_read *reader;
     create(&rig);
     assert_int_equal(pheap_checkpoint(rig.heap), PHEAP_OK);
@@ -132,13 +127,8 @@ static void rot__after_a_fold_up_to_a_pin(void **state)
     commit(&rig, 40, PHEAP_LAZY);
     commit(&rig, 40, PHEAP_LAZY);
     assert_int_equal(pheap_fold(rig.heap), PHEAP_OK);
-    kill_process(&rig);
-    struct files files = save(&rig);
-    flip_all(&rig, &files, pinned, &tally, "folded to a pin, bit");
-    print_tally("folded to a pin", &tally);
+    const struct tally tally = flip_all(&rig, pinned, "folded to a pin");
     assert_true(tally.refused > 1000 && tally.cut > 1000);
-    free_files(&files);
-    free_rig(&rig);
 }
 
 /* -------------------------------------------------------------------------------------------------- with power cuts */

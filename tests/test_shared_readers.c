@@ -54,7 +54,7 @@ static void reader__view_stays_within_its_budget(void **state)
         }
         require(touched != 0 ? drops <= 1 : drops < 100);
         for (uint64_t i = 1; i <= 20; i++) {
-            commit_spread(first, WORDS, i * 100);
+            commit_spread(first, WORDS, i * 100, PHEAP_LAZY);
             require_spread(second, WORDS, i * 100);
             ok(pheap_fold(first));
             require(view->touched_bytes <= 4 * options.budget_bytes);
@@ -79,12 +79,7 @@ static void reader__goes_on_when_a_flush_on_the_way_fails(void **state)
     require_equal(fresh_word(second, 0), 1);
     require_equal(heap_info(first).poisoned, 1);
     require_equal(fresh_word(second, 0), 1);
-    expect(PHEAP_POISONED, pheap_close(second));
-    expect(PHEAP_POISONED, pheap_close(first));
-    first = machine_open(machine.first, 0);
-    require_equal(fresh_word(first, 0), 1);
-    ok(pheap_close(first));
-    machine_end(&machine);
+    machine_close_poisoned(&machine, second, first, 1);
 }
 
 /* Catches: a reader ended twice that takes another's pin along. */
@@ -198,7 +193,7 @@ static void view__is_evicted_while_it_moves(void **state)
     machine.second.alloc = evict_at_alloc;
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     evict_seat = second->core->store.seat;
-    commit_spread(first, WORDS, 1000);
+    commit_spread(first, WORDS, 1000, PHEAP_LAZY);
     evict_coord = first->core->coord;
     pheap_read *reader = read_begin(second, PHEAP_EVICTABLE);
     require(evictions >= 100);

@@ -9,16 +9,6 @@
 
 #define WORDS 16384u
 
-static uint64_t waited_ns; /* the time that a process has wished to sleep */
-
-static void do_not_wait(void *ctx, uint32_t *word, uint32_t expected, uint64_t timeout_ns)
-{
-    (void)ctx;
-    (void)word;
-    (void)expected;
-    waited_ns += timeout_ns;
-}
-
 /* A thread that dies while it commits what does not fit in the buffer. */
 static void *die_in_commit(void *argument)
 {
@@ -46,7 +36,7 @@ static void fragments__of_the_dead_are_buried(void **state)
         struct machine machine;
         machine_begin(&machine, NULL);
         pheap *first = machine_create(&machine, flags[i], WORDS), *second = machine_open(&machine.second, 0);
-        commit_spread(first, WORDS, 1000);
+        commit_spread(first, WORDS, 1000, PHEAP_LAZY);
         struct ph_coord *coord = first->core->coord;
         /* All the log there can be is there and free: what is written next is the fragments. */
         while (ph_store_extend_log(&first->core->store, UINT64_MAX) == PH_OK)
@@ -67,11 +57,11 @@ static void fragments__of_the_dead_are_buried(void **state)
         ok(pheap_abort(txn));
         require_spread(second, WORDS, 1000);
         ok(pheap_sync(first)); /* it died with the flush lock too */
-        commit_spread(first, WORDS, 2000);
+        commit_spread(first, WORDS, 2000, PHEAP_LAZY);
         require_spread(second, WORDS, 2000);
         ok(pheap_fold(second));
         require_equal(atomic_load(&coord->folded), atomic_load(&coord->committed));
-        commit_spread(second, WORDS, 3000);
+        commit_spread(second, WORDS, 3000, PHEAP_LAZY);
         require_spread(first, WORDS, 3000);
         check_sound(first);
         ok(pheap_close(first));
@@ -290,7 +280,7 @@ static void log__held_by_a_reader(void **state)
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     pheap *holders[] = {first, second};
     uint64_t value = 1000;
-    commit_spread(first, WORDS, value);
+    commit_spread(first, WORDS, value, PHEAP_LAZY);
     for (unsigned round = 0; round < 4; round++) {
         pheap *holder = holders[round % 2];
         pheap_read *reader = read_begin(holder, PHEAP_FRESH);
@@ -319,7 +309,7 @@ static void log__held_by_a_reader(void **state)
         require_equal(waited_ns >= 1000000000, round == 0);
         require_equal(read_word(reader, 512), kept + 512);
         pheap_read_end(reader);
-        commit_spread(second, WORDS, ++value);
+        commit_spread(second, WORDS, ++value, PHEAP_LAZY);
         require_spread(first, WORDS, value);
     }
     check_sound(first);
@@ -353,7 +343,7 @@ static void log__reader_ends_while_room_is_made(void **state)
     pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
     uint64_t value = 1;
     for (unsigned round = 0; round < 2; round++) {
-        commit_spread(first, WORDS, ++value);
+        commit_spread(first, WORDS, ++value, PHEAP_LAZY);
         pheap_read *reader = read_begin(first, PHEAP_FRESH), *own = NULL;
         pheap_txn *txn = NULL;
         enum pheap_status status = PHEAP_OK;
@@ -380,6 +370,14 @@ static void log__reader_ends_while_room_is_made(void **state)
     machine_close(&machine, second, first);
 }
 
+/* One transaction that needs more log than is free as long as somebody holds a part of it. */
+static enum pheap_status commit_large(pheap *heap, unsigned char byte)
+{
+    pheap_txn *txn = begin(heap);
+    ok(pheap_fill(txn, pheap_root(txn), byte, WORDS * 8 * 3 / 4));
+    return pheap_commit(txn, PHEAP_LAZY, NULL);
+}
+
 /* Catches: the same for one transaction that needs more log than is free: it must be undone. */
 static void log__held_by_a_reader_from_a_large_transaction(void **state)
 {
@@ -394,11 +392,8 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
         pheap_read *reader = read_begin(holders[round], PHEAP_FRESH);
         enum pheap_status status = PHEAP_OK;
         waited_ns = 0;
-        for (unsigned i = 0; i < 10 && status == PHEAP_OK; i++) {
-            pheap_txn *txn = begin(second);
-            ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(0x10 * round + i + 1), WORDS * 8 * 3 / 4));
-            status = pheap_commit(txn, PHEAP_LAZY, NULL);
-        }
+        for (unsigned i = 0; i < 10 && status == PHEAP_OK; i++)
+            status = commit_large(second, (unsigned char)(0x10 * round + i + 1));
         expect_detail(PHEAP_LOG_FULL, "end that read transaction", status);
         require_equal(waited_ns >= 1000000000, holders[round] == first);
         require(waited_ns == 0 || holders[round] == first);
@@ -409,8 +404,8 @@ static void log__held_by_a_reader_from_a_large_transaction(void **state)
         pheap_txn *txn = begin(second);
         require_equal(get_word(txn, 0), last);
         require_equal(get_word(txn, WORDS / 2), last);
-        ok(pheap_fill(txn, pheap_root(txn), 0xee, WORDS * 8 * 3 / 4));
-        ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+        ok(pheap_abort(txn));
+        ok(commit_large(second, 0xee));
         require_equal(fresh_word(first, WORDS / 2), UINT64_C(0xeeeeeeeeeeeeeeee));
     }
     machine_close(&machine, second, first);
@@ -438,29 +433,34 @@ static int pass_by_at_lock(void *ctx, int file, enum ph_lock_type type, uint64_t
     return result;
 }
 
+/* The second process commits more than the log holds, while a reader of the first and what `lock` does are in the way for
+ * a moment. */
+static void commit_past_others(int (*lock)(void *, int, enum ph_lock_type, uint64_t, uint64_t, bool))
+{
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    ending_real = machine.first;
+    machine.second.lock = lock;
+    machine.second.wait = do_not_wait;
+    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
+    passing_by = first->core;
+    commit_word(first, 1, 77, PHEAP_DURABLE);
+    ending_reader = read_begin(first, PHEAP_FRESH);
+    for (unsigned i = 0; i < 10; i++)
+        ok(commit_large(second, (unsigned char)(i + 1)));
+    require(ending_reader == NULL);
+    require_equal(atomic_load(&first->core->coord->seats[first->core->store.seat].hold), 0);
+    passing_by = NULL;
+    machine_close(&machine, second, first);
+}
+
 /* Catches: TOO_BIG for a transaction that fits, where two held the log for a moment, one after the other. */
 static void log__held_by_two_in_turn(void **state)
 {
     (void)state;
-    struct machine machine;
-    machine_begin(&machine, NULL);
-    ending_real = machine.first;
-    machine.second.lock = pass_by_at_lock;
-    machine.second.wait = do_not_wait;
-    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
-    passing_by = first->core;
     passing_hold = 0;
-    commit_word(first, 1, 77, PHEAP_DURABLE);
-    ending_reader = read_begin(first, PHEAP_FRESH);
-    for (unsigned i = 0; i < 10; i++) {
-        pheap_txn *txn = begin(second);
-        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
-        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    }
-    require(ending_reader == NULL && passing_hold != 0);
-    require_equal(atomic_load(&first->core->coord->seats[first->core->store.seat].hold), 0);
-    passing_by = NULL;
-    machine_close(&machine, second, first);
+    commit_past_others(pass_by_at_lock);
+    require(passing_hold != 0);
 }
 
 /* Right after a checkpoint that a reader was in the way of, the reader ends and its process makes one that gains all. */
@@ -481,23 +481,7 @@ static int checkpoint_at_lock(void *ctx, int file, enum ph_lock_type type, uint6
 static void log__room_made_by_another(void **state)
 {
     (void)state;
-    struct machine machine;
-    machine_begin(&machine, NULL);
-    ending_real = machine.first;
-    machine.second.lock = checkpoint_at_lock;
-    machine.second.wait = do_not_wait;
-    pheap *first = machine_create(&machine, 0, WORDS), *second = machine_open(&machine.second, 0);
-    passing_by = first->core;
-    commit_word(first, 1, 77, PHEAP_DURABLE);
-    ending_reader = read_begin(first, PHEAP_FRESH);
-    for (unsigned i = 0; i < 10; i++) {
-        pheap_txn *txn = begin(second);
-        ok(pheap_fill(txn, pheap_root(txn), (unsigned char)(i + 1), WORDS * 8 * 3 / 4));
-        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
-    }
-    require(ending_reader == NULL);
-    passing_by = NULL;
-    machine_close(&machine, second, first);
+    commit_past_others(checkpoint_at_lock);
 }
 
 int main(int argc, char **argv)

@@ -63,20 +63,20 @@ static bool step(const struct peer *child)
     return WSTOPSIG(status) == SIGTRAP;
 }
 
-static void finish(struct peer *child)
-{
-    peer_kill(child);
-}
-
 /* -------------------------------------------------------------------------------------------------------------- pins */
 
-/* Round r stores r in the first page, which every reader has a private copy of, and in page 1 + r, which none has. */
-static void commit_round(pheap *heap, uint64_t round)
+/*
+ * Round r stores r in the first page, which every reader has a private copy of, and in page 1 + r, which none has.
+ *
+ * DURABLE where the child is to be stopped next: on a machine so busy that what is LAZY comes to be a second old, the child
+ * would flush it, and be stopped with the lock for which this process then waits.
+ */
+static void commit_round(pheap *heap, uint64_t round, enum pheap_durability how)
 {
     pheap_txn *txn = begin(heap);
     put_word(txn, 0, round);
     put_word(txn, (1 + round) * WORDS_PER_PAGE, round);
-    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    ok(pheap_commit(txn, how, NULL));
 }
 
 static void read_again_and_again(const struct peer *test, const char *path)
@@ -112,14 +112,14 @@ static void pin__a_fold_at_every_instruction_of_begin(void **state)
     const uint32_t seat = heap->core->store.seat == 0 ? 1 : 0;
     uint64_t steps = 0, pinned_at = 0, round = 0;
     while (pinned_at == 0 || steps < pinned_at + 40) {
-        commit_round(heap, ++round); /* so that the reader has somewhere to move */
+        commit_round(heap, ++round, PHEAP_DURABLE); /* so that the reader has somewhere to move */
         bool inside = true;
         for (uint64_t i = 0; i < steps && inside; i++)
             inside = step(&child);
         require(inside);
         if (pinned_at == 0 && atomic_load(&coord->seats[seat].pins[0].lsn) != 0)
             pinned_at = steps;
-        commit_round(heap, ++round);
+        commit_round(heap, ++round, PHEAP_LAZY);
         ok(pheap_fold(heap));
         go_on(&child);
         await_own_stop(&child);
@@ -128,7 +128,7 @@ static void pin__a_fold_at_every_instruction_of_begin(void **state)
     }
     print_message("a fold after each of the first %llu instructions of a reader, whose pin is there after %llu\n",
                   (unsigned long long)steps, (unsigned long long)pinned_at);
-    finish(&child);
+    peer_kill(&child);
     check_sound(heap);
     ok(pheap_close(heap));
 }
@@ -165,7 +165,7 @@ static void poison__at_every_instruction_before_a_flush(void **state)
     uint64_t steps = 0, round = 0;
     for (;; steps++) {
         do /* a commit may find the buffer half full, and flush */
-            commit_round(heap, ++round);
+            commit_round(heap, ++round, PHEAP_LAZY);
         while (atomic_load(&coord->durable) == atomic_load(&coord->committed));
         const uint64_t durable = atomic_load(&coord->durable);
         atomic_store(synced, -1);
@@ -184,7 +184,7 @@ static void poison__at_every_instruction_before_a_flush(void **state)
     }
     print_message("a failure after each of the first %llu instructions of a flush\n", (unsigned long long)steps);
     require(steps > 20);
-    finish(&child);
+    peer_kill(&child);
     ok(pheap_sync(heap));
     check_sound(heap);
     ok(pheap_close(heap));
@@ -248,7 +248,7 @@ static void wait__a_commit_at_every_instruction_before_sleep(void **state)
     for (unsigned time = 0; time < 2; time++) { /* the first time there is more to do, for the dynamic linker */
         for (steps = 0; !before_sleep(&child); steps++)
             require(step(&child));
-        commit_round(heap, ++round);
+        commit_round(heap, ++round, PHEAP_DURABLE);
         go_on_awake(&child);
     }
     require(steps > WAIT_STEPS);
@@ -256,12 +256,12 @@ static void wait__a_commit_at_every_instruction_before_sleep(void **state)
         for (uint64_t i = before; i < steps && !before_sleep(&child);
              i++) /* the way may be shorter by a look at the clock */
             require(step(&child));
-        commit_round(heap, ++round);
+        commit_round(heap, ++round, PHEAP_DURABLE);
         go_on_awake(&child);
     }
     print_message("a commit after each of the last %u of %llu instructions before a sleep\n", WAIT_STEPS,
                   (unsigned long long)steps);
-    finish(&child);
+    peer_kill(&child);
     ok(pheap_close(heap));
 }
 #endif
@@ -315,7 +315,7 @@ static void death__at_any_instruction_of_a_commit(void **state)
     await_own_stop(&child);
     while (step(&child))
         length++;
-    finish(&child);
+    peer_kill(&child);
     const uint64_t offset = choose_seed();
     for (uint64_t i = 0; i < DEATHS; i++) {
         const uint64_t before = get_all(heap), steps = (i * length + offset % length) / DEATHS;
@@ -324,7 +324,7 @@ static void death__at_any_instruction_of_a_commit(void **state)
         bool inside = true;
         for (uint64_t j = 0; j < steps && inside; j++)
             inside = step(&child);
-        finish(&child);
+        peer_kill(&child);
         const uint64_t after = get_all(heap);
         require(after == before || after == before + 1);
         done += after != before;

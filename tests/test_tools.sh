@@ -488,6 +488,13 @@ same "scrub of a damaged heap says so" 1 $status
 same "and where" 1 "$(grep -c "offset 8192 (0x2000): page 2 does not match its checksum; in it: the allocator's own" out)"
 run scrub --json sums.heap
 same "and in JSON" True "$(json '[f["offset"] for f in a["faults"]] == [8192] and a["error"]["status"] == "PHEAP_CORRUPT"')"
+run salvage sums.heap doubted.heap
+same "salvage says what is in doubt" 1 $status
+same "and where" 1 "$(grep -c "offset 8192 (0x2000): page 2 does not match its checksum; in doubt: which block is the root" out)"
+same "and counts it" 1 "$(grep -c "^suspect  *0 of the kept blocks" out)"
+run salvage --json --force sums.heap doubted.heap
+same "also in JSON" True "$(json '[f["offset"] for f in a["faults"]] == [8192] and a["suspect_blocks"] == 0 and a["suspect_bytes"] == 0 and a["unknown_pages"] == 0')"
+good "the heap it has made is sound" check doubted.heap
 wrong "scrub of a heap without checksums" 2 "PHEAP_UNSUPPORTED.*no checksums\|no checksums.*PHEAP_UNSUPPORTED" scrub plain.heap
 rm sums.heap*
 good "create with checksums again" create --checksums sums.heap

@@ -169,6 +169,55 @@ static void track__goes_together_with_declarations(void **state)
 
 /* ------------------------------------------------------------------------------------------------------- savepoints */
 
+/* What is stored between two savepoints. */
+static void store_level(uint8_t *bytes, uint8_t *more, unsigned level)
+{
+    bytes[0] = bytes[50000] = (uint8_t)(10 + level);
+    bytes[1000 * level] = (uint8_t)(20 + level);
+    more[level] = more[8999] = (uint8_t)(10 + level);
+}
+
+static void require_level(const uint8_t *bytes, const uint8_t *more, unsigned level)
+{
+    require_equal(bytes[99999], 1);
+    require_equal(bytes[50000], 10 + level);
+    require_equal(bytes[1000 * level], 20 + level);
+    require_equal(more[8999], 10 + level);
+    for (unsigned above = level + 1; above < 4; above++) {
+        require_equal(bytes[1000 * above], 1);
+        require_equal(more[above], 0);
+    }
+}
+
+/* Down to the savepoint 1, another way up and down again, up as at first, and all the way down. */
+static void roll_back_and_go_up_again(pheap_txn *txn, uint32_t savepoints[4], uint8_t *bytes, uint8_t *more)
+{
+    for (unsigned level = 4; level-- > 1;) {
+        ok(pheap_rollback(txn, savepoints[level]));
+        require_level(bytes, more, level);
+    }
+    bytes[2000] = 77;
+    more[2] = 77;
+    ok(pheap_savepoint(txn, &savepoints[2]));
+    bytes[2000] = 78;
+    bytes[4000] = 78;
+    ok(pheap_savepoint(txn, &savepoints[3]));
+    ok(pheap_rollback(txn, savepoints[2]));
+    require_equal(bytes[2000], 77);
+    require_equal(bytes[4000], 1);
+    ok(pheap_rollback(txn, savepoints[1]));
+    require_level(bytes, more, 1);
+    for (unsigned level = 2; level < 4; level++) {
+        store_level(bytes, more, level);
+        ok(pheap_savepoint(txn, &savepoints[level]));
+    }
+    bytes[0] = bytes[99999] = more[8999] = 99;
+    for (unsigned level = 4; level-- > 0;) {
+        ok(pheap_rollback(txn, savepoints[level]));
+        require_level(bytes, more, level);
+    }
+}
+
 static void savepoints_nest(enum method method)
 {
     static uint8_t expected[LENGTH];
@@ -191,51 +240,11 @@ static void savepoints_nest(enum method method)
                 ok(pheap_edit(txn, block, LENGTH, NULL));
                 ok(pheap_edit(txn, fresh, 9000, NULL));
             }
-            bytes[0] = bytes[50000] = (uint8_t)(10 + level);
-            bytes[1000 * level] = (uint8_t)(20 + level);
-            more[level] = more[8999] = (uint8_t)(10 + level);
+            store_level(bytes, more, level);
             ok(pheap_savepoint(txn, &savepoints[level]));
         }
-        bytes[0] = bytes[99999] = 99;
-        more[8999] = 99;
-        for (unsigned again = 0; again < 2; again++) {
-            for (unsigned level = 4; level-- > 0;) {
-                ok(pheap_rollback(txn, savepoints[level]));
-                require_equal(bytes[99999], 1);
-                require_equal(bytes[50000], 10 + level);
-                require_equal(bytes[1000 * level], 20 + level);
-                require_equal(more[8999], 10 + level);
-                for (unsigned above = level + 1; above < 4; above++) {
-                    require_equal(bytes[1000 * above], 1);
-                    require_equal(more[above], 0);
-                }
-                if (again == 0 && level == 1) {
-                    break; /* go up again from here */
-                }
-            }
-            if (again == 0) {
-                bytes[2000] = 77;
-                more[2] = 77;
-                ok(pheap_savepoint(txn, &savepoints[2]));
-                bytes[2000] = 78;
-                bytes[4000] = 78;
-                ok(pheap_savepoint(txn, &savepoints[3]));
-                ok(pheap_rollback(txn, savepoints[2]));
-                require_equal(bytes[2000], 77);
-                require_equal(bytes[4000], 1);
-                ok(pheap_rollback(txn, savepoints[1]));
-                require_equal(more[2], 0);
-                ok(pheap_savepoint(txn, &savepoints[2]));
-                ok(pheap_savepoint(txn, &savepoints[3]));
-                bytes[2000] = 22; /* what the second time expects */
-                bytes[50000] = 13;
-                bytes[3000] = 23;
-                more[8999] = 13;
-                ok(pheap_rollback(txn, savepoints[1]));
-                break;
-            }
-        }
-        ok(pheap_rollback(txn, savepoints[0]));
+        bytes[0] = bytes[99999] = more[8999] = 99;
+        roll_back_and_go_up_again(txn, savepoints, bytes, more);
         bytes[7] = (uint8_t)(late + 30);
         ok(pheap_commit(txn, PHEAP_LAZY, NULL));
         expected[0] = 20;
@@ -351,6 +360,33 @@ static void track__survives_lack_of_memory(void **state)
 {
     (void)state;
     each_method(memory_runs_out);
+}
+
+/* Catches: a range forgotten when the list of them grows, or when all is tracked already. */
+static void track__many_ranges(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 100 };
+    uint64_t blocks[BLOCKS];
+    pheap *heap = open_by(WATCHED, "many", 0);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        blocks[i] = make_block(heap, 64, 1);
+    for (unsigned round = 0; round < 2; round++) {
+        pheap_txn *txn = begin(heap);
+        if (round == 1)
+            ok(pheap_track_all(txn));
+        for (unsigned i = 0; i < BLOCKS; i += 2) {
+            void *address;
+            ok(pheap_track(txn, blocks[i], 64, &address));
+            *(uint64_t *)address = 1000 * round + i;
+        }
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+        pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+        for (unsigned i = 0; i < BLOCKS; i += 2)
+            require_equal(*(const uint64_t *)pheap_read_ptr(reader, blocks[i]), 1000 * round + i);
+        pheap_read_end(reader);
+    }
+    ok(pheap_close(heap));
 }
 
 /* --------------------------------------------------------------------------------------------------------- arguments */
@@ -606,6 +642,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(track__finds_every_store),       cmocka_unit_test(track__logs_only_what_changed),
         cmocka_unit_test(track__abort_undoes_all),        cmocka_unit_test(track__goes_together_with_declarations),
         cmocka_unit_test(track__savepoints_nest),         cmocka_unit_test(track__ranges_may_be_added_late),
+        cmocka_unit_test(track__survives_lack_of_memory), cmocka_unit_test(track__many_ranges),
         cmocka_unit_test(track__survives_lack_of_memory), cmocka_unit_test(track__refuses_bad_ranges),
         cmocka_unit_test(budget__bounds_tracked_stores),  cmocka_unit_test(processes__share_and_die),
         cmocka_unit_test(thread__dies_and_nothing_stays), cmocka_unit_test(random__is_as_the_model),

@@ -764,16 +764,14 @@ static void protect__makes_a_store_into_a_snapshot_fault(void **state)
 {
     (void)state;
     const char *path = path_of("protect", "");
-    pheap *heap = create_heap(path);
-    (void)make_root(heap, 8);
-    ok(pheap_close(heap));
+    create_closed_heap(path, 8);
     struct peer child = peer_start(store_into_snapshot, path);
     int status = 0;
     require(waitpid(child.pid, &status, 0) == child.pid);
     require(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
     close(child.to);
     close(child.from);
-    heap = open_heap(path);
+    pheap *heap = open_heap(path);
     require_equal(fresh_word(heap, 0), 0);
     ok(pheap_close(heap));
 }

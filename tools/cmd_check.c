@@ -4,36 +4,14 @@
  *
  * The walk reads a snapshot, so other processes may go on writing meanwhile.
  */
-#include "tools/output.h"
 #include "types/types.h"
 
 #include <inttypes.h>
 
-#include "tools/progress.h"
-
-struct check {
-    struct output *output;
-    struct progress *progress;
-    uint64_t fault_count;
-};
-
-static void on_fault(void *context, uint64_t offset, const char *text)
-{
-    struct check *check = context;
-    struct output *output = check->output;
-    check->fault_count++;
-    progress_hide(check->progress);
-    output_fault(output, offset, text);
-}
-
-static int on_progress(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    struct check *check = context;
-    return progress_update(check->progress, what, done, total);
-}
+#include "tools/faults.h"
 
 /* The values of a sound heap; *have: there are some.  A root that belongs to another program is none of our business. */
-static enum pheap_status check_values(struct check *check, const pheap_read *reader, struct pht_census *census,
+static enum pheap_status check_values(struct faults *faults, const pheap_read *reader, struct pht_census *census,
                                       bool *have)
 {
     struct pht t;
@@ -42,10 +20,10 @@ static enum pheap_status check_values(struct check *check, const pheap_read *rea
     if (!*have)
         return PHEAP_OK;
     if (status == PHEAP_CORRUPT)
-        on_fault(check, pheap_read_root(reader), pheap_error_detail());
+        faults_add(faults, pheap_read_root(reader), pheap_error_detail());
     if (status != PHEAP_OK)
         return status;
-    return pht_check(&t, on_fault, check, census);
+    return pht_check(&t, faults_add, faults, census);
 }
 
 static void write_values(struct output *output, const struct pht_census *census)
@@ -75,7 +53,7 @@ static void write_verdict(struct output *output, bool sound, uint64_t fault_coun
 
 static enum exit_code check_heap(struct output *output, pheap *heap)
 {
-    struct check check = {.output = output};
+    struct faults faults;
     struct pht_census census = {.size = sizeof census};
     bool have_values = false;
     pheap_read *reader = NULL;
@@ -84,19 +62,17 @@ static enum exit_code check_heap(struct output *output, pheap *heap)
         return output_failure(output, status);
     uint64_t version = pheap_read_version(reader);
     output_json_u64(output, "version", version);
-    output_json_begin(output, "faults", '[');
-    check.progress = progress_begin("checking", output->request->progress);
-    status = pheap_check(reader, on_fault, on_progress, &check);
+    faults_begin(&faults, output, "checking");
+    status = pheap_check(reader, faults_add, faults_progress, &faults);
     if (status == PHEAP_OK)
-        status = check_values(&check, reader, &census, &have_values);
-    progress_end(check.progress);
-    output_json_end(output, ']');
+        status = check_values(&faults, reader, &census, &have_values);
+    faults_end(&faults);
     if (have_values && status == PHEAP_OK)
         write_values(output, &census);
     else
         output_json_null(output, "values");
     if (status == PHEAP_OK || status == PHEAP_CORRUPT)
-        write_verdict(output, status == PHEAP_OK, check.fault_count, version);
+        write_verdict(output, status == PHEAP_OK, faults.count, version);
     else
         output_json_null(output, "sound");
     enum exit_code code = status == PHEAP_OK ? EXIT_DONE : output_failure(output, status);

@@ -4,26 +4,7 @@
  */
 #include <inttypes.h>
 
-#include "tools/output.h"
-#include "tools/progress.h"
-
-struct salvage {
-    struct output *output;
-    struct progress *progress;
-};
-
-static void on_fault(void *context, uint64_t offset, const char *text)
-{
-    struct salvage *salvage = context;
-    progress_hide(salvage->progress);
-    output_fault(salvage->output, offset, text);
-}
-
-static int on_progress(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    struct salvage *salvage = context;
-    return progress_update(salvage->progress, what, done, total);
-}
+#include "tools/faults.h"
 
 static const char *state_name(uint32_t state)
 {
@@ -46,6 +27,8 @@ static void write_result(struct output *output, const struct pheap_salvage_resul
     write_state(output, result);
     output_field_size(output, "heap size", result->heap_bytes);
     output_field(output, "kept", "%" PRIu64 " blocks, %" PRIu64 " bytes", result->kept_blocks, result->kept_bytes);
+    output_field(output, "suspect", "%" PRIu64 " of the kept blocks, %" PRIu64 " bytes, do not match their checksums",
+                 result->suspect_blocks, result->suspect_bytes);
     output_field(output, "uncertain", "%" PRIu64 " blocks, %" PRIu64 " bytes, not kept", result->uncertain_blocks,
                  result->uncertain_bytes);
     output_field(output, "lost", "%" PRIu64 " blocks that are known, %" PRIu64 " bytes at most", result->lost_blocks,
@@ -54,6 +37,9 @@ static void write_result(struct output *output, const struct pheap_salvage_resul
     output_json_u64(output, "heap_bytes", result->heap_bytes);
     output_json_u64(output, "kept_blocks", result->kept_blocks);
     output_json_u64(output, "kept_bytes", result->kept_bytes);
+    output_json_u64(output, "suspect_blocks", result->suspect_blocks);
+    output_json_u64(output, "suspect_bytes", result->suspect_bytes);
+    output_json_u64(output, "unknown_pages", result->unknown_pages);
     output_json_u64(output, "uncertain_blocks", result->uncertain_blocks);
     output_json_u64(output, "uncertain_bytes", result->uncertain_bytes);
     output_json_u64(output, "lost_blocks", result->lost_blocks);
@@ -65,17 +51,16 @@ static void write_result(struct output *output, const struct pheap_salvage_resul
 enum exit_code cmd_salvage(const struct request *request, struct output *output)
 {
     struct pheap_salvage_result result = {.size = sizeof result};
-    struct salvage salvage = {.output = output, .progress = progress_begin("salvage", request->progress)};
+    struct faults faults;
     const struct pheap_salvage_options options = {.size = sizeof options,
                                                   .flags = request->backup.flags,
-                                                  .progress = on_progress,
-                                                  .fault = on_fault,
-                                                  .context = &salvage};
+                                                  .progress = faults_progress,
+                                                  .fault = faults_add,
+                                                  .context = &faults};
     output_json_string(output, "new_path", request->new_path);
-    output_json_begin(output, "faults", '[');
+    faults_begin(&faults, output, "salvage");
     enum pheap_status status = pheap_salvage(request->path, request->new_path, &options, &result);
-    progress_end(salvage.progress);
-    output_json_end(output, ']');
+    faults_end(&faults);
     if (status != PHEAP_OK)
         return output_failure(output, status);
     write_result(output, &result);

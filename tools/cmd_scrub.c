@@ -6,26 +6,7 @@
  */
 #include <inttypes.h>
 
-#include "tools/output.h"
-#include "tools/progress.h"
-
-struct scrub {
-    struct output *output;
-    struct progress *progress;
-};
-
-static void on_fault(void *context, uint64_t offset, const char *text)
-{
-    struct scrub *scrub = context;
-    progress_hide(scrub->progress);
-    output_fault(scrub->output, offset, text);
-}
-
-static int on_progress(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    struct scrub *scrub = context;
-    return progress_update(scrub->progress, what, done, total);
-}
+#include "tools/faults.h"
 
 static void write_result(struct output *output, const struct pheap_scrub_result *result)
 {
@@ -44,16 +25,15 @@ static void write_result(struct output *output, const struct pheap_scrub_result 
 static enum exit_code scrub_heap(struct output *output, pheap *heap)
 {
     struct pheap_scrub_result result = {.size = sizeof result};
-    struct scrub scrub = {.output = output, .progress = progress_begin("scrub", output->request->progress)};
+    struct faults faults;
     const struct pheap_scrub_options options = {.size = sizeof options,
                                                 .flags = output->request->fill ? PHEAP_SCRUB_FILL : 0,
-                                                .progress = on_progress,
-                                                .fault = on_fault,
-                                                .context = &scrub};
-    output_json_begin(output, "faults", '[');
+                                                .progress = faults_progress,
+                                                .fault = faults_add,
+                                                .context = &faults};
+    faults_begin(&faults, output, "scrub");
     enum pheap_status status = pheap_scrub(heap, &options, &result);
-    progress_end(scrub.progress);
-    output_json_end(output, ']');
+    faults_end(&faults);
     if (status == PHEAP_OK || status == PHEAP_CORRUPT)
         write_result(output, &result);
     return status == PHEAP_OK ? EXIT_DONE : output_failure(output, status);

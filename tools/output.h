@@ -23,7 +23,7 @@
 /* The exit codes of every command; pheap(1) documents them. */
 enum exit_code {
     EXIT_DONE = 0,    /* it was done; for `check`: the heap is sound */
-    EXIT_DAMAGED = 1, /* the heap or its log is damaged; for `salvage`: something was lost */
+    EXIT_DAMAGED = 1, /* the heap or its log is damaged; for `salvage`: something was lost or is in doubt */
     EXIT_TROUBLE = 2  /* wrong usage, the heap cannot be opened, or the work could not be finished */
 };
 
@@ -112,9 +112,9 @@ void output_format_time(uint64_t time_ns, char text[static 32]);
 void output_format_identity(const unsigned char identity[16], char text[static 33]);
 
 /*
- * Open the heap, let `look` do its work on it, and close it.  Read-only, so that nothing changes, but for --fill; a heap whose last user
- * crashed is recovered unless the request forbids it.  While that takes long, a progress line is shown.  The exit code is
- * that of `look`, unless the heap could not be opened or closed.
+ * Open the heap, let `look` do its work on it, and close it.  Read-only, so that nothing changes, but for --fill; a heap
+ * whose last user crashed is recovered unless the request forbids it.  While that takes long, a progress line is shown.
+ * The exit code is that of `look`, unless the heap could not be opened or closed.
  */
 enum exit_code output_look(struct output *output, enum exit_code (*look)(struct output *output, pheap *heap));
 

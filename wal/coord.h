@@ -32,7 +32,7 @@
 #include <stdatomic.h>
 
 #define PH_COORD_MAGIC UINT64_C(0x31434d4850414548)
-#define PH_COORD_ABI 3u
+#define PH_COORD_ABI 4u
 #define PH_SEATS 254u
 #define PH_PINS 4u          /* read views that a process may have */
 #define PH_PIN_EVICTABLE 1u /* added to a pin's LSN, which is a multiple of 8: a writer in need may take it away */
@@ -140,6 +140,7 @@ struct ph_coord {
     _Alignas(64) _Atomic uint64_t fold_intent;
     _Atomic uint64_t folded;
     struct ph_fold_mark fold_marks[2];
+    _Atomic uint32_t fold_unfinished; /* a fold has begun to write, and may have written up to fold_intent */
     _Alignas(64) struct ph_checkpoint_mark checkpoint; /* under the fold lock */
     _Atomic uint32_t sync_in_progress;                 /* a sync of the heap file has begun and not been judged */
     _Atomic uint32_t poisoned;

@@ -180,6 +180,8 @@ static bool possible(const struct ph_wal *wal, const struct ph_flush_mark *mark)
 static ph_status flush_locked(struct ph_wal *wal)
 {
     ph_status status = ph_log_ensure_open(wal);
+    if (status == PH_OK)
+        status = ph_file_check_handle(&wal->file);
     if (status != PH_OK)
         return status;
     PH_POINT(flush_leads);

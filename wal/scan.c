@@ -131,7 +131,6 @@ static ph_status window(struct ph_scan *scan, uint64_t at, uint64_t length, cons
                                         &scan->window_length);
         if (status != PH_OK)
             return status;
-        scan->bytes_read += scan->window_length;
         scan->window_segment = scan->position.segment;
         scan->window_at = start;
         if (at + length > start + scan->window_length)

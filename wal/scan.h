@@ -33,7 +33,6 @@ struct ph_scan {
     size_t window_length, window_capacity;
     struct ph_scan_position position;
     enum ph_record_fault fault; /* why the scan ended, when in the middle of a batch */
-    uint64_t bytes_read;
 };
 
 /*

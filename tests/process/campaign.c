@@ -85,6 +85,8 @@ static bool strike(struct campaign *c, unsigned number, enum points_action actio
         points_set(arm, POINTS_ANY, roll_passage(c), action);
         end = rig_await(rig, number);
     }
+    points_clear(
+        arm); /* it may have been at the first point just when it was set for any, and then stop a second time */
     return end == (action == POINTS_KILL ? RIG_KILLED : RIG_STOPPED);
 }
 

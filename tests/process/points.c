@@ -114,6 +114,11 @@ void points_set(struct points_arm *arm, unsigned point, int64_t passage, enum po
     atomic_store(&arm->armed, point + 1);
 }
 
+void points_clear(struct points_arm *arm)
+{
+    atomic_store(&arm->armed, 0);
+}
+
 /* ----------------------------------------------------------------------------------------------------------- names */
 
 static unsigned number_of(enum call call, enum kind kind, enum when when)

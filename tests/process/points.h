@@ -38,6 +38,8 @@ struct points_seen {
 void points_use(struct points_arm *arm, struct points_seen *seen);
 
 void points_set(struct points_arm *arm, unsigned point, int64_t passage, enum points_action action);
+/* No more: for a process that is stopped, or gone. */
+void points_clear(struct points_arm *arm);
 
 unsigned points_count(void);
 /* Whether the library has such a place; a point that is passed and is not expected is missing in a table of points.c. */

@@ -4,7 +4,6 @@
 #include "tests/support/dice.h"
 #include "tests/support/model.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,17 +166,6 @@ void ph_history_step(struct ph_history *history, pheap *heap, struct ph_sim *sim
 
 /* The comparison. */
 
-static bool differs(char *why, size_t why_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static bool differs(char *why, size_t why_bytes, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(why, why_bytes, format, arguments);
-    va_end(arguments);
-    return false;
-}
-
 bool ph_history_verify_reader(const struct ph_history *history, const pheap_read *reader, uint64_t least, uint64_t most,
                               uint64_t *k, char *why, size_t why_bytes)
 {
@@ -186,17 +174,17 @@ bool ph_history_verify_reader(const struct ph_history *history, const pheap_read
     if (!ph_model_number(reader, &found, why, why_bytes))
         return false;
     if (found >= history->count || history->models[found] == NULL)
-        return differs(why, why_bytes, "the root block holds nonsense");
+        return ph_differs(why, why_bytes, "the root block holds nonsense");
     if (k != NULL)
         *k = found;
     if (found < least || found > most)
-        return differs(why, why_bytes, "transaction %llu is the last, but it must be one of %llu to %llu",
-                       (unsigned long long)found, (unsigned long long)least, (unsigned long long)most);
+        return ph_differs(why, why_bytes, "transaction %llu is the last, but it must be one of %llu to %llu",
+                          (unsigned long long)found, (unsigned long long)least, (unsigned long long)most);
     if (pheap_read_version(reader) != found)
-        return differs(why, why_bytes, "version %llu shows transaction %llu",
-                       (unsigned long long)pheap_read_version(reader), (unsigned long long)found);
+        return ph_differs(why, why_bytes, "version %llu shows transaction %llu",
+                          (unsigned long long)pheap_read_version(reader), (unsigned long long)found);
     return ph_model_verify(history->models[found], reader, place, sizeof place) ||
-           differs(why, why_bytes, "after transaction %llu: %s", (unsigned long long)found, place);
+           ph_differs(why, why_bytes, "after transaction %llu: %s", (unsigned long long)found, place);
 }
 
 /* No page is damaged, and none has lost its checksum; if the heap has them. */
@@ -208,8 +196,8 @@ static bool scrubs_clean(pheap *heap, char *why, size_t why_bytes)
     enum pheap_status status = pheap_scrub(heap, &options, &result);
     if (status == PHEAP_UNSUPPORTED || (status == PHEAP_OK && result.unknown_pages == 0))
         return true;
-    return differs(why, why_bytes, "the scrub says %s, %u faults, first %s, %llu pages unknown",
-                   pheap_status_name(status), faults.count, faults.first, (unsigned long long)result.unknown_pages);
+    return ph_differs(why, why_bytes, "the scrub says %s, %u faults, first %s, %llu pages unknown",
+                      pheap_status_name(status), faults.count, faults.first, (unsigned long long)result.unknown_pages);
 }
 
 bool ph_history_verify(const struct ph_history *history, pheap *heap, uint64_t least, uint64_t most, uint64_t *k,
@@ -218,7 +206,7 @@ bool ph_history_verify(const struct ph_history *history, pheap *heap, uint64_t l
     pheap_read *reader = NULL;
     enum pheap_status status = pheap_read_begin(heap, PHEAP_FRESH, &reader);
     if (status != PHEAP_OK)
-        return differs(why, why_bytes, "read: %s: %s", pheap_status_name(status), pheap_error_detail());
+        return ph_differs(why, why_bytes, "read: %s: %s", pheap_status_name(status), pheap_error_detail());
     bool same = ph_history_verify_reader(history, reader, least, most, k, why, why_bytes);
     pheap_read_end(reader);
     return same && scrubs_clean(heap, why, why_bytes);

@@ -333,9 +333,7 @@ bool ph_writing_number(pheap_txn *txn, uint64_t *k)
 
 /* The comparison. */
 
-static bool differs(char *why, size_t why_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static bool differs(char *why, size_t why_bytes, const char *format, ...)
+bool ph_differs(char *why, size_t why_bytes, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -372,20 +370,21 @@ static bool same_blocks(const struct ph_model *model, const pheap_read *reader, 
         enum pheap_status status = pheap_read_next_block(reader, from, &offset, &length);
         if (i == model->count)
             return status == PHEAP_END ? true
-                                       : differs(why, why_bytes, "a block at %llu that should not be (%s)",
-                                                 (unsigned long long)offset, pheap_status_name(status));
+                                       : ph_differs(why, why_bytes, "a block at %llu that should not be (%s)",
+                                                    (unsigned long long)offset, pheap_status_name(status));
         if (status != PHEAP_OK)
-            return differs(why, why_bytes, "no block at %llu: %s: %s", (unsigned long long)sorted[i]->offset,
-                           pheap_status_name(status), pheap_error_detail());
+            return ph_differs(why, why_bytes, "no block at %llu: %s: %s", (unsigned long long)sorted[i]->offset,
+                              pheap_status_name(status), pheap_error_detail());
         if (offset != sorted[i]->offset || length < sorted[i]->length)
-            return differs(why, why_bytes, "a block of %llu bytes at %llu where %llu at %llu were expected",
-                           (unsigned long long)length, (unsigned long long)offset,
-                           (unsigned long long)sorted[i]->length, (unsigned long long)sorted[i]->offset);
+            return ph_differs(why, why_bytes, "a block of %llu bytes at %llu where %llu at %llu were expected",
+                              (unsigned long long)length, (unsigned long long)offset,
+                              (unsigned long long)sorted[i]->length, (unsigned long long)sorted[i]->offset);
         const uint8_t *bytes = pheap_read_ptr(reader, offset);
         uint64_t at = first_difference(bytes, sorted[i]->bytes, sorted[i]->length);
         if (at != sorted[i]->length)
-            return differs(why, why_bytes, "block at %llu of %llu bytes differs from byte %llu on",
-                           (unsigned long long)offset, (unsigned long long)sorted[i]->length, (unsigned long long)at);
+            return ph_differs(why, why_bytes, "block at %llu of %llu bytes differs from byte %llu on",
+                              (unsigned long long)offset, (unsigned long long)sorted[i]->length,
+                              (unsigned long long)at);
         from = offset + length;
     }
     return true;
@@ -405,12 +404,12 @@ bool ph_model_number(const pheap_read *reader, uint64_t *k, char *why, size_t wh
     if (root != 0) {
         enum pheap_status status = pheap_read_range(reader, root, ROOT_BYTES, &address);
         if (status != PHEAP_OK)
-            return differs(why, why_bytes, "root %llu: %s: %s", (unsigned long long)root, pheap_status_name(status),
-                           pheap_error_detail());
+            return ph_differs(why, why_bytes, "root %llu: %s: %s", (unsigned long long)root, pheap_status_name(status),
+                              pheap_error_detail());
         memcpy(words, address, sizeof words);
     }
     if (words[0] != ROOT_MAGIC)
-        return differs(why, why_bytes, "the root block holds nonsense");
+        return ph_differs(why, why_bytes, "the root block holds nonsense");
     *k = words[1];
     return true;
 }
@@ -419,13 +418,13 @@ bool ph_model_verify(const struct ph_model *model, const pheap_read *reader, cha
 {
     uint64_t root = pheap_read_root(reader);
     if (root != (model->count == 0 ? 0 : model->objects[0].offset))
-        return differs(why, why_bytes, "the root is at %llu", (unsigned long long)root);
+        return ph_differs(why, why_bytes, "the root is at %llu", (unsigned long long)root);
     if (!same_blocks(model, reader, why, why_bytes))
         return false;
     struct ph_faults faults = {0};
     enum pheap_status status = pheap_check(reader, ph_note_fault, NULL, &faults);
     if (status != PHEAP_OK || faults.count > 0)
-        return differs(why, why_bytes, "the check says %s, %u faults, first %s", pheap_status_name(status),
-                       faults.count, faults.first);
+        return ph_differs(why, why_bytes, "the check says %s, %u faults, first %s", pheap_status_name(status),
+                          faults.count, faults.first);
     return true;
 }

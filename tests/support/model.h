@@ -10,6 +10,7 @@
 #include "pheap/pheap.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct ph_model;
 
@@ -24,6 +25,9 @@ void ph_model_release(struct ph_model *model);
 bool ph_model_number(const pheap_read *reader, uint64_t *k, char *why, size_t why_bytes);
 /* Whether the snapshot has the blocks of the model, and no others, with its bytes, and passes the library's check. */
 bool ph_model_verify(const struct ph_model *model, const pheap_read *reader, char *why, size_t why_bytes);
+
+/* Write that into `why`, and return false. */
+__attribute__((format(printf, 3, 4))) bool ph_differs(char *why, size_t why_bytes, const char *format, ...);
 
 struct ph_author {
     uint64_t dice;
