@@ -143,11 +143,11 @@ static void step(struct pht *t, pht_value map, struct model *m, bool set, uint64
     }
 }
 
-static void random_work(const char *name, bool set)
+static void random_work(const char *name, bool set, unsigned flags, unsigned rounds)
 {
     static struct model committed, now, saved;
     uint64_t dice = choose_seed();
-    pheap *heap = new_values_heap(name);
+    pheap *heap = values_heap(path_of(name, ""), PHEAP_CREATE | PHEAP_EXCLUSIVE | flags);
     struct pht t = change(heap);
     pht_value map;
     ok(set ? pht_set_new(&t, &map) : pht_map_new(&t, &map));
@@ -157,7 +157,7 @@ static void random_work(const char *name, bool set)
     for (uint32_t i = 0; i < KEYS; i++)
         now.value[i] = -1;
     committed = now;
-    for (unsigned round = 0; round < 60; round++) {
+    for (unsigned round = 0; round < rounds; round++) {
         /* Few keys: small maps; many: several chunks.  In some rounds most keys go again. */
         const uint32_t keys = round % 3 == 0 ? 12 : round % 3 == 1 ? 300 : KEYS;
         uint32_t savepoint;
@@ -187,7 +187,7 @@ static void random_work(const char *name, bool set)
         }
         if (round % 10 == 9) {
             ok(pheap_close(heap));
-            heap = values_heap(path_of(name, ""), 0);
+            heap = values_heap(path_of(name, ""), flags);
             pheap_read *reader = read_begin(heap, PHEAP_FRESH);
             ok(pht_look(reader, &t));
             compare(&t, root_get(&t, "it"), &now, set);
@@ -208,13 +208,21 @@ static void random_work(const char *name, bool set)
 static void map__does_what_a_plain_one_does(void **state)
 {
     (void)state;
-    random_work("map", false);
+    random_work("map", false, 0, 60);
 }
 
 static void set__does_what_a_plain_one_does(void **state)
 {
     (void)state;
-    random_work("set", true);
+    random_work("set", true, 0, 60);
+}
+
+/* Catches: a store that was never declared: other processes, and this one later, would not see it. */
+static void map__declares_what_it_changes(void **state)
+{
+    (void)state;
+    random_work("verify-map", false, PHEAP_VERIFY, 12);
+    random_work("verify-set", true, PHEAP_VERIFY, 12);
 }
 
 /* Catches: an operation that copies or rehashes the whole map; memory that is not given back as a map shrinks. */
@@ -340,6 +348,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map__does_what_a_plain_one_does),
         cmocka_unit_test(set__does_what_a_plain_one_does),
+        cmocka_unit_test(map__declares_what_it_changes),
         cmocka_unit_test(map__of_a_million_changes_little_at_a_time),
         cmocka_unit_test(map__tells_who_walks_it_of_changes),
         cmocka_unit_test(map__spreads_keys_that_were_chosen),

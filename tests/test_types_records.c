@@ -14,6 +14,12 @@ struct person {
     pht_value notes[3];
 };
 
+/* One in which the library makes sure that all that is changed was declared. */
+static pheap *verified_heap(const char *name)
+{
+    return values_heap(path_of(name, ""), PHEAP_CREATE | PHEAP_EXCLUSIVE | PHEAP_VERIFY);
+}
+
 static uint32_t register_point(struct pht *t)
 {
     static const struct pht_field fields[] = {
@@ -68,7 +74,7 @@ static uint32_t register_person(struct pht *t)
 static void type__is_what_was_registered(void **state)
 {
     (void)state;
-    pheap *heap = new_values_heap("types");
+    pheap *heap = verified_heap("types");
     struct pht t = change(heap);
     struct pht_field fields[PERSON_FIELDS], back[PERSON_FIELDS];
     struct pht_layout layout, shown;
@@ -135,7 +141,7 @@ static void type__is_what_was_registered(void **state)
 static void type__that_is_impossible_is_refused(void **state)
 {
     (void)state;
-    pheap *heap = new_values_heap("impossible");
+    pheap *heap = verified_heap("impossible");
     struct pht t = change(heap);
     uint32_t type;
     const uint32_t person = register_person(&t);
@@ -192,7 +198,7 @@ static void type__that_is_impossible_is_refused(void **state)
 static void record__keeps_fields_and_values(void **state)
 {
     (void)state;
-    pheap *heap = new_values_heap("records");
+    pheap *heap = verified_heap("records");
     struct pht t = change(heap);
     const uint32_t person = register_person(&t), point = register_point(&t);
     pht_value record, list, value;
@@ -259,7 +265,7 @@ static void record__keeps_fields_and_values(void **state)
 static void array__of_structs_by_key(void **state)
 {
     (void)state;
-    pheap *heap = new_values_heap("arrays");
+    pheap *heap = verified_heap("arrays");
     struct pht t = change(heap);
     const uint32_t point = register_point(&t), person = register_person(&t);
     pht_value array, huge;
@@ -301,7 +307,7 @@ static void array__of_structs_by_key(void **state)
 static void ring__keeps_the_last_ones(void **state)
 {
     (void)state;
-    pheap *heap = new_values_heap("rings");
+    pheap *heap = verified_heap("rings");
     struct pht t = change(heap);
     const uint32_t point = register_point(&t);
     pht_value ring;

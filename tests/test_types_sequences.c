@@ -272,19 +272,19 @@ static void work(const struct sequence *s, struct pht *t, pht_value it, struct m
     }
 }
 
-static void random_work(const char *name, const struct sequence *s)
+static void random_work(const char *name, const struct sequence *s, unsigned flags, unsigned rounds)
 {
     static struct model committed, now, saved;
     static const uint32_t sizes[] = {9, 140, 800, 3999};
     uint64_t dice = choose_seed(), count;
-    pheap *heap = new_values_heap(name);
+    pheap *heap = values_heap(path_of(name, ""), PHEAP_CREATE | PHEAP_EXCLUSIVE | flags);
     struct pht t = change(heap);
     pht_value it;
     ok(s->make(&t, &it));
     root_set(&t, "it", pht_of(it));
     keep(&t);
     now.count = committed.count = 0;
-    for (unsigned round = 0; round < 60; round++) {
+    for (unsigned round = 0; round < rounds; round++) {
         const uint32_t most = sizes[round % 4];
         uint32_t savepoint;
         t = change(heap);
@@ -313,7 +313,7 @@ static void random_work(const char *name, const struct sequence *s)
         }
         if (round % 10 == 9) {
             ok(pheap_close(heap));
-            heap = values_heap(path_of(name, ""), 0);
+            heap = values_heap(path_of(name, ""), flags);
             pheap_read *reader = read_begin(heap, PHEAP_FRESH);
             ok(pht_look(reader, &t));
             s->compare(&t, root_get(&t, "it"), &now);
@@ -334,19 +334,28 @@ static void random_work(const char *name, const struct sequence *s)
 static void list__does_what_a_plain_one_does(void **state)
 {
     (void)state;
-    random_work("list", &list_sequence);
+    random_work("list", &list_sequence, 0, 60);
 }
 
 static void queue__does_what_a_plain_one_does(void **state)
 {
     (void)state;
-    random_work("queue", &queue_sequence);
+    random_work("queue", &queue_sequence, 0, 60);
 }
 
 static void omap__does_what_a_plain_one_does(void **state)
 {
     (void)state;
-    random_work("omap", &omap_sequence);
+    random_work("omap", &omap_sequence, 0, 60);
+}
+
+/* Catches: a store that was never declared: other processes, and this one later, would not see it. */
+static void sequences__declare_what_they_change(void **state)
+{
+    (void)state;
+    random_work("verify-list", &list_sequence, PHEAP_VERIFY, 12);
+    random_work("verify-queue", &queue_sequence, PHEAP_VERIFY, 12);
+    random_work("verify-omap", &omap_sequence, PHEAP_VERIFY, 12);
 }
 
 /* Catches: keys without an order that get in, into an empty map or beside others; an order that is not that of values. */
@@ -490,6 +499,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(list__does_what_a_plain_one_does),
         cmocka_unit_test(queue__does_what_a_plain_one_does),
         cmocka_unit_test(omap__does_what_a_plain_one_does),
+        cmocka_unit_test(sequences__declare_what_they_change),
         cmocka_unit_test(omap__takes_only_keys_with_an_order),
         cmocka_unit_test(sequences__of_a_million_change_little_at_a_time),
     };
