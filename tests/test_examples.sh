@@ -1,18 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Tests of examples/counter and examples/sessionlog, from the outside.
+# Tests of examples/counter, examples/sessionlog and examples/people, from the outside.
 #
-#   sh tests/test_examples.sh COUNTER SESSIONLOG PHEAP     the three commands to use
+#   sh tests/test_examples.sh COUNTER SESSIONLOG PHEAP PEOPLE     the commands to use
 #
 # Prints a line for each case; the last line is "N passed, N failed".  What a killed process may do to a log is tested
 # by test_sessionlog.
 . "$(dirname "$0")/support/cases.sh"
 
-usage='usage: test_examples.sh COUNTER SESSIONLOG PHEAP'
+usage='usage: test_examples.sh COUNTER SESSIONLOG PHEAP PEOPLE'
 counter=$(absolute "${1:?$usage}") || exit 2
 sessionlog=$(absolute "${2:?$usage}") || exit 2
 pheap=$(absolute "${3:?$usage}") || exit 2
+people=$(absolute "${4:?$usage}") || exit 2
 in_scratch
 
 sound() { "$pheap" check "$1" >/dev/null; }
@@ -195,6 +196,30 @@ sessionlog__bench() {
     "$sessionlog" b.heap bench --seconds 1 >bench.out &&
         same throughputs 4 "$(grep -c '^throughput.* records/s ' bench.out)" &&
         same latencies 4 "$(grep -c '^latency .* p50 [0-9.]* us p99 ' bench.out)" && [ ! -e b.heap ]
+}
+
+# ---------------------------------------------------------------------------------------------------------- people
+
+everybody() { "$people" p.heap | tr '\n' '|'; }
+
+people__are_kept_by_name_and_age() {
+    rm -f p.heap*
+    same nobody '' "$(everybody)" && "$people" p.heap add Joe 27 && "$people" p.heap add Ann 31 &&
+        "$people" p.heap add 'Bob, whose name is an object' 9 && "$people" p.heap note Joe 'likes the red one' &&
+        "$people" p.heap note Joe 'and tea' &&
+        same all '9 Bob, whose name is an object|27 Joe|    likes the red one|    and tea|31 Ann|' "$(everybody)" &&
+        "$people" p.heap add Joe 32 && "$people" p.heap forget Ann &&
+        same then '9 Bob, whose name is an object|32 Joe|    likes the red one|    and tea|' "$(everybody)" &&
+        sound p.heap && "$people" p.heap forget Joe && "$people" p.heap forget 'Bob, whose name is an object' &&
+        same nobody '' "$(everybody)" && sound p.heap
+}
+people__bad_input() {
+    rm -f p.heap*
+    "$people" p.heap add Joe 27 && refuses 'not an age' "$people" p.heap add Joe 151 &&
+        refuses 'not an age' "$people" p.heap add Joe 27x && refuses 'nobody of that name' "$people" p.heap forget Ann &&
+        refuses 'nobody of that name' "$people" p.heap note Ann x && same usage 2 "$("$people" 2>&- || echo $?)" &&
+        same usage 2 "$("$people" p.heap add Joe 2>&- || echo $?)" && same still '27 Joe|' "$(everybody)" &&
+        refuses UTF-8 "$people" p.heap add "$(printf 'J\377')" 3 && same still '27 Joe|' "$(everybody)" && sound p.heap
 }
 
 run_cases
