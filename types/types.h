@@ -83,8 +83,8 @@ struct pht {
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_begin(pheap_txn *txn, struct pht *t);
 
 /*
- * The same through a read transaction.  NOT_FOUND: the heap has no values yet.  A reader that may be evicted is allowed:
- * what is torn gives wrong values or CORRUPT, and pheap_read_valid() says which.
+ * The same through a read transaction.  NOT_FOUND: the heap has no values yet.  Not through one that was begun as
+ * PHEAP_EVICTABLE: when its version is taken away, what it sees may change between being checked and being used.
  * Errors: WRONG_TYPE, NEWER, CORRUPT, NOT_FOUND, INVALID.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_look(const pheap_read *reader, struct pht *t);
