@@ -34,8 +34,8 @@ static bool is_value(const struct pt_type *type, uint64_t place)
 {
     for (uint32_t i = 0; i < type->field_count; i++) {
         const struct pt_field *field = &pt_fields(type)[i];
-        if (field->kind == PHT_FIELD_VALUE && place >= field->offset && place - field->offset < field->count * 8 &&
-            place % 8 == 0)
+        if (place >= field->offset && place - field->offset < pt_values(type, field) * sizeof(pht_value) &&
+            place % sizeof(pht_value) == 0)
             return true;
     }
     return false;
@@ -125,7 +125,7 @@ enum pheap_status pt_record_dismantle(struct pht *t, uint64_t record, uint32_t *
         return status;
     for (uint32_t i = 0; i < type->field_count; i++) {
         const struct pt_field *field = &pt_fields(type)[i];
-        for (uint64_t n = 0; field->kind == PHT_FIELD_VALUE && n < field->count; n++) {
+        for (uint64_t n = 0, count = pt_values(type, field); n < count; n++) {
             const uint64_t place = field->offset + n * sizeof(pht_value);
             const pht_value word = *word_at(t, record, place);
             if (word == PHT_ABSENT)
@@ -152,7 +152,7 @@ enum pheap_status pt_record_visit(struct pt_visit *visit)
         status = visit->part(visit, visit->object, sizeof(struct pt_head) + type->size);
     for (uint32_t i = 0; status == PHEAP_OK && i < type->field_count; i++) {
         const struct pt_field *field = &pt_fields(type)[i];
-        for (uint64_t n = 0; field->kind == PHT_FIELD_VALUE && n < field->count && status == PHEAP_OK; n++) {
+        for (uint64_t n = 0, count = pt_values(type, field); n < count && status == PHEAP_OK; n++) {
             const pht_value word = *word_at(visit->t, visit->object, field->offset + n * sizeof(pht_value));
             if (word != PHT_ABSENT)
                 status = visit->word(visit, word);

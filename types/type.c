@@ -15,7 +15,8 @@
 
 /* ---------------------------------------------------------------------------------------------------------- looking */
 
-static enum pheap_status check(struct pht *t, uint64_t offset, const struct pt_type **found)
+/* Its size is possible, and its fields are there. */
+static enum pheap_status look(struct pht *t, uint64_t offset, const struct pt_type **found)
 {
     const struct pt_type *type = pt_at_kind(t, offset, sizeof *type, PHT_TYPE);
     if (type == NULL)
@@ -25,6 +26,17 @@ static enum pheap_status check(struct pht *t, uint64_t offset, const struct pt_t
         type->size > SIZE_MAX_BYTES || type->field_count > FIELDS_MAX || type->name_length > 255 ||
         (type->length - behind) / sizeof(struct pt_field) < type->field_count)
         return pt_corrupt(t, offset, "a type whose length or size is impossible");
+    *found = type;
+    return PHEAP_OK;
+}
+
+/* The same, and so are its names, and each field is in its place. */
+static enum pheap_status check(struct pht *t, uint64_t offset, const struct pt_type **found)
+{
+    const struct pt_type *type;
+    enum pheap_status status = look(t, offset, &type);
+    if (status != PHEAP_OK)
+        return status;
     uint64_t names = type->name_length, values = 0;
     for (uint32_t i = 0; i < type->field_count; i++) {
         const struct pt_field *field = &pt_fields(type)[i];
@@ -35,8 +47,8 @@ static enum pheap_status check(struct pht *t, uint64_t offset, const struct pt_t
             return pt_corrupt(t, offset, "a type with a field that is not within it");
         values += field->kind == PHT_FIELD_VALUE ? field->count : 0;
     }
-    if (names != type->length - behind - type->field_count * sizeof(struct pt_field) || values != type->value_count ||
-        values > VALUES_MAX)
+    const uint64_t behind = sizeof *type - sizeof(struct pt_leaf) + type->field_count * sizeof(struct pt_field);
+    if (names != type->length - behind || values != type->value_count || values > VALUES_MAX)
         return pt_corrupt(t, offset, "a type whose length or values are not those of its fields");
     *found = type;
     return PHEAP_OK;
@@ -58,15 +70,28 @@ static enum pheap_status count_types(struct pht *t, uint64_t *list, uint64_t *co
     return *list == 0 ? PHEAP_OK : pht_list_count(t, *list, count);
 }
 
-enum pheap_status pt_type_at(struct pht *t, uint32_t number, const struct pt_type **found)
+/* The offset of a type by its number. */
+static enum pheap_status offset_of(struct pht *t, uint32_t number, pht_value *type)
 {
     uint64_t list, count;
-    pht_value type;
     enum pheap_status status = count_types(t, &list, &count);
     if (status == PHEAP_OK && number >= count)
         return pheap_fail_with(PHEAP_NOT_FOUND, "type number %u: there are %" PRIu64, number, count);
-    if (status == PHEAP_OK)
-        status = pht_list_get(t, list, number, &type);
+    return status == PHEAP_OK ? pht_list_get(t, list, number, type) : status;
+}
+
+enum pheap_status pt_type_at(struct pht *t, uint32_t number, const struct pt_type **found)
+{
+    pht_value type;
+    enum pheap_status status = offset_of(t, number, &type);
+    return status == PHEAP_OK ? look(t, type, found) : status;
+}
+
+/* The same, whose names can be read. */
+static enum pheap_status named_type(struct pht *t, uint32_t number, const struct pt_type **found)
+{
+    pht_value type;
+    enum pheap_status status = offset_of(t, number, &type);
     return status == PHEAP_OK ? check(t, type, found) : status;
 }
 
@@ -237,7 +262,7 @@ static enum pheap_status find(struct pht *t, const char *name, uint64_t length, 
     enum pheap_status status = count_types(t, &list, &count);
     *number = PHT_ANY_TYPE;
     for (uint32_t i = 0; i < count && status == PHEAP_OK; i++) {
-        status = pt_type_at(t, i, found);
+        status = named_type(t, i, found);
         if (status == PHEAP_OK && (*found)->version == version && (*found)->name_length == length &&
             memcmp(names_of(*found), name, length) == 0) {
             *number = i;
@@ -315,7 +340,7 @@ enum pheap_status pht_type_show(struct pht *t, uint32_t type, struct pht_layout 
     const struct pt_type *found;
     if (layout == NULL || (fields == NULL && room > 0))
         return pheap_fail_with(PHEAP_INVALID, "pht_type_show: layout or fields is NULL");
-    enum pheap_status status = pt_type_at(t, type, &found);
+    enum pheap_status status = named_type(t, type, &found);
     if (status != PHEAP_OK)
         return status;
     const char *name = names_of(found);

@@ -32,12 +32,21 @@ struct PT_IN_HEAP pt_field {
 };
 _Static_assert(sizeof(struct pt_field) == 32, "field");
 
-/* A type by its number, sound as far as its length goes: *found.  NOT_FOUND. */
+/* A type by its number, whose size is possible and whose fields are all there, but not looked at: *found.  NOT_FOUND. */
 enum pheap_status pt_type_at(struct pht *t, uint32_t number, const struct pt_type **found);
 
 static inline const struct pt_field *pt_fields(const struct pt_type *type)
 {
     return (const struct pt_field *)(const void *)(type + 1);
+}
+
+/* How many values a field is, all of them within the struct. */
+static inline uint64_t pt_values(const struct pt_type *type, const struct pt_field *field)
+{
+    if (field->kind != PHT_FIELD_VALUE || field->offset % sizeof(pht_value) != 0 || field->offset > type->size ||
+        field->count > (type->size - field->offset) / sizeof(pht_value))
+        return 0;
+    return field->count;
 }
 
 #endif
