@@ -313,12 +313,110 @@ static void hostile__words_of_a_larger_heap(void **state)
     spoil("large", true);
 }
 
+/* ------------------------------------------------------------------------------------------------------ aimed at one place */
+
+static uint64_t word_in(const struct pht *t, uint64_t offset)
+{
+    uint64_t word;
+    memcpy(&word, t->base + offset, sizeof word);
+    return word;
+}
+
+static void spoil_word(const struct pht *t, uint64_t offset, uint64_t word)
+{
+    ok(pheap_write(t->txn, offset, &word, sizeof word));
+}
+
+/* A list of so many ints, which the root map has. */
+static pht_value list_of(struct pht *t, int64_t count)
+{
+    pht_value list;
+    ok(pht_list_new(t, &list));
+    root_set(t, "list", pht_of(list));
+    for (int64_t i = 0; i < count; i++)
+        ok(pht_list_append(t, list, pht_int(i)));
+    return list;
+}
+
+/* Catches: the top of a tree that is described in a new one above it, and was not looked at (a read anywhere). */
+static void hostile__top_of_a_tree_that_rises(void **state)
+{
+    (void)state;
+    pheap *heap = new_values_heap("top");
+    struct pht t = change(heap);
+    const pht_value list = list_of(&t, 252); /* a leaf in the tree, and a full tail */
+    spoil_word(&t, list + 40, UINT64_C(0x7ffffffffff0));
+    expect(PHEAP_CORRUPT, pht_list_append(&t, list, pht_int(0)));
+    ok(pheap_abort(t.txn));
+    ok(pheap_close(heap));
+}
+
+/* Catches: the count of a tuple that is read again after an element was dropped, whose link in limbo was put into it. */
+static void hostile__limbo_that_ends_in_a_tuple(void **state)
+{
+    (void)state;
+    pht_value list, tuple;
+    pheap *heap = new_values_heap("tuple");
+    struct pht t = change(heap);
+    ok(pht_list_new(&t, &list));
+    const struct pht_any elements[] = {pht_int(1), pht_of(list)};
+    ok(pht_tuple_new(&t, elements, 2, &tuple));
+    ok(pht_discard(&t, tuple));
+    spoil_word(&t, tuple + 16, PHT_MAP); /* what looks like the head of an object, whose link is the tuple's count */
+    spoil_word(&t, t.registry + 56, tuple + 16);
+    expect(PHEAP_CORRUPT, pht_reclaim(&t, 100, NULL)); /* limbo does not end where the registry says */
+    require_equal(word_in(&t, tuple + 24), 0);
+    ok(pheap_abort(t.txn));
+    ok(pheap_close(heap));
+}
+
+/* Catches: two nodes that lie in each other, and are joined by copying what the copy changes. */
+static void hostile__nodes_within_nodes(void **state)
+{
+    (void)state;
+    pheap *heap = new_values_heap("nodes");
+    struct pht t = change(heap);
+    const pht_value list = list_of(&t, 20000);
+    require_equal(word_in(&t, list + 56), 2); /* its height */
+    const uint64_t top = word_in(&t, list + 40), left = word_in(&t, top + 16), right = left + 16 + 2 * 16;
+    const uint64_t entries[] = {left, 252, right, 1000};
+    const uint64_t inner[] = {35 | UINT64_C(1) << 32, 1 | UINT64_C(126) << 32, left, UINT64_C(0xfffffff0)};
+    spoil_word(&t, left + 8, 2 | UINT64_C(126) << 32);
+    ok(pheap_write(t.txn, right, inner, sizeof inner));
+    ok(pheap_write(t.txn, top + 16, entries, sizeof entries));
+    spoil_word(&t, top + 8, 2 | UINT64_C(126) << 32);
+    expect(PHEAP_CORRUPT, pht_list_remove(&t, list, 0, NULL));
+    require_equal(word_in(&t, left + 8), 2 | UINT64_C(126) << 32); /* nothing was copied */
+    ok(pheap_abort(t.txn));
+    ok(pheap_close(heap));
+}
+
+/* Catches: the first chunk of an array that is made larger, and is no chunk but the map itself. */
+static void hostile__chunk_that_is_the_map(void **state)
+{
+    (void)state;
+    pht_value map;
+    pheap *heap = new_values_heap("chunk");
+    struct pht t = change(heap);
+    ok(pht_map_new(&t, &map));
+    for (int64_t i = 0; i < 8; i++)
+        ok(pht_map_set(&t, map, pht_int(i), pht_int(i)));
+    root_set(&t, "map", pht_of(map));
+    spoil_word(&t, map + 56, map);
+    spoil_word(&t, map + 64, UINT64_C(4) << 32);
+    expect(PHEAP_CORRUPT, pht_map_set(&t, map, pht_text("z"), pht_int(9)));
+    require_equal(word_in(&t, map) & UINT32_MAX, PHT_MAP);
+    ok(pheap_abort(t.txn));
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hostile__every_word_of_a_small_heap),
-        cmocka_unit_test(hostile__words_of_a_larger_heap),
+        cmocka_unit_test(hostile__every_word_of_a_small_heap), cmocka_unit_test(hostile__words_of_a_larger_heap),
+        cmocka_unit_test(hostile__top_of_a_tree_that_rises),   cmocka_unit_test(hostile__limbo_that_ends_in_a_tuple),
+        cmocka_unit_test(hostile__nodes_within_nodes),         cmocka_unit_test(hostile__chunk_that_is_the_map),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

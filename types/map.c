@@ -254,7 +254,7 @@ static enum pheap_status split(struct pht *t, uint64_t at, struct pt_map *map)
         status = pt_segments_grow(t, at + offsetof(struct pt_map, chains), chain_shape);
     if (status == PHEAP_OK)
         status = put_chain_head(t, map, made, 0);
-    uint32_t bucket = made & (UINT32_MAX >> __builtin_clz(made) >> 1); /* without its highest bit */
+    uint32_t bucket = made & (UINT32_MAX >> __builtin_clz(made | 1) >> 1); /* without its highest bit */
     uint64_t head = status == PHEAP_OK ? chain_offset(t, map, bucket) : 0;
     if (head == 0)
         return status == PHEAP_OK ? PHEAP_CORRUPT : status;

@@ -60,6 +60,8 @@ static enum pheap_status resize_first(struct pht *t, struct pt_segments *array, 
 {
     uint64_t at = array->top, before = array->capacity * (uint64_t)shape.width;
     uint64_t bytes = capacity == shape.whole ? PT_CHUNK_BYTES - sizeof(struct pt_chunk) : capacity * shape.width;
+    if (at != 0 && pt_at_kind(t, at, sizeof(struct pt_chunk) + before, PT_CHUNK) == NULL)
+        return PHEAP_CORRUPT;
     enum pheap_status status = at == 0 ? pt_alloc(t, sizeof(struct pt_chunk) + bytes, true, &at)
                                        : pt_realloc(t, &at, sizeof(struct pt_chunk) + bytes);
     void *address;

@@ -236,6 +236,8 @@ static enum pheap_status raise_top(struct pht *t, struct pt_tree *tree, uint32_t
     uint64_t top;
     if (tree->level >= PT_LEVELS_MAX)
         return pt_failed(t, pheap_fail_with(PHEAP_FULL, "a tree cannot be higher"));
+    if (pt_node_at(t, tree->top, tree->level, width) == NULL)
+        return PHEAP_CORRUPT;
     enum pheap_status status = new_node(t, tree->level + 1, PT_NODE_WORDS, &top);
     if (status != PHEAP_OK)
         return status;
@@ -356,6 +358,12 @@ static enum pheap_status cut_entries(struct pht *t, uint64_t offset, uint32_t le
     return PHEAP_OK;
 }
 
+/* Where a node ends. */
+static uint64_t end_of(uint64_t offset, const struct pt_node *node)
+{
+    return offset + sizeof *node + node->capacity * sizeof(uint64_t);
+}
+
 /* Put what is in the child at entry + 1 of a node into the one at `entry`, if both together leave a quarter free. */
 static enum pheap_status join(struct pht *t, uint64_t above, uint32_t level, uint32_t width, uint32_t entry,
                               bool *joined)
@@ -372,16 +380,16 @@ static enum pheap_status join(struct pht *t, uint64_t above, uint32_t level, uin
     const struct pt_node *there = right == NULL ? NULL : pt_node_at(t, at, level - 1, width);
     if (there == NULL)
         return PHEAP_CORRUPT;
-    if (at == next)
-        return pt_corrupt(t, at, "a node of a tree that is there twice");
-    const uint32_t words = entry_words(level - 1, width), most = entries_max(there, width);
-    if (there->used + right->used > most - most / 4)
+    if (at < end_of(next, right) && next < end_of(at, there))
+        return pt_corrupt(t, at, "a node of a tree that is there twice, or lies in another one");
+    const uint32_t words = entry_words(level - 1, width), most = entries_max(there, width), moved = right->used;
+    if (there->used + moved > most - most / 4)
         return PHEAP_OK;
     status = edit_node(t, at, level - 1, width, &left);
     if (status != PHEAP_OK)
         return status;
-    memcpy(left->words + left->used * words, right->words, right->used * words * sizeof(uint64_t));
-    left->used += right->used;
+    memcpy(left->words + left->used * words, right->words, moved * words * sizeof(uint64_t));
+    left->used += moved;
     describe(t, at, width, entry_of(node, width, entry));
     status = pt_free(t, next);
     if (status == PHEAP_OK)

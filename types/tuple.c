@@ -91,9 +91,11 @@ enum pheap_status pt_tuple_dismantle(struct pht *t, uint64_t tuple, uint32_t *bu
     if (words == NULL)
         return PHEAP_CORRUPT;
     enum pheap_status status = pt_edit(t, tuple, sizeof *head, &head);
-    for (; status == PHEAP_OK && head->count > 0 && *budget > 0; --*budget)
-        status = pt_drop(t, words[--head->count]);
-    *done = status == PHEAP_OK && head->count == 0;
+    for (; status == PHEAP_OK && count > 0 && *budget > 0; --*budget) {
+        head->count = --count; /* not read again: in a damaged heap what is dropped may lie in it */
+        status = pt_drop(t, words[count]);
+    }
+    *done = status == PHEAP_OK && count == 0;
     return status;
 }
 
