@@ -410,6 +410,68 @@ static void hostile__chunk_that_is_the_map(void **state)
     ok(pheap_close(heap));
 }
 
+/* The check of the newest version; what is told is not looked at. */
+static enum pheap_status check_quietly(pheap *heap)
+{
+    struct pht t;
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    const enum pheap_status status = pht_check(&t, NULL, NULL, NULL);
+    (void)pheap_read_end(reader);
+    return status;
+}
+
+/*
+ * Catches: a type that could not have been registered, and is shown or passes the check: one that contains itself, has
+ * fields of no kind, with impossible bits or sizes, a name that is not UTF-8, or another fingerprint.
+ */
+static void hostile__types_that_cannot_be(void **state)
+{
+    (void)state;
+    uint32_t inner, outer;
+    struct pht_layout found;
+    const struct pht_field x = {.name = "x", .kind = PHT_FIELD_SIGNED, .size = 4, .count = 1};
+    const struct pht_layout plain = {.name = "inner", .size = 4, .field_count = 1, .fields = &x};
+    pheap *heap = new_values_heap("types");
+    struct pht t = change(heap);
+    ok(pht_type_register(&t, &plain, &inner));
+    const struct pht_field fields[] = {{.name = "s", .kind = PHT_FIELD_STRUCT, .size = 4, .count = 1, .type = inner},
+                                       x};
+    const struct pht_layout nested = {.name = "outer", .size = 4, .field_count = 2, .fields = fields};
+    ok(pht_type_register(&t, &nested, &outer));
+    ok(pht_type_show(&t, outer, &found, NULL, 0, NULL));
+    const uint64_t at = (uint64_t)((const unsigned char *)found.name - t.base) - 2 * 32; /* the first field */
+    keep(&t);
+    ok(check_quietly(heap));
+    const struct {
+        uint64_t offset;
+        unsigned char byte;
+    } changes[] = {
+        {at + 20, (unsigned char)outer}, /* itself */
+        {at + 16, 3},                    /* not as long as its type */
+        {at + 24, 99},                   /* no kind */
+        {at + 26, 200},                  /* bits of a struct */
+        {at + 32 + 16, 3},               /* an integer of three bytes */
+        {at + 32 + 27, 33},              /* more bits than it has */
+        {at + 32 + 24, 2},               /* unsigned: possible, and another fingerprint */
+        {at + 64, 0xff},                 /* no UTF-8 */
+        {at + 64 + 6, 0xff},
+    };
+    for (unsigned i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        t = change(heap);
+        const unsigned char good = t.base[changes[i].offset];
+        ok(pheap_write(t.txn, changes[i].offset, &changes[i].byte, 1));
+        expect(PHEAP_CORRUPT, pht_type_show(&t, outer, &found, NULL, 0, NULL));
+        keep(&t);
+        expect(PHEAP_CORRUPT, check_quietly(heap));
+        t = change(heap);
+        ok(pheap_write(t.txn, changes[i].offset, &good, 1));
+        keep(&t);
+    }
+    ok(check_quietly(heap));
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -417,6 +479,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(hostile__every_word_of_a_small_heap), cmocka_unit_test(hostile__words_of_a_larger_heap),
         cmocka_unit_test(hostile__top_of_a_tree_that_rises),   cmocka_unit_test(hostile__limbo_that_ends_in_a_tuple),
         cmocka_unit_test(hostile__nodes_within_nodes),         cmocka_unit_test(hostile__chunk_that_is_the_map),
+        cmocka_unit_test(hostile__types_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

@@ -137,6 +137,36 @@ static void type__is_what_was_registered(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a fingerprint that depends on which number another type happens to have in a heap, or not on what that is. */
+static void type__has_the_same_fingerprint_in_every_heap(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"first", "second", "third"};
+    uint64_t prints[3];
+    for (unsigned i = 0; i < 3; i++) {
+        uint32_t type, inner;
+        struct pht_layout shown;
+        const struct pht_field x = {
+            .name = "x", .kind = i == 2 ? PHT_FIELD_UNSIGNED : PHT_FIELD_SIGNED, .size = 4, .count = 1};
+        const struct pht_layout other = {.name = "another", .size = 4, .field_count = 1, .fields = &x};
+        const struct pht_layout plain = {.name = "inner", .size = 4, .field_count = 1, .fields = &x};
+        pheap *heap = new_values_heap(names[i]);
+        struct pht t = change(heap);
+        if (i == 1)
+            ok(pht_type_register(&t, &other, &type));
+        ok(pht_type_register(&t, &plain, &inner));
+        const struct pht_field s = {.name = "s", .kind = PHT_FIELD_STRUCT, .size = 4, .count = 1, .type = inner};
+        const struct pht_layout nested = {.name = "outer", .size = 4, .field_count = 1, .fields = &s};
+        ok(pht_type_register(&t, &nested, &type));
+        ok(pht_type_show(&t, type, &shown, NULL, 0, &prints[i]));
+        keep(&t);
+        check_values(heap);
+        ok(pheap_close(heap));
+    }
+    require(prints[0] == prints[1]);
+    require(prints[0] != prints[2]);
+}
+
 /* Catches: a layout that would let a program store outside of its struct, or over a value. */
 static void type__that_is_impossible_is_refused(void **state)
 {

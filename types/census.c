@@ -126,9 +126,7 @@ static enum pheap_status visit_leaf(struct pt_visit *visit)
         bytes = leaf->length;
     if (leaf->kind == PHT_STR && !pt_is_utf8(key.any.bytes, key.any.length))
         return pt_corrupt(visit->t, visit->object, "a str that is not UTF-8");
-    if (leaf->kind == PHT_TYPE)
-        status = pt_type_check(visit->t, visit->object);
-    else if (leaf->kind == PHT_ARRAY || leaf->kind == PHT_RING)
+    if (leaf->kind == PHT_ARRAY || leaf->kind == PHT_RING)
         status = pt_array_check(visit->t, visit->object);
     if (status != PHEAP_OK)
         return status;
@@ -244,6 +242,18 @@ static enum pheap_status take_garbage(struct visitor *v)
     return visit_queue(v);
 }
 
+/* The types of the registry, in which one refers to another by its number; of those with faults the first is told. */
+static enum pheap_status check_types(struct pt_census *census)
+{
+    uint32_t number = 0;
+    enum pheap_status status = PHEAP_OK;
+    while (status == PHEAP_OK)
+        status = pt_type_check(census->t, number++);
+    if (status == PHEAP_NOT_FOUND)
+        return PHEAP_OK;
+    return tell(census, census->t->registry);
+}
+
 enum pheap_status pt_census_take(struct pt_census *census)
 {
     struct pht *t = census->t;
@@ -269,6 +279,8 @@ enum pheap_status pt_census_take(struct pt_census *census)
     v.state = PT_OBJECT;
     if (status == PHEAP_OK)
         status = visit_queue(&v);
+    if (status == PHEAP_OK)
+        status = check_types(census);
     v.state = PT_LEAVING;
     if (status == PHEAP_OK)
         status = visit_queued(&v, 0, limbo);

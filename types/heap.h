@@ -218,8 +218,10 @@ enum pheap_status pt_queue_visit(struct pt_visit *visit);
 enum pheap_status pt_omap_visit(struct pt_visit *visit);
 enum pheap_status pt_record_visit(struct pt_visit *visit);
 
-/* Of a type, array or ring: does what it says of itself fit its length? */
-enum pheap_status pt_type_check(struct pht *t, uint64_t type);
+/* Is a type, by its number, what could have been registered?  NOT_FOUND: there are not so many. */
+enum pheap_status pt_type_check(struct pht *t, uint32_t number);
+
+/* Of an array or ring: does what it says of itself fit its length? */
 enum pheap_status pt_array_check(struct pht *t, uint64_t array);
 
 #endif

@@ -30,34 +30,130 @@ static enum pheap_status look(struct pht *t, uint64_t offset, const struct pt_ty
     return PHEAP_OK;
 }
 
-/* The same, and so are its names, and each field is in its place. */
-static enum pheap_status check(struct pht *t, uint64_t offset, const struct pt_type **found)
+static struct pht_field shown(const struct pt_field *field, const char *name)
+{
+    return (struct pht_field){.name = name,
+                              .name_length = field->name_length,
+                              .kind = field->kind,
+                              .type = field->type,
+                              .bit_first = field->bit_first,
+                              .bit_count = field->bit_count,
+                              .size = field->size,
+                              .offset = field->offset,
+                              .count = field->count};
+}
+
+static bool is_size(const struct pht_field *field)
+{
+    const uint64_t size = field->size;
+    switch (field->kind) {
+    case PHT_FIELD_SIGNED:
+    case PHT_FIELD_UNSIGNED:
+        return size == 1 || size == 2 || size == 4 || size == 8;
+    case PHT_FIELD_FLOAT:
+        return size == 4 || size == 8;
+    case PHT_FIELD_BOOL:
+    case PHT_FIELD_CHAR:
+        return size == 1;
+    case PHT_FIELD_VALUE:
+        return size == 8 && field->offset % 8 == 0;
+    default:
+        return field->kind == PHT_FIELD_STRUCT;
+    }
+}
+
+/* May a struct of `size` bytes have such a field?  What its type is, if it has one, is not looked at. */
+static bool is_possible(const struct pht_field *field, uint64_t size)
+{
+    const bool integer = field->kind == PHT_FIELD_SIGNED || field->kind == PHT_FIELD_UNSIGNED;
+    const bool bits = field->bit_count == 0 ? field->bit_first == 0
+                                            : integer && field->bit_first < 64 && field->bit_count <= 64 &&
+                                                  field->bit_first + field->bit_count <= field->size * 8;
+    return is_size(field) && bits && field->size != 0 && field->count != 0 && field->offset <= size &&
+           field->count <= (size - field->offset) / field->size &&
+           (field->kind == PHT_FIELD_STRUCT || field->type == 0);
+}
+
+/* The name of a type, and behind it those of its fields. */
+static const char *names_of(const struct pt_type *type)
+{
+    return (const char *)(pt_fields(type) + type->field_count);
+}
+
+/*
+ * What a type is, whatever numbers types have in this heap: of the type of a field its fingerprint counts, behind the
+ * field, and not its number.
+ */
+static enum pheap_status fingerprint_of(struct pht *t, const struct pt_type *type, uint64_t names,
+                                        uint64_t *fingerprint)
+{
+    static const uint64_t no_key[2] = {0, 0};
+    struct pt_sip sip = pt_sip_begin(no_key);
+    pt_sip_word(&sip, type->size);
+    pt_sip_word(&sip, type->version | (uint64_t)type->field_count << 32);
+    pt_sip_word(&sip, type->name_length | (uint64_t)type->value_count << 32);
+    for (uint32_t i = 0; i < type->field_count; i++) {
+        const struct pt_type *inner;
+        struct pt_field field = pt_fields(type)[i];
+        const uint32_t number = field.type;
+        uint64_t words[sizeof field / sizeof(uint64_t)];
+        field.type = 0;
+        memcpy(words, &field, sizeof words);
+        for (uint32_t w = 0; w < sizeof words / sizeof words[0]; w++)
+            pt_sip_word(&sip, words[w]);
+        if (field.kind != PHT_FIELD_STRUCT)
+            continue;
+        enum pheap_status status = pt_type_at(t, number, &inner);
+        if (status != PHEAP_OK)
+            return status;
+        pt_sip_word(&sip, inner->fingerprint);
+    }
+    *fingerprint = pt_sip_end(&sip, pt_sip_bytes(no_key, names_of(type), names));
+    return PHEAP_OK;
+}
+
+/* The type of a field lies before the type itself, so that no type contains itself, and is as large as the field says. */
+static enum pheap_status check_inner(struct pht *t, uint64_t offset, uint32_t number, const struct pt_field *field)
+{
+    const struct pt_type *inner;
+    if (field->kind != PHT_FIELD_STRUCT)
+        return PHEAP_OK;
+    enum pheap_status status = field->type < number ? pt_type_at(t, field->type, &inner) : PHEAP_NOT_FOUND;
+    if (status == PHEAP_NOT_FOUND || (status == PHEAP_OK && (inner->size != field->size || inner->value_count != 0)))
+        return pt_corrupt(t, offset, "a type with a field whose type comes later, or has another size or values");
+    return status;
+}
+
+/* The same as look(), and so are its names, and each field is in its place; `number` is its own. */
+static enum pheap_status check(struct pht *t, uint64_t offset, uint32_t number, const struct pt_type **found)
 {
     const struct pt_type *type;
     enum pheap_status status = look(t, offset, &type);
     if (status != PHEAP_OK)
         return status;
-    uint64_t names = type->name_length, values = 0;
-    for (uint32_t i = 0; i < type->field_count; i++) {
+    const uint64_t behind = sizeof *type - sizeof(struct pt_leaf) + type->field_count * sizeof(struct pt_field);
+    uint64_t names = type->name_length, values = 0, fingerprint;
+    bool utf8 = names > 0 && names <= type->length - behind && pt_is_utf8(names_of(type), names);
+    for (uint32_t i = 0; i < type->field_count && utf8; i++) {
         const struct pt_field *field = &pt_fields(type)[i];
+        const struct pht_field plain = shown(field, NULL);
+        if (!is_possible(&plain, type->size))
+            return pt_corrupt(t, offset, "a type with a field that is not possible within it");
+        status = check_inner(t, offset, number, field);
+        if (status != PHEAP_OK)
+            return status;
+        utf8 = field->name_length > 0 && field->name_length <= type->length - behind - names &&
+               pt_is_utf8(names_of(type) + names, field->name_length);
         names += field->name_length;
-        if (field->size == 0 || field->offset > type->size ||
-            field->count > (type->size - field->offset) / field->size ||
-            (field->kind == PHT_FIELD_VALUE && (field->offset % 8 != 0 || field->size != 8)))
-            return pt_corrupt(t, offset, "a type with a field that is not within it");
         values += field->kind == PHT_FIELD_VALUE ? field->count : 0;
     }
-    const uint64_t behind = sizeof *type - sizeof(struct pt_leaf) + type->field_count * sizeof(struct pt_field);
-    if (names != type->length - behind || values != type->value_count || values > VALUES_MAX)
-        return pt_corrupt(t, offset, "a type whose length or values are not those of its fields");
+    if (!utf8 || names != type->length - behind || values != type->value_count || values > VALUES_MAX)
+        return pt_corrupt(t, offset, "a type whose names, length or values are not those of its fields");
+    status = fingerprint_of(t, type, names, &fingerprint);
+    if (status == PHEAP_OK && fingerprint != type->fingerprint)
+        return pt_corrupt(t, offset, "a type whose fingerprint is not that of its fields");
     *found = type;
-    return PHEAP_OK;
-}
-
-enum pheap_status pt_type_check(struct pht *t, uint64_t type)
-{
-    const struct pt_type *found;
-    return check(t, type, &found);
+    return status;
 }
 
 static enum pheap_status count_types(struct pht *t, uint64_t *list, uint64_t *count)
@@ -87,18 +183,18 @@ enum pheap_status pt_type_at(struct pht *t, uint32_t number, const struct pt_typ
     return status == PHEAP_OK ? look(t, type, found) : status;
 }
 
-/* The same, whose names can be read. */
+/* The same, which is checked as a whole. */
 static enum pheap_status named_type(struct pht *t, uint32_t number, const struct pt_type **found)
 {
     pht_value type;
     enum pheap_status status = offset_of(t, number, &type);
-    return status == PHEAP_OK ? check(t, type, found) : status;
+    return status == PHEAP_OK ? check(t, type, number, found) : status;
 }
 
-/* The name of a type, and behind it those of its fields. */
-static const char *names_of(const struct pt_type *type)
+enum pheap_status pt_type_check(struct pht *t, uint32_t number)
 {
-    return (const char *)(pt_fields(type) + type->field_count);
+    const struct pt_type *found;
+    return named_type(t, number, &found);
 }
 
 /* ------------------------------------------------------------------------------------------------------ registering */
@@ -106,25 +202,6 @@ static const char *names_of(const struct pt_type *type)
 static uint64_t length_of(const char *name, uint32_t given)
 {
     return name == NULL ? 0 : given != 0 ? given : strlen(name);
-}
-
-static bool is_size(const struct pht_field *field)
-{
-    const uint64_t size = field->size;
-    switch (field->kind) {
-    case PHT_FIELD_SIGNED:
-    case PHT_FIELD_UNSIGNED:
-        return size == 1 || size == 2 || size == 4 || size == 8;
-    case PHT_FIELD_FLOAT:
-        return size == 4 || size == 8;
-    case PHT_FIELD_BOOL:
-    case PHT_FIELD_CHAR:
-        return size == 1;
-    case PHT_FIELD_VALUE:
-        return size == 8 && field->offset % 8 == 0;
-    default:
-        return field->kind == PHT_FIELD_STRUCT;
-    }
 }
 
 static bool overlap(const struct pht_field *a, const struct pht_field *b)
@@ -140,13 +217,7 @@ static enum pheap_status check_field(struct pht *t, const struct pht_layout *lay
     if (name == 0 || name > 255 || !pt_is_utf8(field->name, name))
         return pheap_fail_with(PHEAP_INVALID, "the name of field %u has %" PRIu64 " bytes, or is not UTF-8", index,
                                name);
-    const bool integer = field->kind == PHT_FIELD_SIGNED || field->kind == PHT_FIELD_UNSIGNED;
-    const bool bits = field->bit_count == 0 ? field->bit_first == 0
-                                            : integer && field->bit_first < 64 && field->bit_count <= 64 &&
-                                                  field->bit_first + field->bit_count <= field->size * 8;
-    if (!is_size(field) || !bits || field->size == 0 || field->count == 0 || field->offset > layout->size ||
-        field->count > (layout->size - field->offset) / field->size ||
-        (field->kind != PHT_FIELD_STRUCT && field->type != 0))
+    if (!is_possible(field, layout->size))
         return pheap_fail_with(PHEAP_INVALID, "field '%.*s' has an impossible kind, size, place or number of elements",
                                (int)name, field->name);
     if (field->kind == PHT_FIELD_STRUCT) {
@@ -214,10 +285,13 @@ static enum pheap_status encode(struct pht *t, const struct pht_layout *layout, 
         memcpy(names, from->name, length);
         names += length;
     }
-    static const uint64_t no_key[2] = {0, 0};
-    type->fingerprint = pt_sip_bytes(no_key, &type->size, bytes - sizeof(struct pt_leaf));
-    *made = type;
-    return PHEAP_OK;
+    const uint64_t behind = sizeof *type + layout->field_count * sizeof(struct pt_field);
+    enum pheap_status status = fingerprint_of(t, type, bytes - behind, &type->fingerprint);
+    if (status == PHEAP_OK)
+        *made = type;
+    else
+        free(type);
+    return status;
 }
 
 /* Are two fields, with their names, the same? */
@@ -353,15 +427,7 @@ enum pheap_status pht_type_show(struct pht *t, uint32_t type, struct pht_layout 
     name += found->name_length;
     for (uint32_t i = 0; i < found->field_count && i < room; i++) {
         const struct pt_field *field = &pt_fields(found)[i];
-        fields[i] = (struct pht_field){.name = name,
-                                       .name_length = field->name_length,
-                                       .kind = field->kind,
-                                       .type = field->type,
-                                       .bit_first = field->bit_first,
-                                       .bit_count = field->bit_count,
-                                       .size = field->size,
-                                       .offset = field->offset,
-                                       .count = field->count};
+        fields[i] = shown(field, name);
         name += field->name_length;
     }
     if (fingerprint != NULL)

@@ -14,7 +14,7 @@ struct PT_IN_HEAP pt_type {
     uint32_t field_count;
     uint32_t name_length;
     uint32_t value_count; /* words in fields that are values */
-    uint64_t fingerprint; /* SipHash-1-3 under the key 0 of what is before it, from `size` on, and of what follows it */
+    uint64_t fingerprint; /* of all else but the numbers of other types: pt_type_check() proves it */
     /* fields; then the bytes of the name, and those of the fields' names, one after the other */
 };
 _Static_assert(sizeof(struct pt_type) == 48, "type");
