@@ -390,8 +390,11 @@ int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(type__is_what_was_registered),    cmocka_unit_test(type__that_is_impossible_is_refused),
-        cmocka_unit_test(record__keeps_fields_and_values), cmocka_unit_test(array__of_structs_by_key),
+        cmocka_unit_test(type__is_what_was_registered),
+        cmocka_unit_test(type__has_the_same_fingerprint_in_every_heap),
+        cmocka_unit_test(type__that_is_impossible_is_refused),
+        cmocka_unit_test(record__keeps_fields_and_values),
+        cmocka_unit_test(array__of_structs_by_key),
         cmocka_unit_test(ring__keeps_the_last_ones),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

@@ -410,6 +410,80 @@ static void references__follow_what_is_stored(void **state)
     ok(pheap_close(heap));
 }
 
+/*
+ * Catches: limbo that is taken apart before the words that a call was given are counted, while it has their last
+ * references: a failure half-way in a sound heap, a word of a block that was freed, or of another one in its place.
+ */
+static void references__that_limbo_has_are_enough_to_store(void **state)
+{
+    (void)state;
+    static const char *const text = "a text that is an object";
+    for (unsigned i = 0; i < 8; i++) {
+        pht_value into, gone, word, made;
+        char name[16];
+        bool there = true;
+        (void)snprintf(name, sizeof name, "limbo-%u", i);
+        pheap *heap = new_values_heap(name);
+        struct pht t = change(heap);
+        ok(i == 1 || i == 2   ? pht_map_new(&t, &into)
+           : i == 3           ? pht_set_new(&t, &into)
+           : i == 4           ? pht_queue_new(&t, &into)
+           : i == 5 || i == 6 ? pht_omap_new(&t, &into)
+                              : pht_list_new(&t, &into));
+        root_set(&t, "into", pht_of(into));
+        if (i == 7)
+            ok(pht_list_append(&t, into, pht_none()));
+        ok(pht_list_new(&t, &gone));
+        ok(pht_list_append(&t, gone, pht_text(text)));
+        ok(pht_list_get(&t, gone, 0, &word));
+        ok(pht_discard(&t, gone));
+        const struct pht_any value = pht_of(word), other = pht_text("another one that is an object");
+        switch (i) {
+        case 0:
+            ok(pht_list_append(&t, into, value));
+            ok(pht_list_get(&t, into, 0, &word));
+            break;
+        case 1:
+            ok(pht_map_set(&t, into, other, value));
+            ok(pht_map_get(&t, into, other, &word));
+            break;
+        case 2:
+            ok(pht_map_set(&t, into, value, other));
+            ok(pht_map_get(&t, into, pht_text(text), &made));
+            there = made != PHT_ABSENT;
+            break;
+        case 3:
+            ok(pht_set_add(&t, into, value, NULL));
+            ok(pht_set_has(&t, into, pht_text(text), &there));
+            break;
+        case 4:
+            ok(pht_queue_push(&t, into, true, value));
+            ok(pht_queue_get(&t, into, 0, &word));
+            break;
+        case 5:
+            ok(pht_omap_set(&t, into, value, other));
+            ok(pht_omap_get(&t, into, pht_text(text), &made));
+            there = made != PHT_ABSENT;
+            break;
+        case 6:
+            ok(pht_tuple_new(&t, (const struct pht_any[]){other, value}, 2, &made));
+            ok(pht_omap_set(&t, into, pht_int(1), pht_of(made)));
+            ok(pht_tuple_get(&t, made, 1, &word));
+            break;
+        default:
+            ok(pht_list_set(&t, into, 0, value));
+            ok(pht_list_get(&t, into, 0, &word));
+            break;
+        }
+        require(there);
+        require(is(&t, word, pht_text(text)));
+        keep(&t);
+        reclaim_all(heap);
+        check_values(heap);
+        ok(pheap_close(heap));
+    }
+}
+
 /* Catches: a heap of another program taken for one of values, or overwritten; one from the future half understood. */
 static void begin__refuses_other_heaps(void **state)
 {
@@ -549,6 +623,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(hash__is_siphash_1_3),
         cmocka_unit_test(tuple__is_compared_by_its_elements),
         cmocka_unit_test(references__follow_what_is_stored),
+        cmocka_unit_test(references__that_limbo_has_are_enough_to_store),
         cmocka_unit_test(begin__refuses_other_heaps),
         cmocka_unit_test(failure__stops_the_transaction),
         cmocka_unit_test(arguments__that_cannot_be_are_refused),

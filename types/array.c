@@ -78,8 +78,6 @@ static enum pheap_status make(struct pht *t, enum pht_kind kind, uint32_t number
     status = pt_may_change(t);
     const uint64_t bytes = sizeof(struct pt_array) + capacity * type->size;
     if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
-    if (status == PHEAP_OK)
         status = pt_alloc(t, bytes, true, &offset);
     if (status != PHEAP_OK)
         return status;
@@ -88,8 +86,10 @@ static enum pheap_status make(struct pht *t, enum pht_kind kind, uint32_t number
                                                                        .type = number,
                                                                        .capacity = capacity,
                                                                        .count = kind == PHT_ARRAY ? capacity : 0};
-    *made = offset;
-    return PHEAP_OK;
+    status = pt_limbo_work(t);
+    if (status == PHEAP_OK)
+        *made = offset;
+    return status;
 }
 
 enum pheap_status pht_array_new(struct pht *t, uint32_t type, uint64_t count, pht_value *array)

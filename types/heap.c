@@ -134,14 +134,12 @@ enum pheap_status pt_put(struct pht *t, uint64_t offset, uint64_t word)
     return status;
 }
 
-enum pheap_status pt_container_new(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container)
+enum pheap_status pt_container_make(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container)
 {
     uint64_t offset;
     if (container == NULL)
         return pheap_fail_with(PHEAP_INVALID, "the address for a new %s is NULL", pht_kind_name(kind));
     enum pheap_status status = pt_may_change(t);
-    if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
     if (status == PHEAP_OK)
         status = pt_alloc(t, length, true, &offset);
     if (status != PHEAP_OK)
@@ -149,6 +147,15 @@ enum pheap_status pt_container_new(struct pht *t, enum pht_kind kind, uint64_t l
     ((struct pt_head *)(void *)(t->base + offset))->kind = (uint32_t)kind;
     *container = offset;
     return PHEAP_OK;
+}
+
+enum pheap_status pt_container_new(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container)
+{
+    pht_value made;
+    enum pheap_status status = pt_then_limbo(t, pt_container_make(t, kind, length, container == NULL ? NULL : &made));
+    if (status == PHEAP_OK)
+        *container = made;
+    return status;
 }
 
 /* ------------------------------------------------------------------------------------------------------ counting */

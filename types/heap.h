@@ -111,7 +111,8 @@ enum pheap_status pt_put(struct pht *t, uint64_t offset, uint64_t word);
 /* Note that a changing function failed half-way; gives `status` back. */
 enum pheap_status pt_failed(struct pht *t, enum pheap_status status);
 
-/* A new container: `length` bytes, all 0 but the kind.  Also takes some of limbo apart. */
+/* A new container: `length` bytes, all 0 but the kind.  pt_container_new() ends a public function. */
+enum pheap_status pt_container_make(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container);
 enum pheap_status pt_container_new(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container);
 
 /* The length of containers but tuples. */
@@ -173,7 +174,7 @@ static inline enum pheap_status pt_let_go(struct pht *t, pht_value value, pht_va
 /* Put an object without references into limbo. */
 enum pheap_status pt_limbo_add(struct pht *t, uint64_t object);
 
-/* If there is something in limbo take a piece of it apart.  What allocates calls it, so that limbo drains. */
+/* If there is something in limbo take a piece of it apart. */
 enum pheap_status pt_limbo_work_slow(struct pht *t);
 static inline enum pheap_status pt_limbo_work(struct pht *t)
 {
@@ -181,6 +182,16 @@ static inline enum pheap_status pt_limbo_work(struct pht *t)
     if (registry == NULL)
         return PHEAP_CORRUPT;
     return registry->limbo_first == 0 ? PHEAP_OK : pt_limbo_work_slow(t);
+}
+
+/*
+ * The end of a public function that makes or stores something: only when all words that the caller gave are counted may
+ * limbo be taken apart, which may have had the last references to them.  What the call itself drops goes there after that,
+ * so that the caller can still store what was in it.
+ */
+static inline enum pheap_status pt_then_limbo(struct pht *t, enum pheap_status status)
+{
+    return status == PHEAP_OK ? pt_limbo_work(t) : status;
 }
 
 /* Take everything out of a container of `length` bytes at once: what it held becomes an object in limbo. */

@@ -43,8 +43,6 @@ static enum pheap_status edit(struct pht *t, pht_value value, struct pt_list **l
     enum pheap_status status = pt_may_change(t);
     if (status == PHEAP_OK)
         status = use(t, value, &found);
-    if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
     return status == PHEAP_OK ? pt_edit(t, value, sizeof **list, list) : status;
 }
 
@@ -219,11 +217,11 @@ enum pheap_status pht_list_insert(struct pht *t, pht_value list, uint64_t index,
         status = make_room(t, list, edited, &at);
     }
     if (status == PHEAP_OK && at != UINT64_MAX)
-        return put_in_tail(t, edited, at, word);
+        return pt_then_limbo(t, put_in_tail(t, edited, at, word));
     if (status == PHEAP_OK)
         status = pt_tree_insert(t, list + offsetof(struct pt_list, tree), 1, index, &word);
     edited->count += status == PHEAP_OK;
-    return status;
+    return pt_then_limbo(t, status);
 }
 
 enum pheap_status pht_list_append(struct pht *t, pht_value list, struct pht_any value)
@@ -248,16 +246,14 @@ enum pheap_status pht_list_set(struct pht *t, pht_value list, uint64_t index, st
         return status;
     if (index >= found->count)
         return refuse_index(index, found->count);
-    status = pt_limbo_work(t);
-    if (status == PHEAP_OK)
-        status = pt_store(t, &value, &word);
+    status = pt_store(t, &value, &word);
     if (status != PHEAP_OK)
         return status;
     const pt_word *words = words_at(t, found, index, &run);
     if (words == NULL)
         return PHEAP_CORRUPT;
     const pht_value old = *words;
-    status = pt_put(t, (uint64_t)((const unsigned char *)words - t->base), word);
+    status = pt_then_limbo(t, pt_put(t, (uint64_t)((const unsigned char *)words - t->base), word));
     return status == PHEAP_OK ? pt_drop(t, old) : status;
 }
 

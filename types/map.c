@@ -533,14 +533,12 @@ static enum pheap_status insert(struct pht *t, pht_value map, const struct searc
     enum pheap_status status;
     if (s->map->count >= COUNT_MAX)
         return pheap_fail_with(PHEAP_FULL, "a map or set has at most %u entries", COUNT_MAX);
-    status = pt_limbo_work(t);
-    if (status == PHEAP_OK && value != NULL)
-        status = pt_store(t, value, &value_word);
-    if (status == PHEAP_OK)
-        status = pt_key_make(t, &s->key, &key_word);
+    status = pt_key_make(t, &s->key, &key_word);
     if (status == PHEAP_OK)
         status = pt_refer(t, key_word);
-    return status == PHEAP_OK ? append(t, map, s->hash, key_word, value_word) : status;
+    if (status == PHEAP_OK && value != NULL)
+        status = pt_store(t, value, &value_word);
+    return status == PHEAP_OK ? pt_then_limbo(t, append(t, map, s->hash, key_word, value_word)) : status;
 }
 
 static enum pheap_status remove_key(struct pht *t, pht_value map, enum pht_kind kind, const struct pht_any *any,
@@ -566,8 +564,6 @@ static enum pheap_status clear(struct pht *t, pht_value value, enum pht_kind kin
     enum pheap_status status = pt_may_change(t);
     if (status == PHEAP_OK)
         status = pt_use(t, value, kind, sizeof(struct pt_map), &map);
-    if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
     if (status != PHEAP_OK || ((const struct pt_map *)map)->count == 0)
         return status;
     return pt_clear(t, value, sizeof(struct pt_map));
@@ -638,16 +634,15 @@ static enum pheap_status replace(struct pht *t, const struct search *s, const st
 {
     pht_value word;
     struct pt_entry *entry;
-    enum pheap_status status = pt_limbo_work(t);
-    if (status == PHEAP_OK)
-        status = pt_store(t, value, &word);
+    enum pheap_status status = pt_store(t, value, &word);
     if (status == PHEAP_OK)
         status = edit_entry(t, s->map, s->number, &entry);
     if (status != PHEAP_OK)
         return status;
     pht_value old = entry->value;
     entry->value = word;
-    return pt_drop(t, old);
+    status = pt_limbo_work(t);
+    return status == PHEAP_OK ? pt_drop(t, old) : status;
 }
 
 /* Before anything is changed: the key, and whether the value can be stored. */

@@ -182,14 +182,12 @@ enum pheap_status pht_omap_set(struct pht *t, pht_value map, struct pht_any key,
     if (status == PHEAP_OK)
         status = pt_key(t, &value, &checked);
     if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
-    if (status == PHEAP_OK)
         status = pt_store(t, &value, &words[1]);
     if (status != PHEAP_OK)
         return status;
     if (item != NULL) {
         const pht_value old = item[1];
-        status = pt_put(t, (uint64_t)((const unsigned char *)(item + 1) - t->base), words[1]);
+        status = pt_then_limbo(t, pt_put(t, (uint64_t)((const unsigned char *)(item + 1) - t->base), words[1]));
         return status == PHEAP_OK ? pt_drop(t, old) : status;
     }
     status = pt_key_make(t, &k, &words[0]);
@@ -200,7 +198,7 @@ enum pheap_status pht_omap_set(struct pht *t, pht_value map, struct pht_any key,
     if (status != PHEAP_OK)
         return status;
     pt_changed(edited);
-    return pt_tree_insert(t, map + tree_at, WIDTH, rank, words);
+    return pt_then_limbo(t, pt_tree_insert(t, map + tree_at, WIDTH, rank, words));
 }
 
 enum pheap_status pht_omap_remove(struct pht *t, pht_value map, struct pht_any key, pht_value *taken)
@@ -232,8 +230,6 @@ enum pheap_status pht_omap_clear(struct pht *t, pht_value map)
     enum pheap_status status = pt_may_change(t);
     if (status == PHEAP_OK)
         status = use(t, map, &found);
-    if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
     if (status != PHEAP_OK || found->tree.count == 0)
         return status;
     return pt_clear(t, map, sizeof *found);

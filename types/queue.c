@@ -48,8 +48,6 @@ static enum pheap_status edit(struct pht *t, pht_value value, struct pt_queue **
     enum pheap_status status = pt_may_change(t);
     if (status == PHEAP_OK)
         status = use(t, value, &found);
-    if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
     return status == PHEAP_OK ? pt_edit(t, value, sizeof **queue, queue) : status;
 }
 
@@ -130,7 +128,7 @@ enum pheap_status pht_queue_set(struct pht *t, pht_value queue, uint64_t index, 
     if (at == 0)
         return status == PHEAP_OK ? PHEAP_CORRUPT : status;
     const pht_value old = *(const pt_word *)(const void *)(t->base + at);
-    status = pt_put(t, at, word);
+    status = pt_then_limbo(t, pt_put(t, at, word));
     return status == PHEAP_OK ? pt_drop(t, old) : status;
 }
 
@@ -211,7 +209,7 @@ enum pheap_status pht_queue_push(struct pht *t, pht_value queue, bool front, str
     edited->count++;
     pt_changed(edited);
     const uint64_t at = find(t, edited, front ? 0 : edited->count - 1);
-    return at == 0 ? PHEAP_CORRUPT : pt_put(t, at, word);
+    return at == 0 ? PHEAP_CORRUPT : pt_then_limbo(t, pt_put(t, at, word));
 }
 
 /* Take an element out of a queue that has one. */

@@ -106,14 +106,12 @@ enum pheap_status pht_record_set(struct pht *t, pht_value record, uint64_t field
         return refuse_field(record, field);
     if (status == PHEAP_OK && !absent)
         status = pt_key(t, &value, &key);
-    if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
     if (status == PHEAP_OK && !absent)
         status = pt_store(t, &value, &word);
     if (status != PHEAP_OK)
         return status;
     const pht_value old = *word_at(t, record, field);
-    status = pt_put(t, record + sizeof(struct pt_head) + field, word);
+    status = pt_then_limbo(t, pt_put(t, record + sizeof(struct pt_head) + field, word));
     return status == PHEAP_OK ? pt_drop(t, old) : status;
 }
 

@@ -37,18 +37,21 @@ enum pheap_status pht_tuple_new(struct pht *t, const struct pht_any *elements, u
         if (status != PHEAP_OK)
             return status;
     }
-    enum pheap_status status = pt_container_new(t, PHT_TUPLE, sizeof(struct pt_tuple) + count * sizeof(pt_word), &made);
+    enum pheap_status status =
+        pt_container_make(t, PHT_TUPLE, sizeof(struct pt_tuple) + count * sizeof(pt_word), &made);
     for (uint64_t i = 0; i < count && status == PHEAP_OK; i++) {
         pht_value word;
-        status = pt_store(t, &elements[i], &word);
+        status = pt_failed(t, pt_store(t, &elements[i], &word));
         if (status == PHEAP_OK) /* not declared: the block is fresh, unless the caller takes savepoints in between */
             *((pt_word *)(void *)(t->base + made + sizeof(struct pt_tuple)) + i) = word;
     }
     if (status != PHEAP_OK)
         return status;
     ((struct pt_tuple *)(void *)(t->base + made))->count = count;
-    *tuple = made;
-    return PHEAP_OK;
+    status = pt_limbo_work(t);
+    if (status == PHEAP_OK)
+        *tuple = made;
+    return status;
 }
 
 enum pheap_status pht_tuple_count(struct pht *t, pht_value tuple, uint64_t *count)

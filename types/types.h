@@ -30,7 +30,8 @@
  *
  * Ownership.  Objects are counted: each word that is stored in a container, and the root, counts as one reference, in the
  * transaction that stores it.  An object that loses its last one is freed: with all that it alone refers to, but piece by
- * piece, by later calls that allocate, so that no call is slow because something large went.  A container that was made
+ * piece, at the end of calls that make or store something, so that no call is slow because something large went.  So what
+ * was in a container that went can still be stored by the next such call, and is gone after it if it was not.  A container that was made
  * and is not stored anywhere is the caller's: store it, or pht_discard() it, else it stays until pht_collect() finds it.
  * The same holds for a value that was *taken* out of a container.  Containers may contain themselves; such cycles are
  * what pht_collect() is for.

@@ -332,9 +332,7 @@ static enum pheap_status make_leaf(struct pht *t, const struct pht_any *any, pht
         head.length = any->length * 2 + (any->negative != 0);
         bytes = any->length * 8;
     }
-    enum pheap_status status = pt_limbo_work(t);
-    if (status == PHEAP_OK)
-        status = pt_alloc(t, sizeof head + bytes, false, &offset);
+    enum pheap_status status = pt_alloc(t, sizeof head + bytes, false, &offset);
     if (status != PHEAP_OK)
         return status;
     memcpy(t->base + offset, &head, sizeof head);
@@ -365,11 +363,18 @@ enum pheap_status pt_store(struct pht *t, const struct pht_any *any, pht_value *
 
 enum pheap_status pht_make(struct pht *t, struct pht_any any, pht_value *value)
 {
+    pht_value made;
     struct pt_key key;
     if (value == NULL)
         return pheap_fail_with(PHEAP_INVALID, "pht_make: value is NULL");
     enum pheap_status status = pt_key(t, &any, &key);
-    return status == PHEAP_OK ? pt_key_make(t, &key, value) : status;
+    if (status == PHEAP_OK)
+        status = pt_key_make(t, &key, &made);
+    if (status == PHEAP_OK && key.word == PHT_ABSENT)
+        status = pt_limbo_work(t);
+    if (status == PHEAP_OK)
+        *value = made;
+    return status;
 }
 
 enum pheap_status pht_block_new(struct pht *t, uint64_t length, pht_value *block)
@@ -379,16 +384,16 @@ enum pheap_status pht_block_new(struct pht *t, uint64_t length, pht_value *block
         return pheap_fail_with(PHEAP_INVALID, "pht_block_new: a block of %" PRIu64 " bytes, or block is NULL", length);
     enum pheap_status status = pt_may_change(t);
     if (status == PHEAP_OK)
-        status = pt_limbo_work(t);
-    if (status == PHEAP_OK)
         status = pt_alloc(t, sizeof(struct pt_leaf) + length, true, &offset);
     if (status != PHEAP_OK)
         return status;
     struct pt_leaf *leaf = (struct pt_leaf *)(void *)(t->base + offset);
     leaf->kind = PHT_BLOCK;
     leaf->length = length;
-    *block = offset;
-    return PHEAP_OK;
+    status = pt_limbo_work(t);
+    if (status == PHEAP_OK)
+        *block = offset;
+    return status;
 }
 
 enum pheap_status pht_block_at(struct pht *t, pht_value block, uint64_t *offset, uint64_t *length)
