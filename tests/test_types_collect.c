@@ -174,6 +174,101 @@ static void collect__logs_little_at_a_time(void **state)
     ok(pheap_close(heap));
 }
 
+/* What happens in another program before a transaction of pht_collect(): the one after so many others. */
+static void (*meanwhile)(pheap *heap);
+static unsigned others_first;
+static pht_value remembered, replaced;
+
+enum pheap_status __real_pheap_begin(pheap *heap, pheap_txn **txn);
+enum pheap_status __wrap_pheap_begin(pheap *heap, pheap_txn **txn);
+enum pheap_status __wrap_pheap_begin(pheap *heap, pheap_txn **txn)
+{
+    void (*now)(pheap * heap) = meanwhile;
+    if (now != NULL && others_first-- == 0) {
+        meanwhile = NULL;
+        now(heap);
+    }
+    return __real_pheap_begin(heap, txn);
+}
+
+/* It is freed, and another map made until one lies in its place. */
+static void replace_remembered(pheap *heap)
+{
+    struct pht t = change(heap);
+    ok(pht_discard(&t, remembered));
+    ok(pht_reclaim(&t, 1000, NULL));
+    replaced = PHT_ABSENT;
+    for (unsigned i = 0; i < 100 && replaced != remembered; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "map %u", i);
+        ok(pht_map_new(&t, &replaced));
+        ok(pht_map_set(&t, replaced, pht_int(1), pht_text("a text that is an object")));
+        root_set(&t, name, pht_of(replaced));
+    }
+    keep(&t);
+    require_equal(replaced, remembered);
+}
+
+static void store_remembered(pheap *heap)
+{
+    struct pht t = change(heap);
+    root_set(&t, "remembered", pht_of(remembered));
+    keep(&t);
+}
+
+static void change_remembered(pheap *heap)
+{
+    struct pht t = change(heap);
+    ok(pht_map_set(&t, remembered, pht_text("more"), pht_int(1)));
+    keep(&t);
+}
+
+/*
+ * Catches: a collection that empties what lives: what was made in the place of garbage, or was stored by somebody who
+ * remembered its word, before or between its transactions; and one that leaves wrong counts when it ends because of that.
+ */
+static void collect__leaves_what_came_to_life(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*meanwhile)(pheap *heap);
+        unsigned before, garbage;
+    } cases[] = {{replace_remembered, 0, 0},   {store_remembered, 0, 0},   {change_remembered, 0, 0},
+                 {replace_remembered, 0, 300}, {store_remembered, 0, 300}, {store_remembered, 2, 300}};
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char name[32];
+        uint64_t count;
+        pht_value list, more;
+        (void)snprintf(name, sizeof name, "life-%u", i);
+        pheap *heap = new_values_heap(name);
+        struct pht t = change(heap);
+        ok(pht_list_new(&t, &list));
+        for (int64_t n = 0; n < 3; n++)
+            ok(pht_list_append(&t, list, pht_int(n)));
+        for (unsigned n = 0; n < cases[i].garbage; n++)
+            ok(pht_list_new(&t, &more));
+        ok(pht_map_new(&t, &remembered));
+        ok(pht_map_set(&t, remembered, pht_int(1), pht_of(list)));
+        keep(&t);
+        meanwhile = cases[i].meanwhile;
+        others_first = cases[i].before;
+        expect(PHEAP_BUSY, pht_collect(heap, PHEAP_LAZY, NULL));
+        require(meanwhile == NULL);
+        t = change(heap);
+        ok(pht_map_count(&t, remembered, &count));
+        require_equal(count, cases[i].meanwhile == change_remembered ? 2 : 1);
+        if (cases[i].meanwhile != replace_remembered) {
+            ok(pht_list_count(&t, list, &count));
+            require_equal(count, 3);
+        }
+        keep(&t);
+        check_values(heap);
+        ok(pht_collect(heap, PHEAP_LAZY, NULL));
+        check_values(heap);
+        ok(pheap_close(heap));
+    }
+}
+
 /* Each of these changes a word of a heap that has nothing else wrong; the check must say so, of the right object. */
 enum damage {
     WRONG_COUNT,
@@ -309,6 +404,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(collect__frees_what_nobody_reaches),
         cmocka_unit_test(collect__may_be_killed),
         cmocka_unit_test(collect__logs_little_at_a_time),
+        cmocka_unit_test(collect__leaves_what_came_to_life),
         cmocka_unit_test(check__sees_damage),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

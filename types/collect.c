@@ -10,7 +10,10 @@
  *   2. Each of them in turn loses its content and that one reference.  When the last content is gone, so are they.
  *
  * Killed in between, it leaves garbage with wrong counts, which the next collection puts right.  Two at a time would meet
- * blocks that the other has freed: a counter in the registry tells them.
+ * blocks that the other has freed: a counter in the registry tells them, and that somebody discarded an object.
+ *
+ * A program may remember the word of garbage against the rules, and store it or change what it stands for.  Then its
+ * count of references, or of changes, is not what the census saw: the collection ends, and takes back what it did in 1.
  */
 #include "types/census.h"
 
@@ -44,8 +47,10 @@ enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, str
 /* An object to be collected, as the census found it. */
 struct item {
     uint64_t offset;
-    uint64_t references;
+    uint64_t references; /* found by the census */
     uint32_t kind;
+    uint32_t counted; /* references as the object had them then */
+    uint32_t changes; /* likewise, of what has such a count */
 };
 
 /* What is to be collected, and how far that is. */
@@ -55,40 +60,88 @@ struct collection {
     struct item *garbage;
     uint64_t count;
     uint64_t done;        /* of this phase */
+    uint64_t end;         /* of it */
+    bool lives;           /* some of it is not garbage any more */
     uint64_t collections; /* as the registry has it, if no other collection is at work */
     bool more;            /* there is something in limbo */
 };
 
-/* Phase 1, one object. */
-static enum pheap_status hold(struct pht *t, const struct item *item, uint32_t *budget)
+enum phase { HOLD = 1, RELEASE, UNDO, RECLAIM };
+
+static bool has_changes(uint32_t kind)
+{
+    return pt_refers(kind) && kind < PHT_RECORD;
+}
+
+static uint32_t changes_of(const struct pt_head *head)
+{
+    return has_changes(head->kind) ? ((const struct pt_container *)(const void *)head)->changes : 0;
+}
+
+/* The count that phase 1 gives to an object. */
+static uint32_t held(const struct item *item)
+{
+    const uint64_t references = item->references + pt_refers(item->kind);
+    return references < UINT32_MAX ? (uint32_t)references : UINT32_MAX;
+}
+
+static enum pheap_status refuse_living(struct collection *c)
+{
+    c->lives = true;
+    return pheap_fail_with(PHEAP_BUSY, "somebody stored or changed what was garbage: a word that was remembered");
+}
+
+static enum pheap_status put_references(struct pht *t, const struct item *item, uint32_t references)
 {
     struct pt_head *edited;
+    enum pheap_status status = pt_edit(t, item->offset, sizeof *edited, &edited);
+    if (status == PHEAP_OK)
+        edited->references = references;
+    return status;
+}
+
+/* Phase 1, one object. */
+static enum pheap_status hold(struct collection *c, struct pht *t, const struct item *item)
+{
+    const struct pt_head *head =
+        pt_at(t, item->offset, has_changes(item->kind) ? sizeof(struct pt_container) : sizeof *head);
+    if (head == NULL)
+        return PHEAP_CORRUPT;
+    if (head->kind != item->kind || head->references != item->counted || changes_of(head) != item->changes)
+        return refuse_living(c);
+    if (!pt_refers(item->kind) && item->references == 0)
+        return pt_free(t, item->offset);
+    return put_references(t, item, held(item));
+}
+
+/* Phase 1 taken back, one object that may refer to others: others were only freed, or got the count they had. */
+static enum pheap_status undo(struct pht *t, const struct item *item)
+{
+    if (!pt_refers(item->kind))
+        return PHEAP_OK;
     const struct pt_head *head = pt_at_kind(t, item->offset, sizeof *head, item->kind);
     if (head == NULL)
         return PHEAP_CORRUPT;
-    --*budget;
-    if (!pt_refers(item->kind) && item->references == 0)
-        return pt_free(t, item->offset);
-    const uint64_t references = item->references + pt_refers(item->kind);
-    enum pheap_status status = pt_edit(t, item->offset, sizeof *edited, &edited);
-    if (status == PHEAP_OK)
-        edited->references = references < UINT32_MAX ? (uint32_t)references : UINT32_MAX;
-    return status;
+    const bool full = head->references == 0 || head->references == UINT32_MAX;
+    return full ? PHEAP_OK : put_references(t, item, head->references - 1);
 }
 
 /*
  * Phase 2, one object; of a long tuple a part of it, *done: all.  A block that could not refer to others is not looked at:
  * it was freed in phase 1, and may be anything now, or goes with what refers to it.
  */
-static enum pheap_status release(struct pht *t, const struct item *item, uint32_t *budget, bool *done)
+static enum pheap_status release(struct collection *c, struct pht *t, const struct item *item, uint32_t *budget,
+                                 bool *done)
 {
     enum pheap_status status = PHEAP_OK;
     *done = true;
-    --*budget;
     if (!pt_refers(item->kind))
         return PHEAP_OK;
-    if (pt_at_kind(t, item->offset, sizeof(struct pt_head), item->kind) == NULL)
+    const struct pt_head *head = pt_at_kind(t, item->offset, sizeof *head, item->kind);
+    if (head == NULL)
         return PHEAP_CORRUPT;
+    if (head->references > held(item))
+        return refuse_living(c);
     switch (item->kind) {
     case PHT_TUPLE:
         status = pt_tuple_dismantle(t, item->offset, budget, done);
@@ -114,25 +167,35 @@ static enum pheap_status release(struct pht *t, const struct item *item, uint32_
 }
 
 /* One transaction of a phase. */
-static enum pheap_status work(struct collection *c, unsigned phase, struct pht *t)
+static enum pheap_status work(struct collection *c, enum phase phase, struct pht *t)
 {
     struct pt_registry *registry;
     uint32_t budget = OBJECTS_PIECE;
+    uint64_t at = c->done;
     enum pheap_status status = pt_edit(t, t->registry, sizeof *registry, &registry);
     if (status != PHEAP_OK)
         return status;
     if (registry->collections != c->collections)
-        return pheap_fail_with(PHEAP_BUSY, "another collection of garbage is at work in this heap");
-    c->collections = ++registry->collections;
-    while (c->done < c->count && budget > 0 && status == PHEAP_OK) {
+        return pheap_fail_with(
+            PHEAP_BUSY, "another collection of garbage is at work in this heap, or somebody discarded something");
+    const uint64_t collections = ++registry->collections;
+    while (at < c->end && budget > 0 && status == PHEAP_OK) {
         bool done = true;
-        status = phase == 1 ? hold(t, &c->garbage[c->done], &budget) : release(t, &c->garbage[c->done], &budget, &done);
-        c->done += done;
+        const struct item *item = &c->garbage[at];
+        --budget;
+        status = phase == HOLD      ? hold(c, t, item)
+                 : phase == RELEASE ? release(c, t, item, &budget, &done)
+                                    : undo(t, item);
+        at += done;
     }
-    return status;
+    if (status != PHEAP_OK)
+        return status;
+    c->collections = collections;
+    c->done = at;
+    return PHEAP_OK;
 }
 
-static enum pheap_status transact(struct collection *c, unsigned phase)
+static enum pheap_status transact(struct collection *c, enum phase phase)
 {
     pheap_txn *txn;
     struct pht t;
@@ -141,10 +204,20 @@ static enum pheap_status transact(struct collection *c, unsigned phase)
         return status;
     status = pht_begin(txn, &t);
     if (status == PHEAP_OK)
-        status = phase == 3 ? pht_reclaim(&t, WORDS_PIECE, &c->more) : work(c, phase, &t);
+        status = phase == RECLAIM ? pht_reclaim(&t, WORDS_PIECE, &c->more) : work(c, phase, &t);
     if (status == PHEAP_OK)
         return pheap_commit(txn, c->how, NULL);
     (void)pheap_abort(txn);
+    return status;
+}
+
+/* The objects from `from` on up to `to` go through a phase. */
+static enum pheap_status go_through(struct collection *c, enum phase phase, uint64_t from, uint64_t to)
+{
+    enum pheap_status status = PHEAP_OK;
+    c->end = to;
+    for (c->done = from; c->done < c->end && status == PHEAP_OK;)
+        status = transact(c, phase);
     return status;
 }
 
@@ -159,8 +232,11 @@ static enum pheap_status list_garbage(struct collection *c, const struct pt_cens
         const struct pt_block *block = &census->blocks[i];
         const struct pt_head *head = (const struct pt_head *)(const void *)(t->base + block->offset);
         if (block->state == PT_GARBAGE)
-            c->garbage[c->count++] =
-                (struct item){.offset = block->offset, .references = block->references, .kind = head->kind};
+            c->garbage[c->count++] = (struct item){.offset = block->offset,
+                                                   .references = block->references,
+                                                   .kind = head->kind,
+                                                   .counted = head->references,
+                                                   .changes = changes_of(head)};
     }
     return PHEAP_OK;
 }
@@ -190,11 +266,18 @@ enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *
     if (heap == NULL || (how != PHEAP_DURABLE && how != PHEAP_LAZY))
         return pheap_fail_with(PHEAP_INVALID, "pht_collect: heap is NULL, or %d is no durability", (int)how);
     enum pheap_status status = find_garbage(&c);
-    for (unsigned phase = 1; phase <= 2 && status == PHEAP_OK; phase++)
-        for (c.done = 0; c.done < c.count && status == PHEAP_OK;)
-            status = transact(&c, phase);
+    if (status == PHEAP_OK)
+        status = go_through(&c, HOLD, 0, c.count);
+    const bool all = status == PHEAP_OK;
+    if (all)
+        status = go_through(&c, RELEASE, 0, c.count);
+    if (c.lives) {
+        status = go_through(&c, UNDO, all ? c.done : 0, all ? c.count : c.done);
+        if (status == PHEAP_OK)
+            status = refuse_living(&c);
+    }
     while (c.count > 0 && c.more && status == PHEAP_OK)
-        status = transact(&c, 3);
+        status = transact(&c, RECLAIM);
     free(c.garbage);
     if (status == PHEAP_OK && collected != NULL)
         *collected = c.count;

@@ -235,6 +235,14 @@ enum pheap_status pht_discard(struct pht *t, pht_value value)
     if (pt_in_limbo(t, head, value))
         return pheap_fail_with(PHEAP_INVALID, "pht_discard: the %s at 0x%" PRIx64 " was discarded before",
                                pht_kind_name((enum pht_kind)head->kind), value);
+    if (head->references != 0)
+        return PHEAP_OK;
+    struct pt_registry
+        *registry; /* it may be what a collection found: that must not free it, or what comes in its place */
+    status = pt_edit(t, t->registry, sizeof *registry, &registry);
+    if (status != PHEAP_OK)
+        return status;
+    registry->collections++;
     return free_unreferred(t, value);
 }
 

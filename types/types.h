@@ -563,7 +563,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_check(struct pht *t, pheap_faul
  * program remembers its word.
  *
  * Errors: CORRUPT (nothing is collected in a damaged heap), NOT_FOUND (the heap has no values), BUSY (another collection
- * is at work), NO_MEMORY, and those of pheap_read_begin(), pheap_begin() and pheap_commit().
+ * is at work, or somebody used pht_discard(), or stored a word that he remembered: call it again), NO_MEMORY, and those of pheap_read_begin(), pheap_begin() and pheap_commit().
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *collected);
 
