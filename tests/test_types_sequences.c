@@ -2,6 +2,8 @@
 /* Persistent lists, queues and ordered maps against plain arrays: content, order, memory, cost. */
 #include "tests/types_rig.h"
 
+#include <math.h>
+
 #define MOST 4000u
 
 /* A sequence as a program would have it. */
@@ -395,6 +397,35 @@ static void omap__takes_only_keys_with_an_order(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a tuple that has an order as long as nothing else is there, or in which what has none is never compared. */
+static void omap__takes_only_tuples_with_an_order(void **state)
+{
+    (void)state;
+    pht_value map, not_a_number, list, key, good;
+    pheap *heap = new_values_heap("tuple-keys");
+    struct pht t = change(heap);
+    ok(pht_make(&t, pht_float(NAN), &not_a_number));
+    ok(pht_list_new(&t, &list));
+    ok(pht_tuple_new(&t, (const struct pht_any[]){pht_int(1), pht_text("a")}, 2, &good));
+    const struct pht_any bad[] = {pht_none(), pht_of(not_a_number), pht_of(list)};
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t count;
+        for (unsigned place = 0; place < 2; place++) {
+            struct pht_any elements[] = {pht_int(2), pht_int(2)};
+            elements[place] = bad[i];
+            ok(pht_tuple_new(&t, elements, 2, &key));
+            ok(pht_omap_new(&t, &map));
+            expect_detail(PHEAP_WRONG_TYPE, "order", pht_omap_set(&t, map, pht_of(key), pht_int(1)));
+            ok(pht_omap_set(&t, map, pht_of(good), pht_int(1)));
+            expect_detail(PHEAP_WRONG_TYPE, "order", pht_omap_set(&t, map, pht_of(key), pht_int(1)));
+            ok(pht_omap_count(&t, map, &count));
+            require_equal(count, 1);
+        }
+    }
+    ok(pheap_abort(t.txn));
+    ok(pheap_close(heap));
+}
+
 /* The most log that a few changes of one container take, each in a transaction of its own. */
 static uint64_t most_log(pheap *heap, void (*change_it)(struct pht *t, pht_value it, int64_t i), int64_t times)
 {
@@ -501,6 +532,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(omap__does_what_a_plain_one_does),
         cmocka_unit_test(sequences__declare_what_they_change),
         cmocka_unit_test(omap__takes_only_keys_with_an_order),
+        cmocka_unit_test(omap__takes_only_tuples_with_an_order),
         cmocka_unit_test(sequences__of_a_million_change_little_at_a_time),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

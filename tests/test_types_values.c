@@ -579,6 +579,34 @@ static void arguments__that_cannot_be_are_refused(void **state)
     ok(pheap_close(heap));
 }
 
+/*
+ * Catches: a bool that is neither 0 nor 1 under a hash of its own; words that are no values and come into the heap, or
+ * that end the transaction though nothing was done.
+ */
+static void arguments__that_look_like_values(void **state)
+{
+    (void)state;
+    enum pht_kind kind;
+    pht_value value;
+    pheap *heap = new_values_heap("looks");
+    struct pht t = change(heap);
+    struct pht_any two = pht_bool(true);
+    two.integer = 2;
+    ok(pht_map_set(&t, pht_root(&t), two, pht_int(1)));
+    ok(pht_map_get(&t, pht_root(&t), pht_bool(true), &value));
+    require_equal(integer_of(&t, value), 1);
+    static const pht_value none[] = {8, 0x108, 0xff0c, 0x80c014, 7};
+    for (unsigned i = 0; i < sizeof none / sizeof none[0]; i++) {
+        expect(PHEAP_INVALID, pht_map_set(&t, pht_root(&t), pht_int(1), pht_of(none[i])));
+        expect(PHEAP_INVALID, pht_map_set(&t, pht_root(&t), pht_of(none[i]), pht_int(1)));
+    }
+    expect(PHEAP_INVALID, pht_kind_of(&t, 8, &kind));
+    ok(pht_map_set(&t, pht_root(&t), pht_int(1), pht_int(2)));
+    keep(&t);
+    check_values(heap);
+    ok(pheap_close(heap));
+}
+
 /* Catches: a block whose bytes are not where it says; a huge one that takes disk space untouched. */
 static void block__is_raw_zeroed_memory(void **state)
 {
@@ -627,6 +655,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(begin__refuses_other_heaps),
         cmocka_unit_test(failure__stops_the_transaction),
         cmocka_unit_test(arguments__that_cannot_be_are_refused),
+        cmocka_unit_test(arguments__that_look_like_values),
         cmocka_unit_test(block__is_raw_zeroed_memory),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

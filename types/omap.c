@@ -65,11 +65,10 @@ static enum pheap_status search(struct pht *t, const struct pt_omap *map, const 
 {
     uint64_t at = map->tree.top;
     bool equal;
-    int order;
     *rank = 0;
     *item = NULL;
-    if (at == 0) /* a key that has no order, not even with itself, is found out now */
-        return pt_key_compare(t, key, key, &order);
+    if (at == 0)
+        return PHEAP_OK;
     for (uint32_t level = map->tree.level;; level--) {
         uint32_t less;
         const struct pt_node *node = pt_node_at(t, at, level, WIDTH);
@@ -103,6 +102,8 @@ static enum pheap_status look(struct pht *t, pht_value value, const struct pht_a
     enum pheap_status status = use(t, value, &map);
     if (status == PHEAP_OK)
         status = pt_key(t, any, key);
+    if (status == PHEAP_OK)
+        status = pt_key_ordered(t, key);
     return status == PHEAP_OK ? search(t, map, key, rank, item) : status;
 }
 

@@ -167,13 +167,18 @@ enum pheap_status pt_key(struct pht *t, const struct pht_any *any, struct pt_key
             pt_in_limbo(t, (const struct pt_head *)(const void *)(t->base + any->value), any->value))
             status = pheap_fail_with(PHEAP_INVALID, "the %s at 0x%" PRIx64 " lost its last reference: it is gone",
                                      pht_kind_name((enum pht_kind)key->any.kind), any->value);
+        if (status == PHEAP_OK && !pt_is_object(any->value) && key->any.kind == PHT_STR &&
+            !pt_is_utf8(key->any.bytes, key->any.length)) /* what is in the heap was looked at when it was made */
+            status = refuse_word(any->value);
         return status;
     }
     key->any = *any;
     key->word = PHT_ABSENT;
     switch (any->kind) {
-    case PHT_NONE:
     case PHT_BOOL:
+        key->any.integer = any->integer != 0;
+        break;
+    case PHT_NONE:
     case PHT_FLOAT:
         break;
     case PHT_INT:
@@ -244,7 +249,7 @@ static enum pheap_status show(struct pht *t, const pht_value *word, struct pht_a
     memset(any, 0, sizeof *any);
     switch (value & 7) {
     case 0:
-        if (value == PHT_ABSENT)
+        if ((value & 15) != 0 || value == PHT_ABSENT)
             return refuse_word(value);
         const struct pt_head *head = pt_head(t, value);
         if (head == NULL)
@@ -582,6 +587,39 @@ enum pheap_status pt_key_compare(struct pht *t, const struct pt_key *key, const 
 {
     struct bounds bounds = whole;
     return order_keys(t, key, other, &bounds, order);
+}
+
+static enum pheap_status ordered(struct pht *t, const struct pt_key *key, struct bounds *bounds)
+{
+    uint64_t count;
+    struct pt_key element;
+    enum pheap_status status = go_deeper(bounds);
+    if (status != PHEAP_OK)
+        return status;
+    if (key->any.kind != PHT_TUPLE) {
+        const bool text = key->any.kind == PHT_STR || key->any.kind == PHT_BYTES;
+        if (text || (pt_is_number(&key->any) && !is_nan(&key->any)))
+            return PHEAP_OK;
+        return pheap_fail_with(PHEAP_WRONG_TYPE, "%s has no order%s", pht_kind_name((enum pht_kind)key->any.kind),
+                               is_nan(&key->any) ? ": it is not a number (NaN)" : "");
+    }
+    const pt_word *words = pt_tuple_words(t, key->word, &count);
+    if (words == NULL)
+        return PHEAP_CORRUPT;
+    bounds->depth--;
+    for (uint64_t i = 0; i < count && status == PHEAP_OK; i++) {
+        status = pt_key_of(t, words[i], &element);
+        if (status == PHEAP_OK)
+            status = ordered(t, &element, bounds);
+    }
+    bounds->depth++;
+    return status;
+}
+
+enum pheap_status pt_key_ordered(struct pht *t, const struct pt_key *key)
+{
+    struct bounds bounds = whole;
+    return ordered(t, key, &bounds);
 }
 
 enum pheap_status pht_compare(struct pht *t, struct pht_any a, struct pht_any b, int *order)

@@ -72,6 +72,9 @@ static inline enum pheap_status pt_key_equal(struct pht *t, const struct pt_key 
 enum pheap_status pt_key_hash(struct pht *t, const struct pt_key *key, uint64_t *hash);
 enum pheap_status pt_key_compare(struct pht *t, const struct pt_key *key, const struct pt_key *other, int *order);
 
+/* Has it an order, and all that is in it, if it is a tuple?  WRONG_TYPE if not. */
+enum pheap_status pt_key_ordered(struct pht *t, const struct pt_key *key);
+
 /* ------------------------------------------------------------------------------------------------------ numbers */
 
 /* Of two numbers; unordered: one is a NaN. */
