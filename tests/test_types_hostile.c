@@ -472,6 +472,46 @@ static void hostile__types_that_cannot_be(void **state)
     ok(pheap_close(heap));
 }
 
+/*
+ * Catches: a check whose time is quadratic, because all entries are in one chain: of a map with a single bucket, and of
+ * one that has enough of them, which all begin with the same entry.
+ */
+static void hostile__maps_of_one_chain(void **state)
+{
+    (void)state;
+    enum { COUNT = 2000 };
+    pht_value map;
+    pheap *heap = new_values_heap("chain");
+    struct pht t = change(heap);
+    ok(pht_map_new(&t, &map));
+    root_set(&t, "map", pht_of(map));
+    for (int64_t i = 0; i < COUNT; i++)
+        ok(pht_map_set(&t, map, pht_int(i), pht_int(i)));
+    const uint64_t entries = word_in(&t, map + 40), chains = word_in(&t, map + 56),
+                   head = COUNT | (uint64_t)COUNT << 32;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const uint64_t chunk = word_in(&t, entries + 16 + i / 127 * 8);
+        ok(pheap_write(t.txn, chunk + 16 + i % 127 * 32 + 12, &i, sizeof i)); /* the entry before it */
+    }
+    const uint64_t first = word_in(&t, chains + 16), second = word_in(&t, chains + 24);
+    for (uint32_t i = 0; i < 1020; i += 2) {
+        spoil_word(&t, first + 16 + i * 4, head);
+        spoil_word(&t, second + 16 + i * 4, head);
+    }
+    keep(&t);
+    char text[200];
+    expect(PHEAP_CORRUPT, check_quietly(heap));
+    (void)snprintf(text, sizeof text, "%s", pheap_error_detail());
+    require(strstr(text, "too long") != NULL);
+    t = change(heap);
+    spoil_word(&t, map + 16, UINT64_C(1) << 32 | (word_in(&t, map + 16) & UINT32_MAX));
+    keep(&t);
+    expect(PHEAP_CORRUPT, check_quietly(heap));
+    (void)snprintf(text, sizeof text, "%s", pheap_error_detail());
+    require(strstr(text, "too few buckets") != NULL);
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -479,7 +519,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(hostile__every_word_of_a_small_heap), cmocka_unit_test(hostile__words_of_a_larger_heap),
         cmocka_unit_test(hostile__top_of_a_tree_that_rises),   cmocka_unit_test(hostile__limbo_that_ends_in_a_tuple),
         cmocka_unit_test(hostile__nodes_within_nodes),         cmocka_unit_test(hostile__chunk_that_is_the_map),
-        cmocka_unit_test(hostile__types_that_cannot_be),
+        cmocka_unit_test(hostile__types_that_cannot_be),       cmocka_unit_test(hostile__maps_of_one_chain),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

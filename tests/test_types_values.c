@@ -341,6 +341,24 @@ static void tuple__is_compared_by_its_elements(void **state)
     }
     expect_detail(PHEAP_INVALID, "nested", pht_hash(&t, pht_of(c), &x));
     ok(pht_discard(&t, c));
+    /* Shared, so that few blocks stand for 2^20 elements: compared once they are, but no key. */
+    ok(pht_tuple_new(&t, first, 2, &c));
+    for (unsigned i = 0; i < 20; i++) {
+        const struct pht_any inner[] = {pht_of(c), pht_of(c)};
+        if (i == 13)
+            ok(pht_hash(&t, pht_of(c), &x));
+        ok(pht_tuple_new(&t, inner, 2, &c));
+    }
+    ok(pht_tuple_new(&t, (const struct pht_any[]){pht_of(c)}, 1, &a));
+    ok(pht_tuple_new(&t, (const struct pht_any[]){pht_of(c)}, 1, &b));
+    ok(pht_equal(&t, pht_of(a), pht_of(b), &equal));
+    require(equal);
+    expect_detail(PHEAP_INVALID, "as keys", pht_map_set(&t, pht_root(&t), pht_of(a), pht_none()));
+    ok(pht_omap_new(&t, &list));
+    expect_detail(PHEAP_INVALID, "as keys", pht_omap_set(&t, list, pht_of(a), pht_none()));
+    ok(pht_discard(&t, list));
+    ok(pht_discard(&t, a));
+    ok(pht_discard(&t, b));
     keep(&t);
     require_all_given_back(heap);
     ok(pheap_close(heap));

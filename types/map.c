@@ -20,6 +20,8 @@
 #define FIRST_BUCKETS 8u /* when there are more */
 #define BLOCK_COST 8u    /* what freeing a block counts as, for limbo */
 #define COUNT_MAX (UINT32_MAX - 1)
+#define STEPS_EACH 16u /* entries that one is found behind on average, at most: in a sound map it is less than one */
+#define STEPS_MIN 1000u
 
 struct PT_IN_HEAP pt_map {
     struct pt_head head;
@@ -93,11 +95,11 @@ static uint32_t chain_head(const struct pht *t, uint64_t at)
     return head;
 }
 
-/* Look for a key: *number becomes that of its entry, 0 if there is none. */
+/* Look for a key: *number becomes that of its entry, 0 if there is none.  *steps is how many entries it may pass by. */
 static enum pheap_status find(struct pht *t, const struct pt_map *map, const struct pt_key *key, uint32_t hash,
-                              uint32_t *number)
+                              uint64_t *steps, uint32_t *number)
 {
-    uint32_t at = map->count, steps = 0;
+    uint32_t at = map->count;
     *number = 0;
     if (map->buckets != 0) {
         uint64_t head = chain_offset(t, map, bucket_of(hash, map->buckets));
@@ -121,9 +123,10 @@ static enum pheap_status find(struct pht *t, const struct pt_map *map, const str
             *number = at;
             return PHEAP_OK;
         }
-        if (++steps > map->count)
+        if (*steps == 0)
             return pt_corrupt(t, (uint64_t)((const unsigned char *)map - t->base),
-                              "a map with a chain that has no end");
+                              "a map with chains that have no end, or are much too long");
+        --*steps;
         at = map->buckets != 0 ? entry->chain : at - 1;
     }
     return PHEAP_OK;
@@ -151,7 +154,8 @@ static enum pheap_status search(struct pht *t, pht_value value, enum pht_kind ki
         return status;
     s->map = map;
     s->hash = (uint32_t)hash;
-    return find(t, s->map, &s->key, s->hash, &s->number);
+    uint64_t steps = s->map->count;
+    return find(t, s->map, &s->key, s->hash, &steps, &s->number);
 }
 
 /* ------------------------------------------------------------------------------------------------------- changing */
@@ -442,8 +446,9 @@ enum pheap_status pt_map_dismantle(struct pht *t, uint64_t at, uint32_t *budget,
 
 /* --------------------------------------------------------------------------------------------------------- visits */
 
-/* Can an entry be found by its key, and was its hash kept? */
-static enum pheap_status check_entry(struct pht *t, const struct pt_map *map, uint64_t at, uint32_t number)
+/* Can an entry be found by its key, and was its hash kept?  *steps is what all entries of the map may take together. */
+static enum pheap_status check_entry(struct pht *t, const struct pt_map *map, uint64_t at, uint32_t number,
+                                     uint64_t *steps)
 {
     struct pt_key key;
     uint64_t hash;
@@ -458,7 +463,7 @@ static enum pheap_status check_entry(struct pht *t, const struct pt_map *map, ui
         return pt_corrupt(t, at, "a map with a key that is none");
     if ((uint32_t)hash != entry->hash)
         return pt_corrupt(t, at, "a map with the wrong hash of a key");
-    status = find(t, map, &key, entry->hash, &found);
+    status = find(t, map, &key, entry->hash, steps, &found);
     if (status == PHEAP_OK && found != number)
         status = pt_corrupt(t, at, "a map in which a key cannot be found, or is twice");
     return status;
@@ -495,6 +500,9 @@ enum pheap_status pt_map_visit(struct pt_visit *visit)
         status = pt_segments_visit(visit, &map->chains, chain_shape);
     if (status == PHEAP_OK && (map->count > map->entries.capacity || map->buckets > map->chains.capacity))
         status = pt_corrupt(t, visit->object, "a map with more entries or buckets than room for them");
+    if (status == PHEAP_OK && map->buckets != 0 && (map->buckets < FIRST_BUCKETS || map->buckets + 1 < map->count))
+        status = pt_corrupt(t, visit->object, "a map with too few buckets");
+    uint64_t steps = STEPS_MIN + (uint64_t)map->count * STEPS_EACH;
     for (uint32_t number = 1; number <= map->count && status == PHEAP_OK; number++) {
         const struct pt_entry *entry = entry_at(t, map, number);
         if (entry == NULL)
@@ -503,7 +511,7 @@ enum pheap_status pt_map_visit(struct pt_visit *visit)
         if (status == PHEAP_OK && map->head.kind == PHT_MAP)
             status = visit->word(visit, entry->value);
         if (status == PHEAP_OK && !visit->in_limbo)
-            status = check_entry(t, map, visit->object, number);
+            status = check_entry(t, map, visit->object, number, &steps);
     }
     return status == PHEAP_OK && !visit->in_limbo ? check_order(t, map, visit->object) : status;
 }

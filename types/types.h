@@ -246,7 +246,8 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_references(struct pht *t, pht_v
 /*
  * Are two values equal?  Numbers by their value, whatever their kind (1 = 1.0 = true); a NaN only to the very same
  * object; str, bytes and blocks by their bytes (a str is never equal to bytes); tuples element by element; any other
- * container only to itself.  Errors: INVALID (tuples nested more than 64 deep), CORRUPT.
+ * container only to itself.  Errors: INVALID (tuples nested more than 64 deep, or of more than 2^24 elements with those of
+ * the tuples in them, which count as often as they are met), CORRUPT.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_equal(struct pht *t, struct pht_any a, struct pht_any b, bool *equal);
 
@@ -259,7 +260,8 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_compare(struct pht *t, struct p
 
 /*
  * The hash of a key: SipHash-1-3 under a key of 128 bits that was drawn for this heap; the same in every process.
- * Equal values have equal hashes.  Keys are none, bool, int, float, str, bytes, and tuples of keys.
+ * Equal values have equal hashes.  Keys are none, bool, int, float, str, bytes, and tuples of keys: at most 64 deep, and of
+ * at most 2^16 elements with those of the tuples in them, which count as often as they are met.
  * Errors: INVALID (no key), CORRUPT.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_hash(struct pht *t, struct pht_any key, uint64_t *hash);

@@ -9,8 +9,9 @@
 
 #define INT_MIN_WORD (-(INT64_C(1) << 60)) /* of an int in a word */
 #define INT_MAX_WORD ((INT64_C(1) << 60) - 1)
-#define SHORT_MAX 7             /* bytes of a str or bytes in a word */
-#define ELEMENTS_MAX (1u << 24) /* that one comparison or hash looks at: shared tuples may stand for many more */
+#define SHORT_MAX 7                 /* bytes of a str or bytes in a word */
+#define KEY_ELEMENTS_MAX (1u << 16) /* of a key */
+#define ELEMENTS_MAX (1u << 24)     /* that one comparison or hash looks at: shared tuples may stand for many more */
 
 const char *pht_kind_name(enum pht_kind kind)
 {
@@ -428,11 +429,15 @@ struct bounds {
 static enum pheap_status go_deeper(struct bounds *bounds)
 {
     if (bounds->depth == 0 || bounds->elements == 0)
-        return pheap_fail_with(PHEAP_INVALID, "tuples that are nested more than %u deep, or have more than %u elements",
-                               PT_DEPTH_MAX, ELEMENTS_MAX);
+        return pheap_fail_with(PHEAP_INVALID,
+                               "tuples that are nested more than %u deep, or have more than %u elements, as keys %u",
+                               PT_DEPTH_MAX, ELEMENTS_MAX, KEY_ELEMENTS_MAX);
     bounds->elements--;
     return PHEAP_OK;
 }
+
+/* Of keys, of which a map may have many: what goes into one, all are asked again and again. */
+static const struct bounds of_key = {.depth = PT_DEPTH_MAX, .elements = KEY_ELEMENTS_MAX};
 
 static const struct bounds whole = {.depth = PT_DEPTH_MAX, .elements = ELEMENTS_MAX};
 
@@ -618,7 +623,7 @@ static enum pheap_status ordered(struct pht *t, const struct pt_key *key, struct
 
 enum pheap_status pt_key_ordered(struct pht *t, const struct pt_key *key)
 {
-    struct bounds bounds = whole;
+    struct bounds bounds = of_key;
     return ordered(t, key, &bounds);
 }
 
@@ -682,7 +687,7 @@ static enum pheap_status hash_key(struct pht *t, const struct pt_key *key, const
 
 enum pheap_status pt_key_hash(struct pht *t, const struct pt_key *key, uint64_t *hash)
 {
-    struct bounds bounds = whole;
+    struct bounds bounds = of_key;
     const struct pt_registry *registry = pt_at(t, t->registry, sizeof *registry);
     if (registry == NULL)
         return PHEAP_CORRUPT;
