@@ -512,6 +512,42 @@ static void hostile__maps_of_one_chain(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a damaged limbo that stops all writing for ever; garbage in its place that cannot be collected. */
+static void hostile__limbo_that_is_cut_off(void **state)
+{
+    (void)state;
+    pht_value map, list;
+    uint64_t collected;
+    pheap *heap = new_values_heap("cut");
+    struct pht t = change(heap);
+    ok(pht_map_new(&t, &map));
+    for (int64_t i = 0; i < 1000; i++)
+        ok(pht_map_set(&t, map, pht_int(i), pht_text("a text that is an object")));
+    ok(pht_list_new(&t, &list));
+    ok(pht_list_append(&t, list, pht_text("another one that is an object")));
+    ok(pht_discard(&t, map));
+    ok(pht_discard(&t, list));
+    ok(pht_reclaim(&t, 100, NULL)); /* the map is half gone */
+    spoil_word(&t, t.registry + 48, 0x5550);
+    keep(&t);
+    t = change(heap);
+    expect(PHEAP_CORRUPT, pht_map_set(&t, pht_root(&t), pht_int(1), pht_int(1)));
+    ok(pheap_abort(t.txn));
+    t = change(heap);
+    ok(pht_forget_limbo(&t));
+    ok(pht_map_set(&t, pht_root(&t), pht_int(1), pht_int(1)));
+    keep(&t);
+    check_values(heap);
+    ok(pht_collect(heap, PHEAP_LAZY, &collected));
+    require(collected > 900);
+    t = change(heap);
+    ok(pht_map_clear(&t, pht_root(&t)));
+    keep(&t);
+    require_all_given_back(heap);
+    check_values(heap);
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -520,6 +556,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(hostile__top_of_a_tree_that_rises),   cmocka_unit_test(hostile__limbo_that_ends_in_a_tuple),
         cmocka_unit_test(hostile__nodes_within_nodes),         cmocka_unit_test(hostile__chunk_that_is_the_map),
         cmocka_unit_test(hostile__types_that_cannot_be),       cmocka_unit_test(hostile__maps_of_one_chain),
+        cmocka_unit_test(hostile__limbo_that_is_cut_off),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

@@ -139,7 +139,7 @@ static enum pheap_status visit_object(struct visitor *v, const struct pt_block *
     if (head == NULL)
         return PHEAP_CORRUPT;
     v->visit.object = block->offset;
-    v->visit.in_limbo = block->state == PT_LIMBO;
+    v->visit.in_limbo = block->state == PT_LIMBO || block->state == PT_GARBAGE;
     switch (head->kind) {
     case PHT_MAP:
     case PHT_SET:

@@ -51,6 +51,7 @@ struct item {
     uint32_t kind;
     uint32_t counted; /* references as the object had them then */
     uint32_t changes; /* likewise, of what has such a count */
+    uint64_t link;    /* likewise; not 0 if it was in a limbo that was cut off */
 };
 
 /* What is to be collected, and how far that is. */
@@ -107,11 +108,16 @@ static enum pheap_status hold(struct collection *c, struct pht *t, const struct 
         pt_at(t, item->offset, has_changes(item->kind) ? sizeof(struct pt_container) : sizeof *head);
     if (head == NULL)
         return PHEAP_CORRUPT;
-    if (head->kind != item->kind || head->references != item->counted || changes_of(head) != item->changes)
+    const struct pt_registry *registry = (const struct pt_registry *)(const void *)(t->base + t->registry);
+    if (head->kind != item->kind || head->link != item->link || registry->limbo_last == item->offset ||
+        head->references != item->counted || changes_of(head) != item->changes)
         return refuse_living(c);
     if (!pt_refers(item->kind) && item->references == 0)
         return pt_free(t, item->offset);
-    return put_references(t, item, held(item));
+    enum pheap_status status = put_references(t, item, held(item));
+    if (status == PHEAP_OK && item->link != 0 && pt_refers(item->kind))
+        status = pt_put(t, item->offset + offsetof(struct pt_head, link), 0);
+    return status;
 }
 
 /* Phase 1 taken back, one object that may refer to others: others were only freed, or got the count they had. */
@@ -236,7 +242,8 @@ static enum pheap_status list_garbage(struct collection *c, const struct pt_cens
                                                    .references = block->references,
                                                    .kind = head->kind,
                                                    .counted = head->references,
-                                                   .changes = changes_of(head)};
+                                                   .changes = changes_of(head),
+                                                   .link = head->link};
     }
     return PHEAP_OK;
 }

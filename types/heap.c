@@ -364,6 +364,17 @@ enum pheap_status pht_reclaim(struct pht *t, uint32_t words, bool *more)
     return status;
 }
 
+enum pheap_status pht_forget_limbo(struct pht *t)
+{
+    struct pt_registry *registry;
+    enum pheap_status status = pt_may_change(t);
+    if (status == PHEAP_OK)
+        status = pt_edit(t, t->registry, sizeof *registry, &registry);
+    if (status == PHEAP_OK)
+        registry->limbo_first = registry->limbo_last = 0;
+    return status;
+}
+
 enum pheap_status pt_clear(struct pht *t, pht_value container, uint64_t length)
 {
     void *address;

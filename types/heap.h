@@ -213,7 +213,7 @@ enum pheap_status pt_record_dismantle(struct pht *t, uint64_t record, uint32_t *
 /*
  * To go through an object: `part` is called for each block that belongs to it, with the bytes that are needed there, and
  * `word` for each word in it that counts as a reference.  Both may fail, which ends the visit.  CORRUPT: the object
- * contradicts itself.  One in limbo is half gone: then only what is left of it is looked at.
+ * contradicts itself.  One in limbo is half gone, and so may be garbage that was: then only what is left is looked at.
  */
 struct pt_visit {
     struct pht *t;

@@ -240,6 +240,12 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_discard(struct pht *t, pht_valu
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_reclaim(struct pht *t, uint32_t words, bool *more);
 
+/*
+ * When limbo, the list of such objects, is damaged, every call that makes or stores something fails with CORRUPT.  This
+ * empties the list: what was in it becomes garbage, for pht_collect().  Cost: constant.  Errors: READ_ONLY.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_forget_limbo(struct pht *t);
+
 /* How many references an object has; UINT32_MAX means "so many or more".  A value without an object has 0. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_references(struct pht *t, pht_value value, uint32_t *count);
 
