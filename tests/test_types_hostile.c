@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Values in heaps that somebody, or something, has changed: every word of every object of a heap is replaced in turn by
- * what might hurt, and then everything is asked and done.  Any status is right; what is looked for is a crash, a store
+ * what might hurt, often with some of its neighbours, and then everything is asked and done.  Any status is right; what is looked for is a crash, a store
  * outside the heap or a call that does not end, so this is worth most under the address sanitizer.
  */
 #include "tests/support/effort.h"
@@ -57,6 +57,11 @@ static void fill(struct pht *t, bool large)
     for (unsigned i = 0; i < 6; i++)
         ok(pht_ring_push(t, value, type, &at));
     root_set(t, "ring", pht_of(value));
+    /* A list whose next element makes its tree higher. */
+    ok(pht_list_new(t, &value));
+    for (int64_t i = 0; i < 252; i++)
+        ok(pht_list_append(t, value, pht_int(i)));
+    root_set(t, "full", pht_of(value));
     /* Two objects in limbo. */
     for (unsigned i = 0; i < 2; i++) {
         ok(pht_list_new(t, &value));
@@ -192,12 +197,16 @@ static void change_something(struct pht *t, unsigned which)
             if (pht_map_get(t, pht_root(t), pht_text("ring"), &it) == PHEAP_OK)
                 ignored = i % 3 == 0 ? pht_ring_pop(t, it) : pht_ring_push(t, it, 1, &at);
             break;
+        case 14:
+            if (pht_map_get(t, pht_root(t), pht_text("full"), &it) == PHEAP_OK)
+                ignored = i < 6 ? pht_list_append(t, it, pht_text(text)) : pht_list_remove(t, it, 0, NULL);
+            break;
         default:
             fail();
         }
     }
 }
-#define CHANGES 14u
+#define CHANGES 15u
 
 /* What a word may be replaced by. */
 static uint64_t evil(uint64_t word, unsigned choice, uint64_t other, uint64_t *dice)
@@ -217,27 +226,67 @@ static uint64_t evil(uint64_t word, unsigned choice, uint64_t other, uint64_t *d
         return UINT64_MAX;
     case 6:
         return dice_roll(dice) % (1 << 20) & ~UINT64_C(15);
+    case 7: /* within another block */
+        return other + 16 * (dice_roll(dice) % 8);
     default:
         return dice_roll(dice);
     }
 }
-#define EVILS 8u
+#define EVILS 9u
 
-/* The same word in a commit of its own, so that the check can be asked; then it is what it was. */
-static void check_spoiled(pheap *heap, uint64_t offset, uint64_t word)
+/* Words that are replaced together. */
+struct spoilt {
+    uint64_t offset[5], word[5];
+    unsigned count;
+};
+
+/* Put them in place; what was there takes theirs. */
+static void swap_words(pheap_txn *txn, struct spoilt *spoilt)
 {
-    uint64_t good;
+    for (unsigned i = 0; i < spoilt->count; i++) {
+        uint64_t before;
+        memcpy(&before, pheap_ptr(txn, spoilt->offset[i]), sizeof before);
+        ok(pheap_write(txn, spoilt->offset[i], &spoilt->word[i], sizeof before));
+        spoilt->word[i] = before;
+    }
+}
+
+/* A word of a block and, in every other case, up to four near it, each of them once. */
+static struct spoilt draw_words(pheap_txn *txn, uint64_t block, uint64_t length, uint64_t at, uint64_t other,
+                                uint64_t *dice)
+{
+    struct spoilt spoilt = {.count = 0};
+    const unsigned most = dice_roll(dice) % 2 == 0 ? 1 : 2 + (unsigned)(dice_roll(dice) % 4);
+    for (; spoilt.count < most && at + 8 <= length; at += 8 + 8 * (dice_roll(dice) % 3)) {
+        uint64_t word;
+        memcpy(&word, (const char *)pheap_ptr(txn, block) + at, sizeof word);
+        const uint64_t near_or_far = dice_roll(dice) % 2 == 0 ? other : block;
+        spoilt.offset[spoilt.count] = block + at;
+        spoilt.word[spoilt.count++] = evil(word, (unsigned)(dice_roll(dice) % EVILS), near_or_far, dice);
+    }
+    return spoilt;
+}
+
+static void ignore_fault(void *context, uint64_t offset, const char *text)
+{
+    (void)context;
+    (void)offset;
+    read_bytes(text, strlen(text));
+}
+
+/* The same words in a commit of their own, so that the check can be asked; then they are what they were. */
+static void check_spoiled(pheap *heap, struct spoilt spoilt)
+{
     struct pht t;
     pheap_txn *txn = begin(heap);
-    memcpy(&good, pheap_ptr(txn, offset), sizeof good);
-    ok(pheap_write(txn, offset, &word, sizeof word));
+    swap_words(txn, &spoilt);
     ok(pheap_commit(txn, PHEAP_LAZY, NULL));
     pheap_read *reader = read_begin(heap, PHEAP_FRESH);
-    if (pht_look(reader, &t) == PHEAP_OK)
-        ignored = pht_check(&t, NULL, NULL, NULL);
+    if (pht_look(reader, &t) == PHEAP_OK) /* it goes on after a fault only if somebody is told */
+        ignored = pht_check(&t, ignore_fault, NULL, NULL);
     (void)pheap_read_end(reader);
     txn = begin(heap);
-    ok(pheap_write(txn, offset, &good, sizeof good));
+    swap_words(txn, &spoilt);
     ok(pheap_commit(txn, PHEAP_LAZY, NULL));
 }
 
@@ -267,13 +316,12 @@ static void spoil(const char *name, bool large)
         for (uint64_t at = 0; at < blocks[b].length; at += 8) {
             if (large && at >= 64 && dice_roll(&dice) % (SANITIZED ? 48 : 16) != 0)
                 continue;
-            const unsigned choice = (unsigned)(dice_roll(&dice) % EVILS),
-                           first = (unsigned)(dice_roll(&dice) % CHANGES);
-            uint64_t word;
+            const unsigned first = (unsigned)(dice_roll(&dice) % CHANGES);
             pheap_txn *txn = begin(heap);
-            memcpy(&word, (const char *)pheap_ptr(txn, blocks[b].offset) + at, sizeof word);
-            word = evil(word, choice, blocks[dice_roll(&dice) % count].offset, &dice);
-            ok(pheap_write(txn, blocks[b].offset + at, &word, sizeof word));
+            const struct spoilt drawn =
+                draw_words(txn, blocks[b].offset, blocks[b].length, at, blocks[dice_roll(&dice) % count].offset, &dice);
+            struct spoilt spoilt = drawn;
+            swap_words(txn, &spoilt);
             if (pht_begin(txn, &t) == PHEAP_OK) {
                 struct pht view = t;
                 ask(&view, pht_root(&t), large ? 2 : 3);
@@ -283,7 +331,7 @@ static void spoil(const char *name, bool large)
             }
             (void)pheap_abort(txn);
             if (tried++ % 8 == 0)
-                check_spoiled(heap, blocks[b].offset + at, word);
+                check_spoiled(heap, drawn);
         }
     }
     (void)alarm(0);
