@@ -561,6 +561,50 @@ static void failure__stops_the_transaction(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: one of the functions that store or make something, which goes on after it failed half-way, or calls that INVALID. */
+static void failure__of_every_function_stops_the_transaction(void **state)
+{
+    (void)state;
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 4u << 20};
+    pheap *heap;
+    ok(pheap_open(path_of("full-of-all", ""), PHEAP_CREATE, &options, &heap));
+    struct pht t = change(heap);
+    keep(&t);
+    for (unsigned what = 0; what < 10; what++) {
+        pht_value it, made;
+        static char text[40000];
+        memset(text, 'a', sizeof text);
+        t = change(heap);
+        ok(what == 0   ? pht_set_new(&t, &it)
+           : what == 1 ? pht_queue_new(&t, &it)
+           : what == 2 ? pht_omap_new(&t, &it)
+                       : pht_list_new(&t, &it));
+        enum pheap_status status = PHEAP_OK;
+        for (unsigned i = 0; status == PHEAP_OK && i < 100000; i++) {
+            char name[16];
+            (void)snprintf(name, sizeof name, "%u", i);
+            memcpy(text, name, strlen(name));
+            const struct pht_any any = pht_str(text, what % 2 == 0 ? 40 : sizeof text);
+            const struct pht_any both[] = {any, any};
+            status = what == 0   ? pht_set_add(&t, it, any, NULL)
+                     : what == 1 ? pht_queue_push(&t, it, i % 2 == 0, any)
+                     : what == 2 ? pht_omap_set(&t, it, any, any)
+                     : what == 3 ? pht_list_append(&t, it, any)
+                     : what == 4 ? pht_list_insert(&t, it, i / 2, any)
+                     : what == 5 ? pht_make(&t, any, &made)
+                     : what == 6 ? pht_map_new(&t, &made)
+                     : what == 7 ? pht_block_new(&t, 100000, &made)
+                     : what == 8 ? pht_tuple_new(&t, both, 2, &made)
+                                 : pht_map_add(&t, pht_root(&t), any, any, &made);
+        }
+        require_equal(status, PHEAP_RESERVE);
+        expect_detail(PHEAP_RESERVE, "half-way", pht_map_set(&t, pht_root(&t), pht_int(1), pht_int(1)));
+        ok(pheap_abort(t.txn));
+        check_values(heap);
+    }
+    ok(pheap_close(heap));
+}
+
 /* Catches: arguments that are not looked at, and values of another kind than the call wants. */
 static void arguments__that_cannot_be_are_refused(void **state)
 {
@@ -672,6 +716,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(references__that_limbo_has_are_enough_to_store),
         cmocka_unit_test(begin__refuses_other_heaps),
         cmocka_unit_test(failure__stops_the_transaction),
+        cmocka_unit_test(failure__of_every_function_stops_the_transaction),
         cmocka_unit_test(arguments__that_cannot_be_are_refused),
         cmocka_unit_test(arguments__that_look_like_values),
         cmocka_unit_test(block__is_raw_zeroed_memory),
