@@ -466,6 +466,54 @@ static void hold__is_taken_while_others_checkpoint(void **state)
     machine_close(&machine, disturbed.heap, other_heap);
 }
 
+struct nested {
+    pheap *worker; /* who commits */
+    pheap *next;   /* of which another backup is made in the middle of this one; NULL: none */
+    bool done;
+};
+
+static int back_up_within(void *context, const struct pheap_transfer *now)
+{
+    struct nested *nested = context;
+    (void)now;
+    if (nested->done)
+        return 0;
+    nested->done = true;
+    for (unsigned i = 0; i < 12; i++)
+        commit_next(nested->worker, PHEAP_DURABLE);
+    ok(pheap_checkpoint(nested->worker));
+    if (nested->next != NULL) {
+        struct nested inner = {.worker = nested->worker};
+        const struct pheap_backup_options how = {
+            .size = sizeof how, .flags = PHEAP_REPLACE, .progress = back_up_within, .context = &inner};
+        ok(pheap_backup(nested->next, "d/inner", &how, NULL));
+    }
+    return 0;
+}
+
+/* Catches: a checkpoint that frees what the older of two backups holds, whichever process makes it; a backup that only reads
+ * and cannot be made by who may only read. */
+static void backup__by_two_processes_at_once(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct pheap_transfer result = {.size = sizeof result};
+    machine_begin(&machine, NULL);
+    pheap *writer = create_spread(machine.first), *reader = open_spread(&machine.second, PHEAP_READONLY);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        struct nested outer = {.worker = writer, .next = turn == 0 ? reader : writer};
+        const struct pheap_backup_options how = {
+            .size = sizeof how, .flags = PHEAP_REPLACE, .progress = back_up_within, .context = &outer};
+        const uint64_t version = heap_info(writer).version;
+        ok(pheap_backup(turn == 0 ? writer : reader, ARCHIVE, &how, &result));
+        require(result.version == version + 24);
+        check_archive(&machine, version + 24);
+        require_no_hold(writer);
+        require_no_hold(reader);
+    }
+    machine_close(&machine, reader, writer);
+}
+
 static void turn_log(struct ph_sim *sim, uint64_t from_lsn)
 {
     const int64_t size = ph_sim_size(sim, LOG);
@@ -537,6 +585,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(arguments__and_stopping, forget_the_past),
         cmocka_unit_test(backup__of_a_busy_heap_when_any_call_fails),
         cmocka_unit_test(hold__is_taken_while_others_checkpoint),
+        cmocka_unit_test(backup__by_two_processes_at_once),
         cmocka_unit_test(backup__of_a_log_that_rots),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

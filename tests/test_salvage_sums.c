@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What salvage makes of page checksums, case by case; test_salvage, half of whose heaps have them, has the random damages.
+ * What salvage makes of page checksums, case by case, of superblocks that are not damaged but others, and of calls that fail;
+ * test_salvage, half of whose heaps have checksums, has the random damages.
  */
 #include "tests/salvage_rig.h"
 
@@ -286,6 +287,57 @@ static void suspect__nothing_after_a_power_cut(void **state)
     ph_sim_free(sim);
 }
 
+/* ------------------------------------------------------------------------------------------------- superblocks */
+
+static void change_superblock(struct bytes *heap, unsigned copy, unsigned what)
+{
+    struct ph_superblock *s = (struct ph_superblock *)(void *)(heap->data + PH_SUPERBLOCK_OFFSET(copy));
+    if (what == 0)
+        s->incompat_flags |= UINT64_C(1) << 30;
+    else if (what == 1)
+        s->byte_order = __builtin_bswap32(s->byte_order);
+    else
+        s->identity[3] ^= 1;
+    if (what != 1)
+        ph_superblock_seal(s);
+}
+
+/* Catches: a heap of a newer format, or of another machine, taken apart as if it were damaged, though nothing of it is lost;
+ * the superblock of another heap believed, with its log. */
+static void superblocks__of_another_format_or_heap(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    struct specimen s = make_specimen(FOLDED, 340, true);
+    struct bytes whole = copy_of(&s.files[FILE_HEAP]);
+    struct pheap_salvage_result result;
+    for (unsigned what = 0; what < 3; what++)
+        for (unsigned copies = 1; copies < 4; copies++) {
+            memcpy(s.files[FILE_HEAP].data, whole.data, (size_t)whole.length);
+            for (unsigned copy = 0; copy < 2; copy++)
+                if ((copies >> copy & 1) != 0)
+                    change_superblock(&s.files[FILE_HEAP], copy, what);
+            place(sim, s.files);
+            const enum pheap_status status = salvage(sim, 0, &result);
+            if (what == 0) {
+                expect_detail(PHEAP_NEWER, "newer", status);
+            } else if (what == 1 && copies == 3) {
+                expect_detail(PHEAP_BYTE_ORDER, "byte order", status);
+            } else {
+                ok(status);
+                require_equal(result.kept_blocks, s.states[s.last].count);
+                require(what == 1 || result.log_state == PHEAP_SALVAGE_UNUSED);
+                require(what == 1 || result.unknown_pages == (uint64_t)whole.length / 4096 - 2);
+                require(result.fault_count > 0);
+            }
+            require((status == PHEAP_OK) == (ph_sim_size(sim, NEW) >= 0));
+        }
+    free(whole.data);
+    free_specimen(&s);
+    ph_sim_free(sim);
+}
+
 /* ------------------------------------------------------------------------------------------------- calls that fail */
 
 /* What there is to salvage: damage in many pages, and so many suspects, or a lost end or head, or a log that breaks off. */
@@ -462,8 +514,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(suspect__blocks_are_kept_and_named),  cmocka_unit_test(suspect__bitmap_and_root),
         cmocka_unit_test(suspect__pages_that_the_log_changes), cmocka_unit_test(suspect__nothing_without_sums_that_fit),
-        cmocka_unit_test(suspect__nothing_after_a_power_cut),  cmocka_unit_test(faults__in_every_call_on_a_ruin),
-        cmocka_unit_test(suspect__with_the_heap_file_alone),
+        cmocka_unit_test(suspect__nothing_after_a_power_cut),  cmocka_unit_test(superblocks__of_another_format_or_heap),
+        cmocka_unit_test(faults__in_every_call_on_a_ruin),     cmocka_unit_test(suspect__with_the_heap_file_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
