@@ -752,22 +752,30 @@ static const ph_io table = {
 
 /* The machine. */
 
-/* All tables there ever were. */
 struct process {
     ph_io io;
-    struct process *before;
+    struct process *before; /* in the list of the dead */
 };
-static struct process *_Atomic processes;
+
+/* The library may still know the tables of processes that died with something open: no other may get their addresses. */
+static struct process *_Atomic dead;
 
 static ph_io *start_process(struct ph_sim *sim)
 {
     struct process *process = sim_resize(NULL, sizeof *process);
     process->io = table;
     process->io.ctx = sim;
-    process->before = processes;
-    while (!atomic_compare_exchange_weak(&processes, &process->before, process))
-        continue;
     return &process->io;
+}
+
+static void bury_process(ph_io *io)
+{
+    struct process *process = (struct process *)io;
+    if (process == NULL)
+        return;
+    process->before = dead;
+    while (!atomic_compare_exchange_weak(&dead, &process->before, process))
+        continue;
 }
 
 void ph_sim_kill(struct ph_sim *sim)
@@ -781,6 +789,8 @@ void ph_sim_kill(struct ph_sim *sim)
     while (sim->watch_count > 0)
         sim_unwatch(sim, sim->watches[0]);
     sim->live_allocations = 0;
+    bury_process(sim->io);
+    bury_process(sim->neighbour);
     sim->io = start_process(sim);
     sim->neighbour = NULL;
 }
@@ -821,6 +831,13 @@ void ph_sim_free(struct ph_sim *sim)
     free(sim->files);
     free(sim->locks);
     free(sim->maps);
+    if (sim->live_allocations == 0) {
+        free(sim->io);
+        free(sim->neighbour);
+    } else {
+        bury_process(sim->io);
+        bury_process(sim->neighbour);
+    }
     (void)pthread_mutex_destroy(&sim->mutex);
     (void)pthread_cond_destroy(&sim->changed);
     free(sim);

@@ -113,7 +113,7 @@ struct sim_map {
 };
 
 struct ph_sim {
-    ph_io *io;        /* of the present process; those of dead ones are never freed, so that no address comes twice */
+    ph_io *io;        /* of the present process */
     ph_io *neighbour; /* of a second one; NULL: none yet */
     struct ph_sim_options options;
     pthread_mutex_t mutex;
