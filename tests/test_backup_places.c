@@ -466,6 +466,13 @@ static void hold__is_taken_while_others_checkpoint(void **state)
     machine_close(&machine, disturbed.heap, other_heap);
 }
 
+/* Nothing of the heap may be written. */
+static int open_to_read(void *ctx, const char *path, unsigned flags, uint32_t mode)
+{
+    const bool of_heap = strncmp(path, HEAP, strlen(HEAP)) == 0;
+    return of_heap && (flags & PH_OPEN_WRITE) != 0 ? -EACCES : real_io->open(ctx, path, flags, mode);
+}
+
 struct nested {
     pheap *worker; /* who commits */
     pheap *next;   /* of which another backup is made in the middle of this one; NULL: none */
@@ -491,8 +498,8 @@ static int back_up_within(void *context, const struct pheap_transfer *now)
     return 0;
 }
 
-/* Catches: a checkpoint that frees what the older of two backups holds, whichever process makes it; a backup that only reads
- * and cannot be made by who may only read. */
+/* Catches: a checkpoint that frees what the older of two backups holds, whichever process makes it; a heap
+ * that cannot be backed up by who may only read it. */
 static void backup__by_two_processes_at_once(void **state)
 {
     (void)state;
@@ -511,7 +518,17 @@ static void backup__by_two_processes_at_once(void **state)
         require_no_hold(writer);
         require_no_hold(reader);
     }
-    machine_close(&machine, reader, writer);
+    ok(pheap_close(reader));
+    ok(pheap_close(writer));
+    real_io = machine.first;
+    machine.second.open = open_to_read;
+    reader = open_spread(&machine.second, PHEAP_READONLY);
+    const struct pheap_backup_options how = {.size = sizeof how, .flags = PHEAP_REPLACE};
+    (void)ph_sim_remove(machine.sim, ARCHIVE);
+    ok(pheap_backup(reader, ARCHIVE, &how, &result));
+    check_archive(&machine, result.version);
+    ok(pheap_close(reader));
+    machine_end(&machine);
 }
 
 static void turn_log(struct ph_sim *sim, uint64_t from_lsn)
