@@ -278,8 +278,12 @@ ph_status ph_upkeep_make_log_room(struct ph_core *core, uint64_t reserve_so_far,
         drained = log_is_drained(core);
         if (drained)
             continue;
-        if (describe_holder(core, who, sizeof who) && !may_wait(core, waited, LOCKED_WAIT_NS))
-            return refuse_log_full(core, who);
+        if (describe_holder(core, who, sizeof who)) {
+            if (!may_wait(core, waited, LOCKED_WAIT_NS))
+                return refuse_log_full(core, who);
+        } else if (waited >= CROWD_WAIT_NS) { /* nobody is in the way, nobody else commits, and it does not drain */
+            return ph_coord_damaged(core->path);
+        }
         ph_io_pause(core->io, PIN_POLL_NS);
     }
 }
