@@ -513,6 +513,56 @@ static void suspect__with_the_heap_file_alone(void **state)
     ph_sim_free(sim);
 }
 
+static int heap_handle;
+
+static int open_but_note_heap(void *ctx, const char *path, unsigned flags, unsigned mode)
+{
+    const int file = real_io->open(ctx, path, flags, mode);
+    if (strcmp(path, HEAP) == 0)
+        heap_handle = file;
+    return file;
+}
+
+/* Pages 20, 21 and 30 of the heap file cannot be read. */
+static int64_t read_but_three(void *ctx, int file, void *buffer, size_t length, uint64_t offset)
+{
+    if (file == heap_handle &&
+        ((offset < 22 * 4096 && offset + length > 20 * 4096) || (offset < 31 * 4096 && offset + length > 30 * 4096)))
+        return -EIO;
+    return real_io->read(ctx, file, buffer, length, offset);
+}
+
+/* Catches: a place that cannot be read and that takes what lies between it and the next with it; a page that was not read
+ * called suspect. */
+static void unreadable__places_lie_apart(void **state)
+{
+    (void)state;
+    const struct ph_sim_options quiet = {.no_journal = true};
+    struct ph_sim *sim = ph_sim_new(&quiet);
+    struct specimen s = make_specimen(CLOSED, 331, true);
+    struct pheap_salvage_result result = {.size = sizeof result};
+    const struct state *last = &s.states[s.last];
+    uint64_t touched = 0, faults = 0;
+    const struct pheap_salvage_options options = {.size = sizeof options, .fault = count_fault, .context = &faults};
+    for (unsigned i = 0; i < last->count; i++) {
+        const uint64_t from = last->blocks[i].offset / 4096;
+        const uint64_t to = (last->blocks[i].offset + last->blocks[i].length - 1) / 4096;
+        touched += (from < 22 && to >= 20) || (from <= 30 && to >= 30);
+    }
+    ph_io io = *ph_sim_io(sim);
+    real_io = ph_sim_io(sim);
+    io.open = open_but_note_heap;
+    io.read = read_but_three;
+    place(sim, s.files);
+    memset(&suspects, 0, sizeof suspects);
+    ok((enum pheap_status)ph_salvage_io(&io, HEAP, NEW, &options, &result));
+    require(touched > 0 && result.kept_blocks >= last->count - touched && result.kept_blocks < last->count);
+    require(faults >= 2 && suspects.count == 0 && result.suspect_blocks == 0);
+    require_equal(open_salvaged(sim, &s, &result), result.kept_blocks);
+    free_specimen(&s);
+    ph_sim_free(sim);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -521,6 +571,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(suspect__pages_that_the_log_changes), cmocka_unit_test(suspect__nothing_without_sums_that_fit),
         cmocka_unit_test(suspect__nothing_after_a_power_cut),  cmocka_unit_test(superblocks__of_another_format_or_heap),
         cmocka_unit_test(faults__in_every_call_on_a_ruin),     cmocka_unit_test(suspect__with_the_heap_file_alone),
+        cmocka_unit_test(unreadable__places_lie_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
