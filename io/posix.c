@@ -295,18 +295,6 @@ static int posix_stat_path(void *ctx, const char *path, struct ph_file_stat *out
     return stat_at(AT_FDCWD, path, 0, out);
 }
 
-static int posix_is_at(void *ctx, int file, const char *path)
-{
-    (void)ctx;
-    struct statx open_file, named;
-    if (statx(file, "", AT_EMPTY_PATH, STATX_INO, &open_file) != 0)
-        return -errno;
-    if (statx(AT_FDCWD, path, 0, STATX_INO, &named) != 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
-    return open_file.stx_ino == named.stx_ino && open_file.stx_dev_major == named.stx_dev_major &&
-           open_file.stx_dev_minor == named.stx_dev_minor;
-}
-
 static int posix_unlink(void *ctx, const char *path)
 {
     (void)ctx;
@@ -626,7 +614,6 @@ static const ph_io posix_io = {
     .next_data = posix_next_data,
     .resolve = posix_resolve,
     .stat_path = posix_stat_path,
-    .is_at = posix_is_at,
     .unlink = posix_unlink,
     .link = posix_link,
     .rename_new = posix_rename_new,
