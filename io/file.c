@@ -111,19 +111,18 @@ void ph_file_close(struct ph_file *file)
     memset(file, 0, sizeof *file);
 }
 
-/* Whether the program has closed the handle, and perhaps has another file open in its place. */
-static bool is_lost(const struct ph_file *file, struct ph_file_stat *stat, int *error)
+/* As the seam's stat; -EBADF also if the program has closed the handle and has another file open in its place. */
+static int stat_own(const struct ph_file *file, struct ph_file_stat *out)
 {
-    *error = file->io->stat(file->io->ctx, file->handle, stat);
-    return *error == -EBADF || (*error >= 0 && (stat->device != file->device || stat->inode != file->inode));
+    int done = file->io->stat(file->io->ctx, file->handle, out);
+    return done >= 0 && !ph_file_is(file, out) ? -EBADF : done;
 }
 
 void ph_file_let_go(struct ph_file *file)
 {
     struct ph_file_stat stat;
-    int error;
     /* What must be on disk was synced before; an error here says nothing that matters. */
-    if (file->open && !is_lost(file, &stat, &error))
+    if (file->open && stat_own(file, &stat) != -EBADF)
         (void)file->io->close(file->io->ctx, file->handle);
     file->open = false;
 }
@@ -220,20 +219,28 @@ static ph_status refuse_lost(const struct ph_file *file)
 ph_status ph_file_stat(struct ph_file *file, struct ph_file_stat *out)
 {
     struct ph_file_stat found;
-    int error;
-    if (is_lost(file, &found, &error))
+    int done = stat_own(file, &found);
+    if (done == -EBADF)
         return refuse_lost(file);
-    if (error < 0)
-        return fail(file, "cannot stat", error);
+    if (done < 0)
+        return fail(file, "cannot stat", done);
     *out = found;
     return PH_OK;
 }
 
 ph_status ph_file_check_handle(const struct ph_file *file)
 {
-    struct ph_file_stat unused;
-    int error;
-    return is_lost(file, &unused, &error) ? refuse_lost(file) : PH_OK;
+    struct ph_file_stat stat;
+    return stat_own(file, &stat) == -EBADF ? refuse_lost(file) : PH_OK;
+}
+
+int ph_file_is_at(const struct ph_file *file, const char *path)
+{
+    struct ph_file_stat named;
+    int found = file->io->stat_path(file->io->ctx, path, &named);
+    if (found == -ENOENT || found == -ENOTDIR)
+        return 0;
+    return found < 0 ? found : ph_file_is(file, &named);
 }
 
 ph_status ph_file_check_place(struct ph_file *file)
@@ -241,7 +248,7 @@ ph_status ph_file_check_place(struct ph_file *file)
     ph_status status = ph_file_check_handle(file);
     if (status != PH_OK)
         return status;
-    int there = file->io->is_at(file->io->ctx, file->handle, file->path);
+    int there = ph_file_is_at(file, file->path);
     if (there < 0) /* this process may not look there any more, which says nothing about the file */
         return PH_OK;
     if (there == 0)

@@ -58,7 +58,14 @@ PH_MUST_CHECK ph_status ph_file_next_data(struct ph_file *file, uint64_t offset,
  * open in its place, which a write would damage.  OK where that cannot be found out.
  */
 PH_MUST_CHECK ph_status ph_file_check_handle(const struct ph_file *file);
-/* The same, and whether the file is still the one at its path: REPLACED if not. */
+/* Whether these are the properties of the file that was opened. */
+static inline bool ph_file_is(const struct ph_file *file, const struct ph_file_stat *stat)
+{
+    return stat->device == file->device && stat->inode == file->inode;
+}
+/* 1 if `path` names the file, 0 if not, -errno where that cannot be found out. */
+int ph_file_is_at(const struct ph_file *file, const char *path);
+/* As ph_file_check_handle, and whether the file is still the one at its path: REPLACED if not. */
 PH_MUST_CHECK ph_status ph_file_check_place(struct ph_file *file);
 
 /* OFD lock; when it is taken: BUSY without a text of its own (the caller knows what it means). */

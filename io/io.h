@@ -78,8 +78,6 @@ typedef struct ph_io {
     int (*resolve)(void *ctx, const char *path, char *out, size_t size); /* absolute, symbolic links followed; the last
                                                                             part need not exist */
     int (*stat_path)(void *ctx, const char *path, struct ph_file_stat *out); /* follows symbolic links */
-    /* 1 if `path` names the open file, else 0; asks for nothing that makes the kernel note that somebody asked. */
-    int (*is_at)(void *ctx, int file, const char *path);
     int (*unlink)(void *ctx, const char *path);
     int (*link)(void *ctx, int file, const char *path);             /* name an unnamed file; -EEXIST if `path` exists */
     int (*rename_new)(void *ctx, const char *from, const char *to); /* atomically; -EEXIST if `to` exists */

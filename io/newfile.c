@@ -15,17 +15,13 @@
  * tried again. */
 static ph_status open_beside(struct ph_file *file, const ph_io *io, const char *path, uint32_t mode)
 {
-    struct ph_file_stat ours, named;
     ph_status status = ph_file_open(file, io, path, PH_OPEN_WRITE | PH_OPEN_CREATE, mode);
     if (status != PH_OK)
         return status;
     status = ph_file_lock(file, PH_LOCK_EXCLUSIVE, 0, 1, false);
     if (status == PH_BUSY)
         status = ph_fail(PH_BUSY, "%s: another process is making this file, or was stopped in the midst of it", path);
-    if (status == PH_OK)
-        status = ph_file_stat(file, &ours);
-    if (status == PH_OK &&
-        (io->stat_path(io->ctx, path, &named) < 0 || named.inode != ours.inode || named.device != ours.device))
+    if (status == PH_OK && ph_file_is_at(file, path) != 1)
         status = ph_fail(PH_BUSY, "%s: another process is making this file", path);
     if (status == PH_OK) {
         status = ph_file_truncate(file, 0);

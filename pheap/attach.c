@@ -42,10 +42,11 @@ struct mapping {
 
 static struct mapping *mappings; /* under the registry lock, which every caller holds */
 
-static struct mapping *find_mapping(const ph_io *io, const struct ph_file_stat *stat, uint64_t length)
+static struct mapping *find_mapping(const struct ph_file *file, uint64_t length)
 {
     for (struct mapping *m = mappings; m != NULL; m = m->next)
-        if (!m->used && m->io == io && m->device == stat->device && m->inode == stat->inode && m->length == length)
+        if (!m->used && m->io == file->io && m->device == file->device && m->inode == file->inode &&
+            m->length == length)
             return m;
     return NULL;
 }
@@ -54,16 +55,12 @@ static ph_status map_coord(struct ph_core *core, uint64_t length)
 {
     const ph_io *io = core->io;
     struct ph_file *file = &core->store.coord_file;
-    struct ph_file_stat stat;
-    ph_status status = ph_file_stat(file, &stat);
-    if (status != PH_OK)
-        return status;
-    struct mapping *m = find_mapping(io, &stat, length);
+    struct mapping *m = find_mapping(file, length);
     if (m == NULL) {
         m = io->alloc(io->ctx, sizeof *m, 16);
         if (m == NULL)
             return ph_fail(PH_NO_MEMORY, "%s: out of memory", file->path);
-        *m = (struct mapping){.io = io, .device = stat.device, .inode = stat.inode, .length = length};
+        *m = (struct mapping){.io = io, .device = file->device, .inode = file->inode, .length = length};
         int result = io->map(io->ctx, file->handle, length, PH_MAP_SHARED, &m->address);
         if (result < 0) {
             io->free(io->ctx, m);
@@ -131,18 +128,12 @@ static bool coord_usable(const ph_io *io, const struct ph_superblock *s, const s
            memcmp(coord->identity, s->identity, sizeof coord->identity) == 0;
 }
 
-/* Everything as it is when nobody has used the heap since its clean close.  own: of the coordination file. */
-static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64_t length,
-                            const struct ph_file_stat *own)
+/* Everything as it is when nobody has used the heap since its clean close. */
+static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64_t length)
 {
-    struct ph_file_stat sums = {.size_bytes = 0};
     const ph_io *io = core->io;
-    const struct ph_superblock *s = &core->store.superblock;
-    if (core->store.sums.open) {
-        ph_status status = ph_file_stat(&core->store.sums, &sums);
-        if (status != PH_OK)
-            return status;
-    }
+    const struct ph_store *store = &core->store;
+    const struct ph_superblock *s = &store->superblock;
     memset(coord, 0, sizeof *coord);
     PH_POINT(attach_coord_zeroed);
     if (io->boot_id(io->ctx, coord->boot_id) < 0 || io->pid_namespace(io->ctx, &coord->pid_namespace) < 0 ||
@@ -151,12 +142,12 @@ static ph_status init_coord(struct ph_core *core, struct ph_coord *coord, uint64
     coord->magic = PH_COORD_MAGIC;
     coord->abi = PH_COORD_ABI + ph_mutex_abi();
     coord->size_bytes = length;
-    coord->heap_device = core->device;
-    coord->heap_inode = core->inode;
-    coord->own_device = own->device;
-    coord->own_inode = own->inode;
-    coord->sums_device = sums.device;
-    coord->sums_inode = sums.inode;
+    coord->heap_device = store->heap.device;
+    coord->heap_inode = store->heap.inode;
+    coord->own_device = store->coord_file.device;
+    coord->own_inode = store->coord_file.inode;
+    coord->sums_device = store->sums.device; /* 0 if there are none */
+    coord->sums_inode = store->sums.inode;
     memcpy(coord->identity, s->identity, sizeof coord->identity);
     coord->buffer_bytes = s->buffer_bytes;
     coord->commit_marks[0] = (struct ph_commit_mark){.lsn = s->checkpoint_lsn,
@@ -250,11 +241,10 @@ static ph_status refuse_strangers(struct ph_core *core)
 /* Whoever replaces a heap holds its lock exclusively meanwhile: the file may have lost its name while we waited for it. */
 static ph_status check_name(struct ph_core *core)
 {
-    struct ph_file_stat named;
-    int result = core->io->stat_path(core->io->ctx, core->path, &named);
-    if (result < 0 && result != -ENOENT)
-        return ph_file_fail(core->path, "cannot stat", -result);
-    if (result == 0 && named.device == core->device && named.inode == core->inode)
+    int there = ph_file_is_at(&core->store.heap, core->path);
+    if (there < 0)
+        return ph_file_fail(core->path, "cannot stat", -there);
+    if (there == 1)
         return PH_OK;
     return ph_fail(PH_REPLACED, "%s: the file was replaced while it was being opened; open it again", core->path);
 }
@@ -290,9 +280,7 @@ static ph_status attach_first(struct ph_core *core)
     if (status == PH_OK && core->coord == NULL)
         status = map_coord(core, length);
     if (status == PH_OK)
-        status = ph_file_stat(&store->coord_file, &stat);
-    if (status == PH_OK)
-        status = init_coord(core, core->coord, length, &stat);
+        status = init_coord(core, core->coord, length);
     PH_POINT(attach_coord_filled);
     if (status == PH_OK)
         status = take_seat(core);
@@ -327,9 +315,9 @@ static ph_status attach_later(struct ph_core *core)
         return status;
     struct ph_coord *coord = core->coord;
     if (atomic_load_explicit(&coord->ready, memory_order_acquire) == 0 ||
-        !coord_usable(io, &core->store.superblock, coord, length) || coord->heap_device != core->device ||
-        coord->heap_inode != core->inode || coord->own_device != stat.device ||
-        coord->own_inode != stat.inode) /* a copy put in the place of the file */
+        !coord_usable(io, &core->store.superblock, coord, length) || coord->heap_device != core->store.heap.device ||
+        coord->heap_inode != core->store.heap.inode || coord->own_device != core->store.coord_file.device ||
+        coord->own_inode != core->store.coord_file.inode) /* a copy put in the place of the file */
         return ph_fail(PH_BUSY, "%s-shm: the coordination file does not belong to the heap in use", core->path);
     if (io->pid_namespace(io->ctx, &name_space) < 0 || name_space != coord->pid_namespace)
         return ph_fail(PH_NAMESPACE,
@@ -377,7 +365,6 @@ static ph_status attach_private(struct ph_core *core)
 {
     const ph_io *io = core->io;
     uint64_t length = ph_coord_bytes(core->store.superblock.buffer_bytes);
-    struct ph_file_stat own = {.size_bytes = 0};
     ph_status status = ph_file_lock(&core->store.heap, PH_LOCK_SHARED, ATTACH_LOCK_START, 1, false);
     if (status != PH_OK)
         return ph_fail(PH_BUSY, "%s: another process is opening or closing the heap", core->path);
@@ -389,7 +376,7 @@ static ph_status attach_private(struct ph_core *core)
     struct ph_coord *coord = io->alloc(io->ctx, length, PH_PAGE_BYTES);
     if (coord == NULL)
         return ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
-    status = init_coord(core, coord, length, &own);
+    status = init_coord(core, coord, length);
     if (status != PH_OK) {
         io->free(io->ctx, coord);
         return status;

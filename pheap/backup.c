@@ -143,7 +143,7 @@ static ph_status check_archive_path(const struct ph_core *core, const char *path
         return ph_fail(PH_INVALID, "%s: this name is the heap's, for a file beside it; choose another", path);
     if (core->io->stat_path(core->io->ctx, resolved, &stat) < 0)
         return PH_OK;
-    if (stat.device == core->device && stat.inode == core->inode)
+    if (ph_file_is(&core->store.heap, &stat))
         return ph_fail(PH_INVALID, "%s: this is the heap itself", path);
     if (stat.type != PH_FILE_REGULAR || !replace)
         return ph_fail(PH_EXISTS, "%s: the file exists", path);

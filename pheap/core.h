@@ -34,8 +34,7 @@ struct pheap_txn {
 
 struct ph_core {
     const ph_io *io;
-    char *path; /* of the heap file, symbolic links resolved; owned */
-    uint64_t device, inode;
+    char *path;     /* of the heap file, symbolic links resolved; owned */
     unsigned users; /* handles; under the registry lock */
     struct ph_core *next;
     bool read_only;

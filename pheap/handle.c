@@ -148,8 +148,6 @@ static ph_status open_heap_file(struct ph_core *core, bool read_only)
     if (stat.type != PH_FILE_REGULAR)
         return ph_fail(PH_NOT_HEAP, "%s: a %s is not a heap", core->path,
                        stat.type == PH_FILE_DIRECTORY ? "directory" : "special file");
-    core->device = stat.device;
-    core->inode = stat.inode;
     return check_filesystem(core);
 }
 
@@ -242,7 +240,7 @@ static ph_status new_core(const ph_io *io, const char *path, unsigned flags, con
 static struct ph_core *find_core(const ph_io *io, const struct ph_file_stat *stat)
 {
     for (struct ph_core *core = cores; core != NULL; core = core->next)
-        if (core->io == io && !atomic_load(&core->forked) && core->device == stat->device && core->inode == stat->inode)
+        if (core->io == io && !atomic_load(&core->forked) && ph_file_is(&core->store.heap, stat))
             return core;
     return NULL;
 }
@@ -366,7 +364,7 @@ static ph_status open_again(const struct ph_core *old, struct ph_core **out)
     struct ph_core *core = NULL;
     struct ph_file_stat stat;
     int found = old->io->stat_path(old->io->ctx, old->path, &stat);
-    if (found == 0 && (stat.device != old->device || stat.inode != old->inode))
+    if (found == 0 && !ph_file_is(&old->store.heap, &stat))
         return ph_fail(PH_REPLACED, "%s: after fork() there is another file here than the parent process had open",
                        old->path);
     const unsigned flags = old->open_flags & ~(unsigned)(PHEAP_CREATE | PHEAP_EXCLUSIVE);

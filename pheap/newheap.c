@@ -55,15 +55,11 @@ ph_status ph_check_result(const char *call, const size_t *size)
 /* Open what is to be replaced and lock everybody else out; it must still be what is at the path. */
 static ph_status lock_old(struct ph_newheap *heap, struct ph_file *old)
 {
-    struct ph_file_stat ours, named;
     ph_status status = ph_file_open(old, heap->io, heap->path, PH_OPEN_WRITE, 0);
     if (status != PH_OK)
         return status;
     status = ph_attach_lock_alone(old);
-    if (status == PH_OK)
-        status = ph_file_stat(old, &ours);
-    if (status == PH_OK && (heap->io->stat_path(heap->io->ctx, heap->path, &named) < 0 || named.inode != ours.inode ||
-                            named.device != ours.device))
+    if (status == PH_OK && ph_file_is_at(old, heap->path) != 1)
         status = ph_fail(PH_REPLACED, "%s: somebody else has replaced the heap meanwhile", heap->path);
     if (status != PH_OK)
         ph_file_close(old);

@@ -216,14 +216,11 @@ ph_status ph_sums_open(struct ph_store *store)
 ph_status ph_sums_join(struct ph_store *store)
 {
     const struct ph_coord *coord = store->wal.coord;
-    struct ph_file_stat stat;
     if ((store->superblock.incompat_flags & PH_INCOMPAT_SUMS) == 0)
         return PH_OK;
     ph_status status = open_file(store, PH_OPEN_WRITE);
-    if (status == PH_OK)
-        status = ph_file_stat(&store->sums, &stat);
     if (status == PH_NOT_FOUND ||
-        (status == PH_OK && (stat.device != coord->sums_device || stat.inode != coord->sums_inode)))
+        (status == PH_OK && (store->sums.device != coord->sums_device || store->sums.inode != coord->sums_inode)))
         return ph_fail(PH_REPLACED,
                        "%s-sum: the file was removed or replaced while the heap is in use; put it back, or close the "
                        "heap in every process",

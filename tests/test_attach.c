@@ -340,7 +340,8 @@ static void create__another_was_faster(void **state)
 static struct {
     const ph_io *real;
     pheap *heap;
-    int closed; /* the last file that was closed */
+    int looked; /* the last file that was looked at, */
+    int closed; /* and that was closed */
 } meanwhile;
 
 static int remember_closed(void *ctx, int file)
@@ -355,18 +356,25 @@ static void *change_nothing(void *heap)
     return NULL;
 }
 
-static int is_at_after_another_began(void *ctx, int file, const char *path)
+static int remember_looked(void *ctx, int file, struct ph_file_stat *out)
+{
+    meanwhile.looked = file;
+    return meanwhile.real->stat(ctx, file, out);
+}
+
+static int stat_path_after_another_began(void *ctx, const char *path, struct ph_file_stat *out)
 {
     pheap *heap = meanwhile.heap;
     if (heap != NULL && strstr(path, "-wal") != NULL) {
+        const int looked = meanwhile.looked;
         pthread_t other;
         meanwhile.heap = NULL;
         meanwhile.closed = -1;
         require_equal(pthread_create(&other, NULL, change_nothing, heap), 0);
         require_equal(pthread_join(other, NULL), 0);
-        require(meanwhile.closed != file);
+        require(meanwhile.closed != looked);
     }
-    return meanwhile.real->is_at(ctx, file, path);
+    return meanwhile.real->stat_path(ctx, path, out);
 }
 
 /* Catches: the log's file closed by the first transaction while another thread, which is about to begin too, looks whether
@@ -379,7 +387,8 @@ static void first__two_threads_begin_at_once(void **state)
     ok(pheap_close(machine_create(&machine, 0, 8)));
     meanwhile.real = machine.first;
     machine.second.close = remember_closed;
-    machine.second.is_at = is_at_after_another_began;
+    machine.second.stat = remember_looked;
+    machine.second.stat_path = stat_path_after_another_began;
     pheap *heap = machine_open(&machine.second, 0);
     meanwhile.heap = heap;
     (void)change_nothing(heap);

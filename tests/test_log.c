@@ -180,7 +180,7 @@ static void coord__half_published_marks_are_not_seen(void **state)
     uint64_t words[8];
     for (uint64_t i = 1; i <= 20; i++) {
         for (uint64_t word = 0; word < 8; word++)
-            words[word] = i * 100 + word;
+            words[word] = i * 104 + word;
         memcpy(&mark, words, sizeof mark);
         ph_coord_publish_commit(coord, &mark);
         unsigned now = coord->commit_marks[0].lsn == mark.lsn ? 0 : 1;
@@ -191,12 +191,12 @@ static void coord__half_published_marks_are_not_seen(void **state)
         for (unsigned death = 0; death <= 8; death++) { /* after so many stores of the next */
             unsigned slot = coord->commit_marks[0].lsn == mark.lsn ? 1 : 0;
             for (unsigned word = 0; word < death; word++)
-                ((uint64_t *)(void *)&coord->commit_marks[slot])[word] = i * 100 + 100 + word;
+                ((uint64_t *)(void *)&coord->commit_marks[slot])[word] = i * 104 + 104 + word;
             assert_true(ph_coord_read_commit(coord, &got));
             assert_memory_equal(&got, &mark, sizeof mark);
         }
     }
-    coord->committed = 12345; /* no slot has it: damage, and told as such */
+    coord->committed = 12344; /* no slot has it: damage, and told as such */
     assert_false(ph_coord_read_commit(coord, &got));
     free(coord);
 }

@@ -321,6 +321,51 @@ static int64_t rot_read(void *ctx, int file, void *buffer, size_t length, uint64
     return rot_real->read(ctx, file, buffer, length, offset);
 }
 
+/* Catches: an LSN that is no multiple of 8 believed: the record that is appended there has a word across the end of the
+ * buffer, and so over memory that is not the heap's. */
+static void marks__at_no_whole_word(void **state)
+{
+    (void)state;
+    struct machine machine;
+    pheap_txn *txn;
+    machine_begin(&machine, NULL);
+    pheap *heap = machine_open(machine.first, PHEAP_CREATE);
+    (void)make_root(heap, WORDS);
+    struct ph_coord *coord = heap->core->coord;
+    struct ph_commit_mark commits[2];
+    memcpy(commits, coord->commit_marks, sizeof commits);
+    const uint64_t committed = atomic_load(&coord->committed);
+    coord->commit_marks[0].lsn = coord->commit_marks[1].lsn = committed + 5;
+    atomic_store(&coord->committed, committed + 5);
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", pheap_begin(heap, &txn));
+    memcpy(coord->commit_marks, commits, sizeof commits);
+    atomic_store(&coord->committed, committed);
+    commit_word(heap, 0, 1, PHEAP_DURABLE);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
+/* Catches: the same, for who comes by an LSN in another way. */
+static void ring__keeps_to_its_buffer(void **state)
+{
+    (void)state;
+    static const uint64_t words[4] = {1, 2, 3, 4};
+    const uint32_t bytes = PH_BUFFER_MIN_BYTES;
+    const size_t guarded = (size_t)ph_coord_bytes(bytes) + 64;
+    uint8_t *memory = aligned_alloc(64, guarded), copy[sizeof words];
+    require(memory != NULL);
+    memset(memory, 0x5a, guarded);
+    memset(memory, 0, sizeof(struct ph_coord));
+    struct ph_wal wal = {.coord = (struct ph_coord *)(void *)memory, .buffer_bytes = bytes};
+    for (uint64_t lsn = bytes - 40; lsn < bytes + 8; lsn++) {
+        ph_ring_append(&wal, lsn, (const uint8_t *)words, sizeof words);
+        (void)ph_ring_copy(&wal, lsn, copy, sizeof copy);
+        for (size_t i = (size_t)ph_coord_bytes(bytes); i < guarded; i++)
+            require_equal(memory[i], 0x5a);
+    }
+    free(memory);
+}
+
 /* Catches: a CLEAN superblock, or a second fold, from a mark that rotted since it was last looked at. */
 static void marks__rot_during_a_checkpoint(void **state)
 {
@@ -699,6 +744,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(flush_mark__leads_elsewhere),
         cmocka_unit_test(fragment_mark__fits_no_longer),
         cmocka_unit_test(reserve_limit__of_a_process_that_only_checkpoints),
+        cmocka_unit_test(marks__at_no_whole_word),
+        cmocka_unit_test(ring__keeps_to_its_buffer),
         cmocka_unit_test(marks__rot_during_a_checkpoint),
         cmocka_unit_test(locks__cannot_be_taken),
         cmocka_unit_test(locks__flush_lock_spoiled_after_a_commit),

@@ -3,7 +3,7 @@
  * The seam over Linux where the system refuses: older kernels, calls that a filter forbids, files that are not open,
  * places beyond the largest, paths that are too long, no descriptors left.  The filters are set in children.
  */
-#include "io/io.h"
+#include "io/file.h"
 #include "tests/public.h"
 
 #include <limits.h>
@@ -523,25 +523,25 @@ static void paths__too_long_or_at_the_root(void **state)
 static void is_at__another_place_or_none(void **state)
 {
     (void)state;
-    const ph_io *io = ph_io_posix();
     char inside[PATH_MAX], deep[PATH_MAX + 64];
-    struct ph_file_stat proc, sys;
-    int file = open_new("here");
+    struct ph_file_stat sys;
+    struct ph_file file, root;
+    require_equal(close(open_new("here")), 0);
     (void)snprintf(inside, sizeof inside, "%s/x", path_of("here", ""));
     memset(deep, 'd', sizeof deep - 1);
     deep[sizeof deep - 1] = '\0';
-    require_equal(io->is_at(io->ctx, file, path_of("here", "")), 1);
-    require_equal(io->is_at(io->ctx, file, inside), 0);
-    require_equal(io->is_at(io->ctx, file, deep), -ENAMETOOLONG);
-    require_equal(io->close(io->ctx, file), 0);
+    require_equal(ph_file_open(&file, ph_io_posix(), path_of("here", ""), PH_OPEN_READ, 0), PH_OK);
+    require_equal(ph_file_is_at(&file, path_of("here", "")), 1);
+    require_equal(ph_file_is_at(&file, inside), 0);
+    require_equal(ph_file_is_at(&file, path_of("nowhere", "")), 0);
+    require_equal(ph_file_is_at(&file, deep), -ENAMETOOLONG);
+    ph_file_close(&file);
     /* The roots of such file systems have number 1. */
-    int root = open("/proc", O_RDONLY | O_CLOEXEC);
-    require(root >= 0);
-    require_equal(io->stat(io->ctx, root, &proc), 0);
-    require_equal(io->is_at(io->ctx, root, "/proc"), 1);
-    if (io->stat_path(io->ctx, "/sys", &sys) == 0 && sys.device != proc.device)
-        require_equal(io->is_at(io->ctx, root, "/sys"), 0);
-    require_equal(close(root), 0);
+    require_equal(ph_file_open(&root, ph_io_posix(), "/proc", PH_OPEN_READ, 0), PH_OK);
+    require_equal(ph_file_is_at(&root, "/proc"), 1);
+    if (ph_io_posix()->stat_path(NULL, "/sys", &sys) == 0 && sys.device != root.device)
+        require_equal(ph_file_is_at(&root, "/sys"), 0);
+    ph_file_close(&root);
 }
 
 static int full_event; /* for the handler */

@@ -44,7 +44,7 @@ static bool read_mark(void *slots, _Atomic uint64_t *published, void *mark)
         again = atomic_load_explicit(published, memory_order_acquire);
     } while (again != lsn);
     memcpy(mark, words, sizeof words);
-    return words[0] == lsn;
+    return words[0] == lsn && lsn % 8 == 0; /* records are of whole words */
 }
 
 void ph_coord_publish_commit(struct ph_coord *coord, const struct ph_commit_mark *mark)

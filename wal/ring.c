@@ -6,9 +6,10 @@
 
 #include <string.h>
 
+/* Within the buffer, whatever the LSN. */
 static _Atomic uint64_t *word_at(struct ph_wal *wal, uint64_t lsn)
 {
-    return (_Atomic uint64_t *)(void *)(ph_coord_buffer(wal->coord) + (lsn & (wal->buffer_bytes - 1)));
+    return (_Atomic uint64_t *)(void *)(ph_coord_buffer(wal->coord) + (lsn & (wal->buffer_bytes - 8)));
 }
 
 void ph_ring_append(struct ph_wal *wal, uint64_t lsn, const uint8_t *bytes, size_t length)

@@ -189,13 +189,6 @@ static int p_stat_path(void *ctx, const char *path, struct ph_file_stat *out)
     return machine.inner->stat_path(inner(), path, out);
 }
 
-static int p_is_at(void *ctx, int file, const char *path)
-{
-    (void)ctx;
-    scheduler_yield("is at");
-    return machine.inner->is_at(inner(), file, path);
-}
-
 static int p_unlink(void *ctx, const char *path)
 {
     (void)ctx;
@@ -487,7 +480,6 @@ static const ph_io table = {
     .next_data = p_next_data,
     .resolve = p_resolve,
     .stat_path = p_stat_path,
-    .is_at = p_is_at,
     .unlink = p_unlink,
     .link = p_link,
     .rename_new = p_rename_new,

@@ -325,16 +325,6 @@ static int sim_stat_path(void *ctx, const char *path, struct ph_file_stat *out)
     return (int)leave(sim, struck < 0 ? struck : 0);
 }
 
-static int sim_is_at(void *ctx, int handle, const char *path)
-{
-    struct ph_file_stat open_file, named;
-    int found = sim_stat(ctx, handle, &open_file);
-    if (found < 0)
-        return found;
-    found = sim_stat_path(ctx, path, &named);
-    return found == -ENOENT ? 0 : found < 0 ? found : open_file.inode == named.inode;
-}
-
 static int sim_unlink(void *ctx, const char *path)
 {
     struct ph_sim *sim = enter(ctx);
@@ -717,7 +707,6 @@ static const ph_io table = {
     .next_data = sim_next_data,
     .resolve = sim_resolve,
     .stat_path = sim_stat_path,
-    .is_at = sim_is_at,
     .unlink = sim_unlink,
     .link = sim_link,
     .rename_new = sim_rename_new,
