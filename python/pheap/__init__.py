@@ -8,9 +8,9 @@
             heap.root["ages"] = {"Joe": 27, "Ann": 31}
         heap.root["ages"]["Joe"] += 1       # a transaction of its own
 
-What is stored is None, bool, int, float, str, bytes, and dict, list and tuple of such.  A dict or list that is assigned
-is copied into the heap, with all that is in it; what is read back is a Dict or List, which reads from the heap and writes
-to it.  A tuple comes back as a tuple.
+What is stored is None, bool, int, float, str, bytes, and dict, list, set and tuple of such.  A dict, list or set that
+is assigned is copied into the heap, with all that is in it; what is read back is a Dict, List or Set, which reads from the
+heap and writes to it.  A tuple comes back as a tuple.
 """
 
 import atexit as _atexit
@@ -21,8 +21,9 @@ from ._dict import Dict
 from ._errors import *  # noqa: F403
 from ._list import List
 from ._pheap import Heap, Snapshot, Transaction
+from ._set import Set
 
-__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", *_errors.__all__]
+__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", *_errors.__all__]
 
 _heaps = _weakref.WeakSet()
 
@@ -78,3 +79,4 @@ def _close_all():
 
 _pheap.set_class(_pheap.MAP, Dict)
 _pheap.set_class(_pheap.LIST, List)
+_pheap.set_class(_pheap.SET, Set)

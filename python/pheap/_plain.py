@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Deep copies of persistent values as plain ones."""
 
-from ._pheap import List, Map, Proxy
+from ._pheap import List, Map, Proxy, Set
 
 
 def plain(value, memo):
@@ -21,6 +21,9 @@ def plain(value, memo):
         copy = []
         memo[id(value)] = copy, value
         copy.extend([plain(part, memo) for part in value])
+    elif isinstance(value, Set):
+        copy = set(value)
+        memo[id(value)] = copy, value
     else:
         raise TypeError(f"no plain value for {type(value).__name__}")
     return copy

@@ -454,6 +454,20 @@ static PyObject *iterator_hint(PyObject *self, PyObject *unused)
     return PyLong_FromSsize_t(iterator->index < count ? count - iterator->index : 0);
 }
 
+/* Pickled as an iterator over a plain list of what is left. */
+static PyObject *iterator_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const struct iterator *iterator = (struct iterator *)self;
+    struct iterator *rest = pp_new(Py_TYPE(self));
+    if (rest == NULL)
+        return NULL;
+    rest->list = (struct pp_proxy *)Py_XNewRef((PyObject *)iterator->list);
+    rest->index = iterator->index;
+    rest->backwards = iterator->backwards;
+    return pp_reduced((PyObject *)rest);
+}
+
 static void iterator_dealloc(PyObject *self)
 {
     Py_XDECREF((PyObject *)((struct iterator *)self)->list);
@@ -462,6 +476,7 @@ static void iterator_dealloc(PyObject *self)
 
 static PyMethodDef iterator_methods[] = {
     {"__length_hint__", iterator_hint, METH_NOARGS, NULL},
+    {"__reduce__", iterator_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

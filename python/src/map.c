@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Map: what pheap.Dict is made of.  The rest of the surface of a dict is in pheap/_dict.py. */
+/* Map: what pheap.Dict is made of, and the iterator that Set has, too.  The rest of the surface of a dict is in
+ * pheap/_dict.py. */
 #include "python/src/value.h"
 
 static struct pp_proxy *proxy_of(PyObject *self)
@@ -15,18 +16,37 @@ static void raise_key_error(PyObject *key)
     Py_XDECREF(args);
 }
 
-/* The key as the map has it.  A tuple is looked for among all keys: its hash is not known without an object. */
-static enum pheap_status find(struct pht *t, pht_value map, const struct pp_needle *needle, struct pht_any *key,
-                              pht_value *value)
+/* One step of a walk; for a set the value is the key. */
+static enum pheap_status step(struct pht *t, pht_value container, bool set, bool backwards, uint64_t *cursor,
+                              pht_value *key, pht_value *value)
+{
+    if (!set)
+        return backwards ? pht_map_previous(t, container, cursor, key, value)
+                         : pht_map_next(t, container, cursor, key, value);
+    const enum pheap_status status =
+        backwards ? pht_set_previous(t, container, cursor, key) : pht_set_next(t, container, cursor, key);
+    if (status == PHEAP_OK)
+        *value = *key;
+    return status;
+}
+
+enum pheap_status pp_find(struct pht *t, pht_value container, enum pht_kind kind, const struct pp_needle *needle,
+                          struct pht_any *key, pht_value *value)
 {
     *key = needle->any;
     *value = PHT_ABSENT;
-    if (needle->any.kind != PHT_TUPLE)
-        return pht_map_get(t, map, *key, value);
+    if (needle->any.kind != PHT_TUPLE && kind == PHT_MAP)
+        return pht_map_get(t, container, *key, value);
+    enum pheap_status status;
+    if (needle->any.kind != PHT_TUPLE) {
+        bool has;
+        status = pht_set_has(t, container, *key, &has);
+        *value = status == PHEAP_OK && has ? ~PHT_ABSENT : PHT_ABSENT;
+        return status;
+    }
     uint64_t cursor = 0;
     pht_value word, found;
-    enum pheap_status status;
-    while ((status = pht_map_next(t, map, &cursor, &word, &found)) == PHEAP_OK) {
+    while ((status = step(t, container, kind == PHT_SET, false, &cursor, &word, &found)) == PHEAP_OK) {
         bool equal;
         status = pp_needle_equal(t, needle, word, &equal);
         if (status != PHEAP_OK)
@@ -55,7 +75,7 @@ static int look_up(PyObject *self, PyObject *key, PyObject **object)
         pht_value value = PHT_ABSENT;
         enum pheap_status status = PHEAP_OK;
         if (result > 0)
-            status = find(look.t, proxy->word, &needle, &found, &value);
+            status = pp_find(look.t, proxy->word, PHT_MAP, &needle, &found, &value);
         if (status == PHEAP_OK && value != PHT_ABSENT && object != NULL)
             status = pp_show(look.t, value, &shown);
         pp_seen(&look);
@@ -115,14 +135,6 @@ static Py_ssize_t map_length(PyObject *self)
     return (Py_ssize_t)count;
 }
 
-/* What can be hashed?  Scalars are asked nothing. */
-static int plan_key(struct pp_plan *plan, PyObject *key)
-{
-    if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key) && PyObject_Hash(key) == -1)
-        return -1;
-    return pp_plan_add(plan, key);
-}
-
 /* Store an entry, whose items begin at number `item`. */
 static enum pheap_status store(struct pp_change *change, pht_value map, const struct pp_plan *plan, size_t item)
 {
@@ -136,8 +148,6 @@ static enum pheap_status store(struct pp_change *change, pht_value map, const st
     }
     if (status == PHEAP_OK)
         status = pht_map_set(change->t, map, key, plan->items[item + 1].any);
-    if (status == PHEAP_OK && plan->items[item].box >= 0)
-        status = pht_discard(change->t, key.value); /* a tuple, if the map had an equal one */
     return status;
 }
 
@@ -147,11 +157,13 @@ static int set_item(struct pp_proxy *proxy, PyObject *key, PyObject *value)
     pp_plan_begin(&plan, proxy->heap);
     struct pp_change change;
     int result = -1;
-    if (plan_key(&plan, key) == 0 && pp_plan_add(&plan, value) == 0 && pp_plan_finish(&plan) == 0 &&
+    if (pp_plan_key(&plan, key) == 0 && pp_plan_add(&plan, value) == 0 && pp_plan_finish(&plan) == 0 &&
         pp_change(&change, proxy) == 0) {
         enum pheap_status status = pp_plan_make(&plan, change.t);
         if (status == PHEAP_OK)
             status = store(&change, proxy->word, &plan, 0);
+        if (status == PHEAP_OK)
+            status = pp_plan_tidy(&plan, change.t, 2);
         result = pp_changed(&change, status, false);
     }
     pp_plan_end(&plan);
@@ -172,7 +184,7 @@ static int remove_key(struct pp_proxy *proxy, PyObject *key, PyObject **object)
         pht_value value = PHT_ABSENT;
         enum pheap_status status = PHEAP_OK;
         if (result > 0)
-            status = find(change.t, proxy->word, &needle, &found, &value);
+            status = pp_find(change.t, proxy->word, PHT_MAP, &needle, &found, &value);
         const bool there = value != PHT_ABSENT;
         bool wanted = false;
         if (status == PHEAP_OK && there && object != NULL) {
@@ -227,7 +239,7 @@ static PyObject *map_setdefault(PyObject *self, PyObject *args)
     struct pp_shown shown = {.kind = 0};
     pp_plan_begin(&plan, proxy->heap);
     struct pp_change change;
-    if (plan_key(&plan, key) == 0 && pp_plan_add(&plan, value) == 0 && pp_plan_finish(&plan) == 0 &&
+    if (pp_plan_key(&plan, key) == 0 && pp_plan_add(&plan, value) == 0 && pp_plan_finish(&plan) == 0 &&
         pp_change(&change, proxy) == 0) {
         /* Somebody else may have been quicker: then theirs stays, and what was made here goes. */
         pht_value present = PHT_ABSENT;
@@ -239,10 +251,8 @@ static PyObject *map_setdefault(PyObject *self, PyObject *args)
             status = store(&change, proxy->word, &plan, 0);
         if (status == PHEAP_OK && !there)
             status = pht_map_get(change.t, proxy->word, plan.items[0].any, &present);
-        for (size_t i = 0; status == PHEAP_OK && there && i < 2; i++) {
-            if (plan.items[i].box >= 0)
-                status = pht_discard(change.t, plan.items[i].any.value);
-        }
+        if (status == PHEAP_OK)
+            status = pp_plan_tidy(&plan, change.t, 2);
         if (status == PHEAP_OK)
             status = pp_show(change.t, present, &shown);
         if (pp_changed(&change, status, false) == 0)
@@ -358,6 +368,8 @@ static PyObject *map_update(PyObject *self, PyObject *plain)
             enum pheap_status status = pp_plan_make(&plan, change.t);
             for (Py_ssize_t i = 0; status == PHEAP_OK && i < count; i++)
                 status = store(&change, proxy->word, &plan, 2 * (size_t)i);
+            if (status == PHEAP_OK)
+                status = pp_plan_tidy(&plan, change.t, 2 * (size_t)count);
             result = pp_changed(&change, status, false);
         }
     }
@@ -388,12 +400,8 @@ struct iterator {
     int backwards;
 };
 
-PyDoc_STRVAR(iterate_doc, "_iterate(part, backwards)\n--\n\nAn iterator over keys (0), values (1) or items (2).");
-static PyObject *map_iterate(PyObject *self, PyObject *args)
+static PyObject *iterate(PyObject *self, int part, int backwards)
 {
-    int part, backwards;
-    if (!PyArg_ParseTuple(args, "ip", &part, &backwards))
-        return NULL;
     struct iterator *iterator = pp_new(proxy_of(self)->heap->state->map_iterator);
     if (iterator == NULL)
         return NULL;
@@ -403,16 +411,25 @@ static PyObject *map_iterate(PyObject *self, PyObject *args)
     return (PyObject *)iterator;
 }
 
-static PyObject *map_iter(PyObject *self)
+PyDoc_STRVAR(iterate_doc, "_iterate(part, backwards)\n--\n\nAn iterator over keys (0), values (1) or items (2).");
+static PyObject *map_iterate(PyObject *self, PyObject *args)
+{
+    int part, backwards;
+    return PyArg_ParseTuple(args, "ip", &part, &backwards) ? iterate(self, part, backwards) : NULL;
+}
+
+PyObject *pp_walk(struct pp_proxy *proxy, bool backwards)
 {
     struct pp_look look;
-    if (pp_look(&look, proxy_of(self)) < 0)
+    if (pp_look(&look, proxy) < 0)
         return NULL;
     pp_seen(&look);
-    struct iterator *iterator = pp_new(proxy_of(self)->heap->state->map_iterator);
-    if (iterator != NULL)
-        iterator->map = (struct pp_proxy *)Py_NewRef(self);
-    return (PyObject *)iterator;
+    return iterate((PyObject *)proxy, KEYS, backwards);
+}
+
+static PyObject *map_iter(PyObject *self)
+{
+    return pp_walk(proxy_of(self), false);
 }
 
 static PyObject *object_of(struct iterator *iterator, struct pp_shown shown[2])
@@ -439,8 +456,8 @@ static PyObject *iterator_next(PyObject *self)
     struct pp_shown shown[2] = {{.kind = 0}, {.kind = 0}};
     uint64_t cursor = iterator->cursor;
     pht_value key, value;
-    enum pheap_status status = iterator->backwards ? pht_map_previous(look.t, map->word, &cursor, &key, &value)
-                                                   : pht_map_next(look.t, map->word, &cursor, &key, &value);
+    const bool set = map->kind == PHT_SET;
+    enum pheap_status status = step(look.t, map->word, set, iterator->backwards, &cursor, &key, &value);
     if (status == PHEAP_OK && iterator->part != VALUES)
         status = pp_show(look.t, key, &shown[0]);
     if (status == PHEAP_OK && iterator->part != KEYS)
@@ -456,7 +473,7 @@ static PyObject *iterator_next(PyObject *self)
         iterator->map = NULL;
         Py_DECREF((PyObject *)map);
     } else if (status == PHEAP_BUSY) {
-        PyErr_SetString(PyExc_RuntimeError, "dictionary changed size during iteration");
+        PyErr_Format(PyExc_RuntimeError, "%s changed size during iteration", set ? "Set" : "dictionary");
     } else {
         pp_fail(map->heap->state, status);
     }
@@ -465,13 +482,34 @@ static PyObject *iterator_next(PyObject *self)
     return object;
 }
 
+/* As those of dict and set: pickled as an iterator over a list of what is left. */
+static PyObject *iterator_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const struct iterator *iterator = (struct iterator *)self;
+    struct iterator *rest = pp_new(Py_TYPE(self));
+    if (rest == NULL)
+        return NULL;
+    rest->map = (struct pp_proxy *)Py_XNewRef((PyObject *)iterator->map);
+    rest->cursor = iterator->cursor;
+    rest->part = iterator->part;
+    rest->backwards = iterator->backwards;
+    return pp_reduced((PyObject *)rest);
+}
+
 static void iterator_dealloc(PyObject *self)
 {
     Py_XDECREF((PyObject *)((struct iterator *)self)->map);
     pp_free(self);
 }
 
+static PyMethodDef iterator_methods[] = {
+    {"__reduce__", iterator_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot iterator_slots[] = {
+    {Py_tp_methods, iterator_methods},
     {Py_tp_iter, (void *)PyObject_SelfIter},
     {Py_tp_iternext, (void *)iterator_next},
     {Py_tp_dealloc, (void *)iterator_dealloc},

@@ -94,9 +94,12 @@ static int execute(PyObject *module)
 {
     struct pp_state *state = PyModule_GetState(module);
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
-        pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0)
+        pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
+        pp_set_init(module, state) < 0)
         return -1;
-    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 ? -1 : PyModule_AddIntConstant(module, "LIST", PHT_LIST);
+    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 || PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
+               ? -1
+               : PyModule_AddIntConstant(module, "LIST", PHT_LIST);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)
@@ -113,6 +116,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->map_iterator);
     Py_VISIT(state->list);
     Py_VISIT(state->list_iterator);
+    Py_VISIT(state->set);
     for (int i = 0; i < PP_KINDS; i++)
         Py_VISIT(state->classes[i]);
     return 0;
@@ -132,6 +136,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->map_iterator);
     Py_CLEAR(state->list);
     Py_CLEAR(state->list_iterator);
+    Py_CLEAR(state->set);
     for (int i = 0; i < PP_KINDS; i++)
         Py_CLEAR(state->classes[i]);
     return 0;

@@ -142,6 +142,7 @@ static enum pht_kind container_kind(PyObject *object)
 {
     return PyDict_CheckExact(object)    ? PHT_MAP
            : PyList_CheckExact(object)  ? PHT_LIST
+           : PySet_CheckExact(object)   ? PHT_SET
            : PyTuple_CheckExact(object) ? PHT_TUPLE
                                         : PHT_NONE;
 }
@@ -223,14 +224,14 @@ static int fill_box(struct pp_plan *plan, size_t number)
         Py_XDECREF(items);
         if (result < 0)
             return -1;
-    } else if (plan->boxes[number].kind == PHT_LIST) {
-        for (Py_ssize_t i = 0; i < PyList_Size(source); i++) {
-            PyObject *value = Py_NewRef(PyList_GetItem(source, i));
-            const int result = pp_plan_add(plan, value);
-            Py_DECREF(value);
-            if (result < 0)
-                return -1;
-        }
+    } else if (plan->boxes[number].kind == PHT_LIST || plan->boxes[number].kind == PHT_SET) {
+        PyObject *elements = PySequence_List(source);
+        int result = elements == NULL ? -1 : 0;
+        for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(elements); i++)
+            result = pp_plan_add(plan, PyList_GetItem(elements, i));
+        Py_XDECREF(elements);
+        if (result < 0)
+            return -1;
     } else {
         for (Py_ssize_t i = 0; i < PyTuple_Size(source); i++) {
             if (pp_plan_add(plan, PyTuple_GetItem(source, i)) < 0)
@@ -298,15 +299,24 @@ static enum pheap_status make_tuples(struct pp_plan *plan, struct pht *t, size_t
 static enum pheap_status fill(struct pp_plan *plan, struct pht *t, const struct pp_box *box)
 {
     enum pheap_status status = PHEAP_OK;
-    if (box->kind == PHT_LIST) {
-        for (size_t i = 0; status == PHEAP_OK && i < box->count; i++)
-            status = pht_list_append(t, box->word, any_of(plan, &plan->items[box->first + i]));
-    } else if (box->kind == PHT_MAP) {
-        for (size_t i = 0; status == PHEAP_OK && i < box->count; i += 2)
-            status = pht_map_set(t, box->word, any_of(plan, &plan->items[box->first + i]),
-                                 any_of(plan, &plan->items[box->first + i + 1]));
+    const size_t step = box->kind == PHT_MAP ? 2 : 1;
+    for (size_t i = 0; status == PHEAP_OK && box->kind != PHT_TUPLE && i < box->count; i += step) {
+        const struct pht_any any = any_of(plan, &plan->items[box->first + i]);
+        status = box->kind == PHT_LIST ? pht_list_append(t, box->word, any)
+                 : box->kind == PHT_SET
+                     ? pht_set_add(t, box->word, any, NULL)
+                     : pht_map_set(t, box->word, any, any_of(plan, &plan->items[box->first + i + 1]));
     }
     return status;
+}
+
+/* An empty container, which abort() will know. */
+static enum pheap_status new_container(struct pp_heap *heap, struct pht *t, enum pht_kind kind, pht_value *word)
+{
+    const enum pheap_status status = kind == PHT_LIST  ? pht_list_new(t, word)
+                                     : kind == PHT_SET ? pht_set_new(t, word)
+                                                       : pht_map_new(t, word);
+    return status == PHEAP_OK ? pp_note_made(heap, *word) : status;
 }
 
 enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
@@ -316,9 +326,7 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
         struct pp_box *box = &plan->boxes[i];
         if (box->kind == PHT_TUPLE)
             continue;
-        status = box->kind == PHT_LIST ? pht_list_new(t, &box->word) : pht_map_new(t, &box->word);
-        if (status == PHEAP_OK)
-            status = pp_note_made(plan->heap, box->word);
+        status = new_container(plan->heap, t, box->kind, &box->word);
     }
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
         if (plan->boxes[i].word == PHT_ABSENT)
@@ -329,6 +337,27 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
     for (size_t i = 0; status == PHEAP_OK && i < plan->item_count; i++)
         plan->items[i].any = any_of(plan, &plan->items[i]);
     return status;
+}
+
+enum pheap_status pp_plan_tidy(struct pp_plan *plan, struct pht *t, size_t count)
+{
+    enum pheap_status status = PHEAP_OK;
+    for (size_t i = 0; status == PHEAP_OK && i < count; i++) {
+        struct pp_box *box = plan->items[i].box < 0 ? NULL : &plan->boxes[plan->items[i].box];
+        if (box != NULL && box->word != PHT_ABSENT)
+            status = pht_discard(t, box->word);
+        if (box != NULL)
+            box->word = PHT_ABSENT;
+    }
+    return status;
+}
+
+int pp_plan_key(struct pp_plan *plan, PyObject *key)
+{
+    /* Of most keys it is known. */
+    if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key) && PyObject_Hash(key) == -1)
+        return -1;
+    return pp_plan_add(plan, key);
 }
 
 /* ------------------------------------------------------------------------------------------------------- needles */
@@ -553,13 +582,20 @@ PyObject *pp_container_new(PyTypeObject *class, PyObject *args, struct pp_state 
         return NULL;
     }
     pht_value word;
-    enum pheap_status status =
-        kind == PHT_LIST ? pht_list_new(&heap->now.view, &word) : pht_map_new(&heap->now.view, &word);
-    if (status == PHEAP_OK)
-        status = pp_note_made(heap, word);
+    const enum pheap_status status = new_container(heap, &heap->now.view, kind, &word);
     if (status != PHEAP_OK) {
         pp_fail(state, status);
         return NULL;
     }
     return pp_proxy_made(class, heap, word, kind);
+}
+
+PyObject *pp_reduced(PyObject *rest)
+{
+    PyObject *list = PySequence_List(rest);
+    Py_DECREF(rest);
+    PyObject *iter = list == NULL ? NULL : PyDict_GetItemString(PyEval_GetBuiltins(), "iter");
+    PyObject *reduced = iter == NULL ? NULL : Py_BuildValue("O(O)", iter, list);
+    Py_XDECREF(list);
+    return reduced;
 }

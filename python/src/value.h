@@ -48,6 +48,12 @@ void pp_plan_end(struct pp_plan *plan);
 /* Make the containers of the plan; then item `i` is to be stored as items[i].any. */
 enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t);
 
+/* After the first `count` items were stored, or not: free the containers among them that are stored nowhere. */
+enum pheap_status pp_plan_tidy(struct pp_plan *plan, struct pht *t, size_t count);
+
+/* pp_plan_add() of a key: TypeError, or whatever its hash raises, if it cannot be hashed. */
+int pp_plan_key(struct pp_plan *plan, PyObject *key);
+
 /*
  * Something to look for: 1 if the heap may have it, 0 if nothing equal to it can be in a heap, -1 with an exception
  * (what cannot be hashed).  pp_needle_clear() is called in any case.
@@ -61,6 +67,17 @@ struct pp_needle {
 int pp_needle(struct pp_needle *needle, PyObject *object);
 void pp_needle_clear(struct pp_needle *needle);
 enum pheap_status pp_needle_equal(struct pht *t, const struct pp_needle *needle, pht_value value, bool *equal);
+
+/* In a map, or a set: *key as it has it, *value (of a set: the key) or PHT_ABSENT.  A tuple is looked for among all keys,
+ * as its hash is not known without an object. */
+enum pheap_status pp_find(struct pht *t, pht_value container, enum pht_kind kind, const struct pp_needle *needle,
+                          struct pht_any *key, pht_value *value);
+
+/* For __reduce__ of an iterator: iter() of a plain list of what `rest`, which is taken over, gives. */
+PyObject *pp_reduced(PyObject *rest);
+
+/* An iterator over the elements of a set, or the keys of a map. */
+PyObject *pp_walk(struct pp_proxy *proxy, bool backwards);
 
 /* ---------------------------------------------------------------------------------------------- out of the heap */
 

@@ -199,7 +199,7 @@ class Transactions(HeapTest):
         version = self.heap.version
         for change in (
             lambda: self.root.update(a=1, b=object()),
-            lambda: self.root.update(a=[1, {"b": {1, 2}}]),
+            lambda: self.root.update(a=[1, {"b": {1, object()}}]),
             lambda: self.root.__setitem__("a", "\udc80"),
             lambda: self.root.__delitem__("none"),
             lambda: self.root.pop("none"),

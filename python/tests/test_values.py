@@ -60,7 +60,7 @@ class Scalars(HeapTest):
         class Text(str):
             pass
 
-        values = [object(), {1}, frozenset(), 1j, bytearray(b"a"), range(3), Colour.RED, Text("a"), OrderedDict(), Fraction(1)]
+        values = [object(), frozenset(), {frozenset()}, 1j, bytearray(b"a"), range(3), Colour.RED, Text("a"), OrderedDict(), Fraction(1)]
         for value in values + [[value] for value in values] + [{"a": (1, value)} for value in values]:
             with self.assertRaisesRegex(TypeError, "type"):
                 self.root["a"] = value
@@ -142,6 +142,10 @@ class Containers(HeapTest):
             self.assertIs(type(copied), dict)
             self.assertIs(type(copied["a"]), list)
             self.assertEqual(copied, v)
+        for walk in (iter(v["a"]), iter(v), v.values().__iter__(), reversed(v["a"])):
+            rest = pickle.dumps(walk)
+            self.assertEqual(list(pickle.loads(rest)), list(walk))
+            self.assertEqual(list(copy.copy(walk)), [])
         shallow = copy.copy(v)
         self.assertIs(shallow["a"], v["a"])
         self.assertEqual(pheap.plain(5), 5)
