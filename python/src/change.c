@@ -129,13 +129,91 @@ int pp_changed(struct pp_change *change, enum pheap_status status, bool undo)
     return pp_commit(change->heap, change->heap->how);
 }
 
-enum pheap_status pp_park(struct pp_heap *heap, pht_value word)
+/* A search for proxies: containers to be looked into, and how many words more. */
+enum { SEARCH_CONTAINERS = 128, SEARCH_WORDS = 4096 };
+struct search {
+    struct pp_heap *heap;
+    pht_value found[SEARCH_CONTAINERS];
+    size_t count;
+    uint32_t budget;
+    bool held; /* there is a proxy; or nobody knows, because there is too much to search */
+};
+
+static enum pheap_status meet(struct search *search, pht_value word)
+{
+    if (word == PHT_ABSENT || (word & 7) != 0)
+        return PHEAP_OK; /* no object */
+    enum pht_kind kind;
+    const enum pheap_status status = pht_kind_of(&search->heap->now.view, word, &kind);
+    if (status != PHEAP_OK || kind < PHT_MAP)
+        return status;
+    if (pp_table_get(&search->heap->table, word) != NULL)
+        search->held = true;
+    else if (kind == PHT_SET)
+        return PHEAP_OK; /* has no containers */
+    else if (search->count < SEARCH_CONTAINERS && (kind == PHT_MAP || kind == PHT_LIST || kind == PHT_TUPLE))
+        search->found[search->count++] = word;
+    else
+        search->held = true;
+    return PHEAP_OK;
+}
+
+static enum pheap_status search_map(struct search *search, pht_value map)
+{
+    uint64_t cursor = 0;
+    pht_value key, value;
+    enum pheap_status status = PHEAP_OK;
+    while (status == PHEAP_OK && !search->held) {
+        if (search->budget-- == 0)
+            search->held = true;
+        status = pht_map_next(&search->heap->now.view, map, &cursor, &key, &value);
+        if (status == PHEAP_OK)
+            status = meet(search, value);
+    }
+    return status == PHEAP_END ? PHEAP_OK : status;
+}
+
+static enum pheap_status search_sequence(struct search *search, pht_value sequence, bool tuple)
+{
+    struct pht *t = &search->heap->now.view;
+    uint64_t count;
+    enum pheap_status status = tuple ? pht_tuple_count(t, sequence, &count) : pht_list_count(t, sequence, &count);
+    if (status == PHEAP_OK && count > search->budget)
+        search->held = true;
+    for (uint64_t i = 0; status == PHEAP_OK && !search->held && i < count; i++) {
+        pht_value value;
+        status = tuple ? pht_tuple_get(t, sequence, i, &value) : pht_list_get(t, sequence, i, &value);
+        if (status == PHEAP_OK)
+            status = meet(search, value);
+    }
+    search->budget -= search->held ? 0 : (uint32_t)count;
+    return status;
+}
+
+/* Has the program a proxy of what the word names, or of something that goes with it? */
+static enum pheap_status is_held(struct pp_heap *heap, pht_value word, bool *held)
+{
+    struct search search = {.heap = heap, .budget = SEARCH_WORDS};
+    enum pheap_status status = meet(&search, word);
+    for (size_t i = 0; status == PHEAP_OK && !search.held && i < search.count; i++) {
+        enum pht_kind kind;
+        status = pht_kind_of(&heap->now.view, search.found[i], &kind);
+        if (status == PHEAP_OK)
+            status = kind == PHT_MAP ? search_map(&search, search.found[i])
+                                     : search_sequence(&search, search.found[i], kind == PHT_TUPLE);
+    }
+    *held = search.held;
+    return status;
+}
+
+enum pheap_status pp_park(struct pp_heap *heap, pht_value word, bool *kept)
 {
     struct pp_now *now = &heap->now;
-    if (word == PHT_ABSENT || (word & 7) != 0 || pp_table_get(&heap->table, word) == NULL)
-        return PHEAP_OK;
+    enum pheap_status status = is_held(heap, word, kept);
+    if (status != PHEAP_OK || !*kept)
+        return status;
     if (now->park == PHT_ABSENT) {
-        const enum pheap_status status = pht_list_new(&now->view, &now->park);
+        status = pht_list_new(&now->view, &now->park);
         if (status != PHEAP_OK)
             return status;
     }

@@ -11,7 +11,8 @@
  *   2. Within a change nothing of Python runs: what is to be stored is prepared as a plan before (value.h).
  *   3. The GIL is let go of round pheap_begin() and pheap_commit().  heap->now is that of the thread that has a
  *      transaction open, and is empty before its commit is called.
- *   4. An object that has a proxy here is not freed by this process: pp_park().
+ *   4. An object that has a proxy here is not freed by this process: pp_park().  Another process may free it; then its
+ *      proxy shows whatever gets its place, until types/ knows who holds what.
  */
 #ifndef PYTHON_HEAP_H
 #define PYTHON_HEAP_H
@@ -143,9 +144,10 @@ int pp_changed(struct pp_change *change, enum pheap_status status, bool undo);
 /* Note a container that was made. */
 enum pheap_status pp_note_made(struct pp_heap *heap, pht_value word);
 
-/* A word is about to lose a reference: if it has a proxy, keep it.  pp_unpark() lets go of all that are kept: then they
- * belong to nobody, and stay until they are stored again or collected. */
-enum pheap_status pp_park(struct pp_heap *heap, pht_value word);
+/* A word is about to lose a reference: if it has a proxy, or something that goes with it has one, or if that would take
+ * too long to find out, keep it, and say so.  pp_unpark() lets go of all that are kept: then they belong to nobody, and stay until
+ * they are stored again or collected. */
+enum pheap_status pp_park(struct pp_heap *heap, pht_value word, bool *kept);
 enum pheap_status pp_unpark(struct pp_heap *heap);
 
 /* Begin and end a transaction.  Both raise what goes wrong. */

@@ -157,11 +157,12 @@ static PyObject *list_subscript(PyObject *self, PyObject *key)
 static enum pheap_status remove_at(struct pp_change *change, pht_value list, uint64_t index)
 {
     pht_value old;
+    bool kept;
     enum pheap_status status = PHEAP_OK;
     if (pp_holds(change->heap)) {
         status = pht_list_get(change->t, list, index, &old);
         if (status == PHEAP_OK)
-            status = pp_park(change->heap, old);
+            status = pp_park(change->heap, old, &kept);
     }
     return status == PHEAP_OK ? pht_list_remove(change->t, list, index, NULL) : status;
 }
@@ -169,11 +170,12 @@ static enum pheap_status remove_at(struct pp_change *change, pht_value list, uin
 static enum pheap_status set_at(struct pp_change *change, pht_value list, uint64_t index, struct pht_any value)
 {
     pht_value old;
+    bool kept;
     enum pheap_status status = PHEAP_OK;
     if (pp_holds(change->heap)) {
         status = pht_list_get(change->t, list, index, &old);
         if (status == PHEAP_OK)
-            status = pp_park(change->heap, old);
+            status = pp_park(change->heap, old, &kept);
     }
     return status == PHEAP_OK ? pht_list_set(change->t, list, index, value) : status;
 }
@@ -369,11 +371,15 @@ static PyObject *list_clear(PyObject *self, PyObject *unused)
     uint64_t count;
     enum pheap_status status = pht_list_count(change.t, proxy->word, &count);
     if (pp_holds(change.heap)) {
+        /* As in map_clear(). */
         for (uint64_t i = 0; status == PHEAP_OK && i < count; i++) {
             pht_value value;
+            bool kept = false;
             status = pht_list_get(change.t, proxy->word, i, &value);
             if (status == PHEAP_OK)
-                status = pp_park(change.heap, value);
+                status = pp_park(change.heap, value, &kept);
+            if (status == PHEAP_OK && kept)
+                status = pht_list_set(change.t, proxy->word, i, pht_none());
         }
     }
     if (status == PHEAP_OK)

@@ -142,9 +142,10 @@ static enum pheap_status store(struct pp_change *change, pht_value map, const st
     const struct pht_any key = plan->items[item].any;
     if (pp_holds(change->heap)) {
         pht_value old;
+        bool kept;
         status = pht_map_get(change->t, map, key, &old);
         if (status == PHEAP_OK)
-            status = pp_park(change->heap, old);
+            status = pp_park(change->heap, old, &kept);
     }
     if (status == PHEAP_OK)
         status = pht_map_set(change->t, map, key, plan->items[item + 1].any);
@@ -186,13 +187,13 @@ static int remove_key(struct pp_proxy *proxy, PyObject *key, PyObject **object)
         if (result > 0)
             status = pp_find(change.t, proxy->word, PHT_MAP, &needle, &found, &value);
         const bool there = value != PHT_ABSENT;
-        bool wanted = false;
+        bool wanted = false, kept;
         if (status == PHEAP_OK && there && object != NULL) {
             status = pp_show(change.t, value, &shown);
             wanted = pp_shown_refers(&shown);
         }
         if (status == PHEAP_OK && there && !wanted)
-            status = pp_park(change.heap, value);
+            status = pp_park(change.heap, value, &kept);
         if (status == PHEAP_OK && there)
             status = pht_map_remove(change.t, proxy->word, found, wanted ? &value : NULL);
         result = pp_changed(&change, status, !there) < 0 ? -1 : there;
@@ -323,11 +324,16 @@ static PyObject *map_clear(PyObject *self, PyObject *unused)
         return NULL;
     enum pheap_status status = PHEAP_OK;
     if (pp_holds(change.heap)) {
+        /* What is cleared loses its references bit by bit, later; what is kept must lose that one now. */
         uint64_t cursor = 0;
         pht_value key, value;
-        while ((status = pht_map_next(change.t, proxy->word, &cursor, &key, &value)) == PHEAP_OK &&
-               (status = pp_park(change.heap, value)) == PHEAP_OK)
-            ;
+        while (status == PHEAP_OK &&
+               (status = pht_map_next(change.t, proxy->word, &cursor, &key, &value)) == PHEAP_OK) {
+            bool kept;
+            status = pp_park(change.heap, value, &kept);
+            if (status == PHEAP_OK && kept)
+                status = pht_map_set(change.t, proxy->word, pht_of(key), pht_none());
+        }
         if (status == PHEAP_END)
             status = PHEAP_OK;
     }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A heap for each test, in a directory of its own."""
 
+import os
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -22,6 +24,11 @@ class HeapTest(unittest.TestCase):
     def close(self):
         self.heap._abort()
         self.heap.close()
+        # Types, counts and links of everything that the test has left; the command is that of the CMake build.
+        command = Path(os.environ.get("PHEAP_BUILD", "."), "tools/pheap")
+        if command.exists():
+            done = subprocess.run([command, "check", self.path], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def reopen(self):
         """Close the heap and open it again: what is only in memory is gone then."""

@@ -206,6 +206,55 @@ class Identity(HeapTest):
         l.append(held[1])
         l.clear()
         self.assertEqual(held, [[1], [2], [3], [4]])
+        l[:] = [([1],), ([2],)]
+        held = [l[0][0], l[1][0]]
+        l.clear()
+        for _ in range(3):
+            self.root["other"] = [[5] for _ in range(100)]
+        self.assertEqual(held, [[1], [2]])
+
+    def test_what_goes_with_it_while_held(self):
+        # Would catch an object that is freed with the one that had it, and its place used again.
+        def large():
+            return {i: [i] for i in range(200)}
+
+        for value, way in (
+            ({"b": [1]}, lambda a: a["b"]),
+            ([(0, {"x": ([1],)})], lambda a: a[0][1]["x"][0]),
+            (([1],), lambda a: a[0]),
+            ({"l": large(), "b": [1]}, lambda a: a["b"]),
+            ([*range(5000), [1]], lambda a: a[-1]),
+        ):
+            for remove in (
+                lambda: self.root.__delitem__("a"),
+                lambda: self.root.pop("a"),
+                lambda: self.root.update(a=2),
+                lambda: self.root.clear(),
+            ):
+                self.root["a"] = value
+                held = way(self.root["a"])
+                remove()
+                self.root["other"] = [[5] for _ in range(100)]
+                self.assertEqual(held, [1])
+                held.append(2)
+                self.root["other"] = [[5] for _ in range(100)]
+                self.assertEqual(held, [1, 2])
+                self.assertEqual(self.root["other"], [[5]] * 100)
+                self.root.clear()
+
+    def test_what_nobody_holds_is_freed(self):
+        # Would catch a heap that grows because something unrelated is held.
+        self.root["held"] = []
+        held = self.root["held"]
+        self.root["l"] = []
+        for i in range(300):
+            self.root["a"] = {"b": [i] * 50, "c": ({"d": [i]},)}
+            self.root["l"].append([i])
+            self.root["l"].pop(0)
+        held.append(1)
+        del self.root["a"], held
+        gc.collect()
+        self.assertLess(self.heap.collect(), 310)  # what was popped, whose holder is gone
 
     def test_popped(self):
         self.root["d"] = {"a": ([1], 2), "b": [3]}
