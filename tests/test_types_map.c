@@ -217,6 +217,49 @@ static void set__does_what_a_plain_one_does(void **state)
     random_work("set", true, 0, 60);
 }
 
+/* Catches: an entry lost, or buckets or chunks left behind, where a map gets them or gives them back. */
+static void map__grows_and_shrinks_through_every_size(void **state)
+{
+    (void)state;
+    enum { MOST = 300 };
+    uint64_t dice = choose_seed(), count;
+    pheap *heap = new_values_heap("sizes");
+    struct pht t = change(heap);
+    pht_value map, value;
+    uint32_t keys[MOST];
+    char text[64];
+    ok(pht_map_new(&t, &map));
+    root_set(&t, "it", pht_of(map));
+    keep(&t);
+    const uint64_t blocks = live_blocks(heap);
+    for (uint32_t most = 1; most <= MOST; most += most < 20 ? 1 : 70) {
+        t = change(heap);
+        for (uint32_t i = 0; i < most; i++) {
+            keys[i] = i * 5; /* ints alone, so that blocks are those of the map */
+            ok(pht_map_set(&t, map, key_of(keys[i], text), pht_int(i)));
+        }
+        for (uint32_t left = most; left > 0; left--) {
+            const uint32_t at = (uint32_t)(dice_roll(&dice) % left);
+            ok(pht_map_remove(&t, map, key_of(keys[at], text), NULL));
+            keys[at] = keys[left - 1];
+            for (uint32_t i = 0; i + 1 < left; i++) {
+                ok(pht_map_get(&t, map, key_of(keys[i], text), &value));
+                require(is(&t, value, pht_int(keys[i] / 5)));
+            }
+            ok(pht_map_count(&t, map, &count));
+            require_equal(count, left - 1);
+            if (left % 7 == 0) {
+                keep(&t);
+                check_values(heap);
+                t = change(heap);
+            }
+        }
+        keep(&t);
+        require_equal(live_blocks(heap), blocks);
+    }
+    ok(pheap_close(heap));
+}
+
 /* Catches: a store that was never declared: other processes, and this one later, would not see it. */
 static void map__declares_what_it_changes(void **state)
 {
@@ -348,6 +391,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map__does_what_a_plain_one_does),
         cmocka_unit_test(set__does_what_a_plain_one_does),
+        cmocka_unit_test(map__grows_and_shrinks_through_every_size),
         cmocka_unit_test(map__declares_what_it_changes),
         cmocka_unit_test(map__of_a_million_changes_little_at_a_time),
         cmocka_unit_test(map__tells_who_walks_it_of_changes),
