@@ -46,6 +46,11 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
         pheap_abort(txn);
         return -1;
     }
+    if (heap->now.txn != NULL) {
+        /* Its thread has ended without it: then it was aborted. */
+        pp_bury(heap, &heap->now, 0);
+        free(heap->now.made);
+    }
     heap->now = now;
     return 0;
 }

@@ -365,6 +365,20 @@ class Sharing(HeapTest):
         self.assertEqual(self.root["n"], 800)
         self.assertEqual(len(set(self.root["l"])), 800)
 
+    def test_a_thread_that_ends_in_a_transaction(self):
+        def leave():
+            self.heap.transaction().__enter__()
+            self.root["a"] = [1]
+            made.append(self.root["a"])
+
+        made = []
+        thread = threading.Thread(target=leave)
+        thread.start()
+        thread.join()
+        self.root["b"] = 2
+        self.assertEqual(self.root, {"b": 2})
+        self.assertRaises(pheap.Aborted, len, made[0])
+
     def test_fork(self):
         # Would catch a child that follows addresses of its parent.
         self.root["a"] = [1]
