@@ -211,6 +211,25 @@ class Transactions(HeapTest):
         self.assertEqual(self.heap.version, version)
         self.assertEqual(self.root, {})
 
+    def test_too_large(self):
+        # Would catch a commit that failed and was taken for one that did not.
+        path = self.path.with_name("small")
+        with pheap.open(path, durable=False, log_limit=1 << 20, segment=1 << 16, buffer=1 << 16) as heap:
+            heap.root["a"] = [1]
+            for _ in range(2):
+                with self.assertRaises(MemoryError) as raised:
+                    heap.root["b"] = os.urandom(8 << 20)
+                self.assertIsInstance(raised.exception, pheap.TooBig)
+                made = []
+                with self.assertRaises(pheap.TooBig), heap.transaction():
+                    heap.root["c"] = []
+                    made.append(heap.root["c"])
+                    heap.root["b"] = os.urandom(8 << 20)
+                self.assertRaises(pheap.Aborted, len, made[0])
+                self.assertEqual(heap.root, {"a": [1]})
+                heap.root["a"].append(2)
+                del heap.root["a"][-1]
+
     def test_nested_ones_are_savepoints(self):
         with self.heap.transaction():
             self.root["a"] = 1
@@ -364,6 +383,55 @@ class Sharing(HeapTest):
             thread.join()
         self.assertEqual(self.root["n"], 800)
         self.assertEqual(len(set(self.root["l"])), 800)
+
+    def test_processes(self):
+        # Would catch a read that is not of the version that is written upon, and a proxy that shows an old one.
+        self.root.update(n=0, l=[], d={})
+        program = """
+            with pheap.open(sys.argv[1], durable=False) as h:
+                l, d = h.root["l"], h.root["d"]
+                for i in range(150):
+                    with h.transaction():
+                        h.root["n"] += 1
+                        l.append((sys.argv[2], i))
+                        d[h.root["n"]] = len(l)
+                    with h.snapshot() as s:
+                        assert s.root["n"] == len(s.root["l"]) == len(s.root["d"])
+            """
+        threads = [threading.Thread(target=run, args=(program, self.path, name)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(self.root["n"], 450)
+        self.assertEqual(self.root["d"], {i: i for i in range(1, 451)})
+        for name in "abc":
+            self.assertEqual([i for who, i in self.root["l"] if who == name], list(range(150)))
+
+    def test_killed_at_any_moment(self):
+        # A child moves an element from one list to another until it is killed: it is always in one of them.
+        self.root.update(a=list(range(20)), b=[])
+        program = """
+            h = pheap.open(sys.argv[1], durable=False)
+            a, b = h.root["a"], h.root["b"]
+            print("begun", flush=True)
+            while True:
+                with h.transaction():
+                    if not a:
+                        a, b = b, a
+                    b.append(a.pop(0))
+            """
+        for pause in (0.0, 0.003, 0.01, 0.02, 0.05):
+            child = subprocess.Popen(
+                [sys.executable, "-c", "import sys, pheap\n" + textwrap.dedent(program), str(self.path)],
+                stdout=subprocess.PIPE,
+            )
+            child.stdout.readline()
+            time.sleep(pause)
+            child.kill()
+            child.communicate()
+            with self.heap.snapshot() as snapshot:
+                self.assertEqual(sorted(snapshot.root["a"] + snapshot.root["b"]), list(range(20)))
 
     def test_a_thread_that_ends_in_a_transaction(self):
         def leave():
