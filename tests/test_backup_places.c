@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Where an archive is restored to, what stands there already, and what a backup is told and asked. */
+/*
+ * Where an archive is restored to, what stands there already, what a backup is told and asked, and what disturbs it on
+ * its way.
+ */
 #include "tests/backup_rig.h"
+#include "tests/machine.h"
 
 /* ----------------------------------------------------------------------------------------------------------- places */
 
@@ -228,6 +232,364 @@ static void arguments__and_stopping(void **state)
     ok(pheap_close(heap));
 }
 
+/* ------------------------------------------------------------------------------------------------------- disturbances */
+
+#define ARCHIVE "d/archive"
+#define COPY "d/copy"
+#define SPREAD (1u << 16) /* words: two pieces and more */
+
+/* A heap of which commit `version` has the same number in every page of the root. */
+struct disturbed {
+    struct ph_sim *sim;
+    pheap *heap;
+    unsigned calls;   /* of the watcher */
+    unsigned stop_at; /* the call that stops the backup, 0: none */
+    unsigned grown;
+};
+
+static void commit_next(pheap *heap, enum pheap_durability how)
+{
+    commit_spread(heap, SPREAD, heap_info(heap).version + 1, how);
+}
+
+static pheap *open_spread(const ph_io *io, unsigned flags)
+{
+    const struct pheap_options options = small_options();
+    pheap *heap;
+    ok((enum pheap_status)ph_open_io(io, HEAP, flags, &options, &heap));
+    return heap;
+}
+
+/* A page of the file is zero between others: one that was written, and a hole. */
+static pheap *create_spread(const ph_io *io)
+{
+    uint64_t block;
+    pheap *heap = open_spread(io, PHEAP_CREATE);
+    (void)make_root(heap, SPREAD);
+    pheap_txn *txn = begin(heap);
+    ok(pheap_zalloc(txn, 1u << 20, &block));
+    ok(pheap_fill(txn, block, 'x', 3 * 4096));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_fold(heap));
+    txn = begin(heap);
+    ok(pheap_fill(txn, block + 4096, 0, 4096));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    commit_next(heap, PHEAP_DURABLE);
+    ok(pheap_fold(heap));
+    return heap;
+}
+
+/* Between two pieces others commit more than the buffer keeps, fold, and at times let the heap grow. */
+static int commit_meanwhile(void *context, const struct pheap_transfer *now)
+{
+    struct disturbed *disturbed = context;
+    (void)now;
+    ph_sim_fail_pause(disturbed->sim, true);
+    commit_next(disturbed->heap, PHEAP_LAZY);
+    commit_next(disturbed->heap, PHEAP_LAZY);
+    if (disturbed->calls++ % 2 == 0)
+        ok(pheap_fold(disturbed->heap));
+    if (disturbed->grown < 3) {
+        uint64_t block;
+        disturbed->grown++;
+        pheap_txn *txn = begin(disturbed->heap);
+        ok(pheap_zalloc(txn, 1u << 20, &block));
+        ok(pheap_fill(txn, block, 'g', 64));
+        for (uint64_t i = 0; i < SPREAD; i += PH_PAGE_BYTES / 8)
+            put_word(txn, i, heap_info(disturbed->heap).version + 1 + i);
+        ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+        ok(pheap_fold(disturbed->heap));
+    }
+    commit_next(disturbed->heap, PHEAP_LAZY); /* for the end to flush */
+    ph_sim_fail_pause(disturbed->sim, false);
+    return disturbed->calls == disturbed->stop_at;
+}
+
+static enum pheap_status back_up(struct disturbed *disturbed, struct pheap_transfer *result)
+{
+    const struct pheap_backup_options how = {
+        .size = sizeof how, .flags = PHEAP_REPLACE, .level = -5, .progress = commit_meanwhile, .context = disturbed};
+    *result = (struct pheap_transfer){.size = sizeof *result};
+    disturbed->calls = 0;
+    return pheap_backup(disturbed->heap, ARCHIVE, &how, result);
+}
+
+static void require_no_hold(pheap *heap)
+{
+    require_equal(atomic_load(&heap->core->coord->seats[heap->core->store.seat].hold), 0);
+}
+
+/* The archive makes a sound heap, which is one commit and no mixture; at least that one. */
+static void check_archive(struct machine *machine, uint64_t version)
+{
+    const struct pheap_restore_options how = {.size = sizeof how, .flags = PHEAP_REPLACE};
+    const struct pheap_options options = small_options();
+    pheap *copy;
+    ok((enum pheap_status)ph_restore_io(machine->first, ARCHIVE, COPY, &how, NULL));
+    ok((enum pheap_status)ph_open_io(machine->first, COPY, 0, &options, &copy));
+    require(heap_info(copy).version >= version);
+    require_spread(copy, SPREAD, heap_info(copy).version);
+    check_sound(copy);
+    ok(pheap_close(copy));
+}
+
+/*
+ * Others commit, fold and let the heap grow between any two pieces, and each call fails in turn.  Catches: a failure that is
+ * passed over while the backup follows the log or ends, an archive that is a mixture of commits, a hold that stays.
+ */
+static void backup__of_a_busy_heap_when_any_call_fails(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned ops;
+        int error;
+    } faults[] = {{PH_SIM_ANY & ~(unsigned)PH_SIM_UNLINK, EIO}, {PH_SIM_WRITE, ENOSPC}};
+    struct machine machine;
+    struct pheap_transfer result;
+    unsigned struck[2] = {0};
+    machine_begin(&machine, NULL);
+    struct disturbed disturbed = {.sim = machine.sim, .heap = create_spread(machine.first)};
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        for (uint64_t nth = 1;; nth++) {
+            const uint64_t before = heap_info(disturbed.heap).version;
+            commit_next(disturbed.heap, PHEAP_LAZY);
+            ph_sim_fail_at(machine.sim, faults[i].ops, nth, faults[i].error, PH_SIM_ONCE);
+            const enum pheap_status status = back_up(&disturbed, &result);
+            const bool over = ph_sim_struck(machine.sim) == 0;
+            ph_sim_fail_clear(machine.sim);
+            require(!over || status == PHEAP_OK);
+            require_no_hold(disturbed.heap);
+            if (status == PHEAP_OK) {
+                require(result.version > before);
+                if (over || nth % 8 == 0)
+                    check_archive(&machine, result.version);
+            }
+            struck[i] += status != PHEAP_OK;
+            if (heap_info(disturbed.heap).poisoned != 0) {
+                expect(PHEAP_POISONED, pheap_close(disturbed.heap));
+                disturbed.heap = open_spread(machine.first, 0);
+            }
+            if (over)
+                break;
+        }
+    print_message("%u and %u faults\n", struck[0], struck[1]);
+    require(struck[0] > 10 && struck[1] > 2);
+    for (disturbed.stop_at = 1;; disturbed.stop_at++) { /* the watcher stops it at each of its calls */
+        const enum pheap_status status = back_up(&disturbed, &result);
+        require_no_hold(disturbed.heap);
+        if (status == PHEAP_OK)
+            break;
+        expect(PHEAP_BUSY, status);
+    }
+    require(disturbed.stop_at > 5);
+    check_archive(&machine, result.version);
+    ok(pheap_close(disturbed.heap));
+    machine_end(&machine);
+}
+
+static const ph_io *real_io;
+static void (*between)(pheap *); /* done when the backup has read the fold mark, and does not hold it yet */
+static pheap *other_heap;
+
+static uint64_t clock_and_more(void *ctx, enum ph_clock clock)
+{
+    void (*act)(pheap *) = clock == PH_CLOCK_REALTIME ? between : NULL;
+    if (act != NULL) {
+        between = NULL;
+        act(other_heap);
+    }
+    return real_io->clock_ns(ctx, clock);
+}
+
+static void checkpoint_and_recycle(pheap *heap)
+{
+    for (unsigned i = 0; i < 40; i++)
+        commit_next(heap, PHEAP_DURABLE);
+    ok(pheap_checkpoint(heap));
+    for (unsigned i = 0; i < 40; i++)
+        commit_next(heap, PHEAP_DURABLE);
+}
+
+/* Both copies of the fold mark fit no longer; done twice they are whole again. */
+static void turn_fold_mark(pheap *heap)
+{
+    for (unsigned i = 0; i < 2; i++)
+        heap->core->coord->fold_marks[i].lsn ^= UINT64_C(1) << 62;
+}
+
+static void checkpoint_and_rot(pheap *heap)
+{
+    checkpoint_and_recycle(heap);
+    turn_fold_mark(heap);
+}
+
+/* As another process that begins an epoch has it half-way. */
+static void begin_an_epoch(pheap *heap)
+{
+    heap->core->coord->checkpoint.segment++;
+}
+
+/* Catches: a hold on segments that a checkpoint has freed meanwhile, so that others write over the records to go out; a
+ * backup that waits for ever for somebody who is about to begin an epoch; a mark that rots and is believed. */
+static void hold__is_taken_while_others_checkpoint(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct pheap_transfer result;
+    machine_begin(&machine, NULL);
+    real_io = machine.first;
+    machine.second.clock_ns = clock_and_more;
+    other_heap = create_spread(machine.first);
+    struct disturbed disturbed = {.sim = machine.sim, .heap = open_spread(&machine.second, 0)};
+
+    uint64_t version = heap_info(other_heap).version;
+    between = checkpoint_and_recycle;
+    ok(back_up(&disturbed, &result));
+    require(between == NULL && result.version > version + 80);
+    check_archive(&machine, result.version);
+
+    between = checkpoint_and_rot;
+    expect_detail(PHEAP_CORRUPT, "marks in the coordination file", back_up(&disturbed, &result));
+    require(between == NULL);
+    require_no_hold(disturbed.heap);
+    turn_fold_mark(other_heap);
+    check_archive(&machine, version + 80); /* the one before is still there */
+
+    ok(pheap_checkpoint(other_heap));
+    struct pheap_backup_options quiet = {.size = sizeof quiet, .flags = PHEAP_REPLACE};
+    version = heap_info(other_heap).version;
+    between = begin_an_epoch;
+    ok(pheap_backup(disturbed.heap, ARCHIVE, &quiet, &result));
+    require(between == NULL && result.version == version);
+    other_heap->core->coord->checkpoint.segment--;
+    check_archive(&machine, version);
+    machine_close(&machine, disturbed.heap, other_heap);
+}
+
+/* Nothing of the heap may be written. */
+static int open_to_read(void *ctx, const char *path, unsigned flags, uint32_t mode)
+{
+    const bool of_heap = strncmp(path, HEAP, strlen(HEAP)) == 0;
+    return of_heap && (flags & PH_OPEN_WRITE) != 0 ? -EACCES : real_io->open(ctx, path, flags, mode);
+}
+
+struct nested {
+    pheap *worker; /* who commits */
+    pheap *next;   /* of which another backup is made in the middle of this one; NULL: none */
+    bool done;
+};
+
+static int back_up_within(void *context, const struct pheap_transfer *now)
+{
+    struct nested *nested = context;
+    (void)now;
+    if (nested->done)
+        return 0;
+    nested->done = true;
+    for (unsigned i = 0; i < 12; i++)
+        commit_next(nested->worker, PHEAP_DURABLE);
+    ok(pheap_checkpoint(nested->worker));
+    if (nested->next != NULL) {
+        struct nested inner = {.worker = nested->worker};
+        const struct pheap_backup_options how = {
+            .size = sizeof how, .flags = PHEAP_REPLACE, .progress = back_up_within, .context = &inner};
+        ok(pheap_backup(nested->next, "d/inner", &how, NULL));
+    }
+    return 0;
+}
+
+/* Catches: a checkpoint that frees what the older of two backups holds, whichever process makes it; a heap
+ * that cannot be backed up by who may only read it. */
+static void backup__by_two_processes_at_once(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct pheap_transfer result = {.size = sizeof result};
+    machine_begin(&machine, NULL);
+    pheap *writer = create_spread(machine.first), *reader = open_spread(&machine.second, PHEAP_READONLY);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        struct nested outer = {.worker = writer, .next = turn == 0 ? reader : writer};
+        const struct pheap_backup_options how = {
+            .size = sizeof how, .flags = PHEAP_REPLACE, .progress = back_up_within, .context = &outer};
+        const uint64_t version = heap_info(writer).version;
+        ok(pheap_backup(turn == 0 ? writer : reader, ARCHIVE, &how, &result));
+        require(result.version == version + 24);
+        check_archive(&machine, version + 24);
+        require_no_hold(writer);
+        require_no_hold(reader);
+    }
+    ok(pheap_close(reader));
+    ok(pheap_close(writer));
+    real_io = machine.first;
+    machine.second.open = open_to_read;
+    reader = open_spread(&machine.second, PHEAP_READONLY);
+    const struct pheap_backup_options how = {.size = sizeof how, .flags = PHEAP_REPLACE};
+    (void)ph_sim_remove(machine.sim, ARCHIVE);
+    ok(pheap_backup(reader, ARCHIVE, &how, &result));
+    check_archive(&machine, result.version);
+    ok(pheap_close(reader));
+    machine_end(&machine);
+}
+
+static void turn_log(struct ph_sim *sim, uint64_t from_lsn)
+{
+    const int64_t size = ph_sim_size(sim, LOG);
+    for (int64_t at = PH_LOG_SEGMENTS; at + 512 <= size; at += 512) {
+        struct ph_batch_header batch;
+        require_equal(ph_sim_peek(sim, LOG, &batch, sizeof batch, (uint64_t)at), sizeof batch);
+        if (batch.magic != PH_BATCH_MAGIC || batch.lsn < from_lsn)
+            continue;
+        batch.heap_id ^= 1;
+        require_equal(ph_sim_poke(sim, LOG, &batch, sizeof batch, (uint64_t)at), sizeof batch);
+    }
+}
+
+struct rotting {
+    struct ph_sim *sim;
+    pheap *heap;
+    uint64_t lsn;
+    bool folds;
+};
+
+/* After the first piece: more than the buffer keeps is committed, and then the log rots; or some of it was folded. */
+static int rot_log_once(void *context, const struct pheap_transfer *now)
+{
+    struct rotting *rotting = context;
+    (void)now;
+    if (rotting->lsn != 0)
+        return 0;
+    rotting->lsn = heap_info(rotting->heap).committed_lsn;
+    for (unsigned i = 0; i < 16; i++)
+        commit_next(rotting->heap, PHEAP_DURABLE);
+    if (rotting->folds)
+        ok(pheap_fold(rotting->heap));
+    turn_log(rotting->sim, rotting->lsn);
+    return 0;
+}
+
+/* Catches: an archive of a state that never was, because records that it needs were not there and nobody said so. */
+static void backup__of_a_log_that_rots(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct pheap_transfer result = {.size = sizeof result};
+    machine_begin(&machine, NULL);
+    pheap *heap = create_spread(machine.first);
+    for (unsigned i = 0; i < 2; i++) {
+        struct rotting rotting = {.sim = machine.sim, .heap = heap, .folds = i == 1};
+        struct pheap_backup_options how = {
+            .size = sizeof how, .flags = PHEAP_REPLACE, .progress = rot_log_once, .context = &rotting};
+        expect_detail(PHEAP_CORRUPT, "log was damaged", pheap_backup(heap, ARCHIVE, &how, NULL));
+        require_no_hold(heap);
+        require(ph_sim_size(machine.sim, ARCHIVE) < 0);
+        turn_log(machine.sim, rotting.lsn);
+    }
+    ok(pheap_backup(heap, ARCHIVE, NULL, &result));
+    check_archive(&machine, result.version);
+    ok(pheap_close(heap));
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -238,6 +600,10 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(restore__into_a_place_that_is_taken, forget_the_past),
         cmocka_unit_test_setup(open__of_a_heap_that_is_being_replaced, forget_the_past),
         cmocka_unit_test_setup(arguments__and_stopping, forget_the_past),
+        cmocka_unit_test(backup__of_a_busy_heap_when_any_call_fails),
+        cmocka_unit_test(hold__is_taken_while_others_checkpoint),
+        cmocka_unit_test(backup__by_two_processes_at_once),
+        cmocka_unit_test(backup__of_a_log_that_rots),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The file of the page checksums: lost, foreign, replaced, filled anew, closed, and kept by backup and salvage. */
+/*
+ * The file of the page checksums: lost, foreign, replaced, filled anew, closed, and kept by backup and salvage; and calls
+ * that fail.
+ */
+#include "io/checksum.h"
 #include "tests/sums_rig.h"
 #include "tests/support/effort.h"
 
@@ -402,6 +406,289 @@ static void sums__of_a_heap_that_may_only_be_read(void **state)
     machine_end(&machine);
 }
 
+/* --------------------------------------------------------------------------------------------- calls and fields that fail */
+
+static void put_again(struct ph_sim *sim, const char *path, const struct copy *copy)
+{
+    struct copy again = {.bytes = malloc((size_t)copy->size), .size = copy->size};
+    require(again.bytes != NULL);
+    memcpy(again.bytes, copy->bytes, (size_t)copy->size);
+    put(sim, path, &again);
+}
+
+/* Catches: a field of the header that nobody looks at: sums of another format, heap or state believed; and sums thrown away
+ * that are good for the checkpoint before, or for the one that was to come. */
+static void sums__any_field_of_the_header(void **state)
+{
+    (void)state;
+    enum { LSN = 1, CHAIN = 2, NEXT_LSN = 4, NEXT_CHAIN = 8, MAGIC = 16, ORDER = 32, VERSION = 64, IDENTITY = 128 };
+    static const struct {
+        unsigned wrong;
+        bool believed;
+    } rows[] = {{0, true},
+                {LSN, true},
+                {CHAIN, true},
+                {NEXT_LSN, true},
+                {NEXT_CHAIN, true},
+                {LSN | CHAIN, true},
+                {LSN | NEXT_LSN, false},
+                {CHAIN | NEXT_CHAIN, false},
+                {LSN | NEXT_CHAIN, false},
+                {CHAIN | NEXT_LSN, false},
+                {MAGIC, false},
+                {ORDER, false},
+                {VERSION, false},
+                {IDENTITY, false}};
+    struct machine machine;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_filled(machine.first);
+    ok(pheap_close(heap));
+    struct copy heap_file = take(machine.sim, HEAP), log = take(machine.sim, LOG), sums = take(machine.sim, SUM);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct ph_sums_header header;
+        memcpy(&header, sums.bytes, sizeof header);
+        header.lsn += (rows[i].wrong & LSN) != 0;
+        header.chain += (rows[i].wrong & CHAIN) != 0;
+        header.next_lsn += (rows[i].wrong & NEXT_LSN) != 0;
+        header.next_chain += (rows[i].wrong & NEXT_CHAIN) != 0;
+        header.magic[3] ^= (rows[i].wrong & MAGIC) != 0;
+        header.byte_order ^= (rows[i].wrong & ORDER) != 0;
+        header.format_version += (rows[i].wrong & VERSION) != 0;
+        header.identity[7] ^= (rows[i].wrong & IDENTITY) != 0;
+        header.checksum = ph_checksum(&header, offsetof(struct ph_sums_header, checksum));
+        put_again(machine.sim, HEAP, &heap_file);
+        put_again(machine.sim, LOG, &log);
+        put_again(machine.sim, SUM, &sums);
+        require_equal(ph_sim_poke(machine.sim, SUM, &header, sizeof header, 0), sizeof header);
+        if (!rows[i].believed) {
+            expect_forgotten(machine.first, 0);
+            continue;
+        }
+        heap = open_sums(machine.first, HEAP, 0);
+        expect_clean(heap, 0);
+        ok(pheap_close(heap));
+    }
+    free(heap_file.bytes);
+    free(log.bytes);
+    free(sums.bytes);
+    machine_end(&machine);
+}
+
+static const struct {
+    unsigned ops;
+    int error;
+} any_faults[] = {{PH_SIM_ANY & ~(unsigned)PH_SIM_UNLINK, EIO},
+                  {PH_SIM_READ, ENOMEM},
+                  {PH_SIM_WRITE | PH_SIM_SYNC | PH_SIM_TRUNCATE, ENOSPC}};
+#define ANY_FAULTS (sizeof any_faults / sizeof any_faults[0])
+
+enum opening { CREATES, BEGINS_ANEW, JOINS, ONLY_READS, OPENINGS };
+
+/* Catches: a heap that is opened though its sums could not be made or read, and then has pages that pass for damaged, or
+ * for known; one that is never opened again. */
+static void open__with_sums_when_any_call_fails(void **state)
+{
+    (void)state;
+    unsigned struck[OPENINGS] = {0};
+    for (int opening = 0; opening < OPENINGS; opening++)
+        for (size_t f = 0; f < ANY_FAULTS; f++)
+            for (uint64_t nth = 1;; nth++) {
+                struct machine machine;
+                struct report report;
+                struct pheap_options options = small_options();
+                pheap *heap = NULL, *user = NULL;
+                options.checksums = 1;
+                machine_begin(&machine, NULL);
+                if (opening != CREATES)
+                    user = create_filled(machine.first);
+                if (opening == BEGINS_ANEW || opening == ONLY_READS) {
+                    ok(pheap_close(user));
+                    user = NULL;
+                }
+                if (opening == BEGINS_ANEW)
+                    (void)ph_sim_remove(machine.sim, SUM);
+                real = machine.first;
+                if (opening == ONLY_READS)
+                    machine.second.open = open_read_only;
+                const unsigned flags = opening == CREATES ? PHEAP_CREATE : opening == ONLY_READS ? PHEAP_READONLY : 0;
+                ph_sim_fail_at(machine.sim, any_faults[f].ops, nth, any_faults[f].error, PH_SIM_ONCE);
+                enum pheap_status status = (enum pheap_status)ph_open_io(&machine.second, HEAP, flags, &options, &heap);
+                const bool over = ph_sim_struck(machine.sim) == 0;
+                ph_sim_fail_clear(machine.sim);
+                require(status == PHEAP_OK || (!over && pheap_error_detail()[0] != 0));
+                struck[opening] += status != PHEAP_OK;
+                if (status == PHEAP_OK) {
+                    status = scrub(heap, 0, &report); /* a reader does without the sums that it could not read */
+                    require(status == PHEAP_OK || (opening == ONLY_READS && status == PHEAP_UNSUPPORTED && !over));
+                    require_equal(report.faults, 0);
+                    ok(pheap_close(heap));
+                }
+                if (user != NULL)
+                    ok(pheap_close(user));
+                heap = open_sums(machine.first, HEAP, opening == CREATES ? PHEAP_CREATE : 0);
+                if (opening == BEGINS_ANEW)
+                    (void)unknown_pages(heap);
+                else
+                    expect_clean(heap, 0);
+                ok(pheap_close(heap));
+                machine_end(&machine);
+                if (over)
+                    break;
+            }
+    for (int opening = 0; opening < OPENINGS; opening++)
+        require(struck[opening] > 3);
+}
+
+/* A heap whose sums stand in two blocks, with changes in the pages of each that no fold has seen. */
+static pheap *create_wide(const ph_io *io)
+{
+    uint64_t block;
+    pheap *heap = create_filled(io);
+    pheap_txn *txn = begin(heap);
+    ok(pheap_zalloc(txn, 3u << 20, &block));
+    ok(pheap_commit(txn, PHEAP_DURABLE, NULL));
+    ok(pheap_checkpoint(heap));
+    for (uint64_t value = 1; value < 4; value++) {
+        txn = begin(heap);
+        for (uint64_t at = 0; at < 3u << 20; at += 700u << 10)
+            ok(pheap_write(txn, block + at, &value, sizeof value));
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    }
+    return heap;
+}
+
+/* Catches: a fold or checkpoint that goes on when a sum was not read or written, after which a sound page passes for
+ * damaged; sums of the wrong checkpoint believed after a death. */
+static void checkpoint__with_sums_when_any_call_fails(void **state)
+{
+    (void)state;
+    unsigned struck = 0;
+    for (size_t f = 0; f < 2 * ANY_FAULTS; f++)
+        for (uint64_t nth = 1;; nth++) {
+            struct machine machine;
+            machine_begin(&machine, NULL);
+            pheap *heap = create_wide(machine.first);
+            if (f >= ANY_FAULTS) { /* a sync that nobody judged: everything is folded again */
+                ok(pheap_fold(heap));
+                atomic_store(&heap->core->coord->sync_in_progress, 1);
+            }
+            ph_sim_fail_at(machine.sim, any_faults[f % ANY_FAULTS].ops, nth, any_faults[f % ANY_FAULTS].error,
+                           PH_SIM_ONCE);
+            const enum pheap_status status = pheap_checkpoint(heap);
+            const bool over = ph_sim_struck(machine.sim) == 0;
+            ph_sim_fail_clear(machine.sim);
+            require(!over || status == PHEAP_OK);
+            struck += status != PHEAP_OK;
+            if (heap_info(heap).poisoned == 0) {
+                if (nth % 2 == 0) {
+                    ok(pheap_checkpoint(heap));
+                    atomic_store(&heap->core->coord->sync_in_progress, 1); /* and nothing is left to be folded again */
+                    ok(pheap_checkpoint(heap));
+                }
+                expect_clean(heap, 0);
+                ok(pheap_close(heap));
+            } else {
+                expect(PHEAP_POISONED, pheap_close(heap));
+            }
+            heap = open_sums(machine.first, HEAP, 0);
+            expect_clean(heap, 0);
+            ok(pheap_close(heap));
+            machine_end(&machine);
+            if (over)
+                break;
+        }
+    require(struck > 10);
+}
+
+/* Catches: a scrub that finds nothing because a call failed on the way to the damage, or finds more than there is. */
+static void scrub__of_damage_when_any_call_fails(void **state)
+{
+    (void)state;
+    unsigned struck = 0;
+    for (size_t f = 0; f < ANY_FAULTS; f++)
+        for (uint64_t nth = 1;; nth++) {
+            struct machine machine;
+            struct report report;
+            machine_begin(&machine, NULL);
+            pheap *heap = create_filled(machine.first);
+            ok(pheap_checkpoint(heap));
+            commit_word(heap, WORDS - 1, nth, PHEAP_LAZY);
+            const uint64_t bad = root_of(heap) + 4096;
+            flip_at(machine.sim, HEAP, bad, 3);
+            ph_sim_fail_at(machine.sim, any_faults[f].ops, nth, any_faults[f].error, PH_SIM_ONCE);
+            const enum pheap_status status = scrub(heap, 0, &report);
+            const bool over = ph_sim_struck(machine.sim) == 0;
+            ph_sim_fail_clear(machine.sim);
+            require(status != PHEAP_OK && (!over || status == PHEAP_CORRUPT));
+            require(status != PHEAP_CORRUPT || report.faults > 0);
+            struck += status != PHEAP_CORRUPT;
+            if (heap_info(heap).poisoned == 0) {
+                expect_damage(heap, bad & ~UINT64_C(4095), "does not match its checksum");
+                ok(pheap_close(heap));
+            } else {
+                expect(PHEAP_POISONED, scrub(heap, 0, &report)); /* no page is judged by what a failed sync has left */
+                require_equal(report.faults, 0);
+                expect(PHEAP_POISONED, pheap_close(heap));
+            }
+            heap = open_sums(machine.first, HEAP, 0);
+            expect_damage(heap, bad & ~UINT64_C(4095), "does not match its checksum");
+            ok(pheap_close(heap));
+            machine_end(&machine);
+            if (over)
+                break;
+        }
+    require(struck > 5);
+}
+
+static int rot_header(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    (void)what;
+    if (done == total)
+        flip_at(context, SUM, 40, 0);
+    return 0;
+}
+
+static int stop(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    (void)context;
+    (void)what;
+    (void)done;
+    (void)total;
+    return 1;
+}
+
+/* Catches: pages filled, or judged, without the lock that keeps folds out; a header that has rotted called complete; a scrub
+ * that does not stop. */
+static void fill__without_lock_or_header(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct report report;
+    machine_begin(&machine, NULL);
+    pheap *heap = create_wide(machine.first);
+    ok(pheap_close(heap));
+    (void)ph_sim_remove(machine.sim, SUM);
+    heap = open_sums(machine.first, HEAP, 0);
+    const uint64_t unknown = unknown_pages(heap);
+    struct ph_mutex *lock = &heap->core->coord->fold_lock;
+    spoil_lock(lock);
+    expect_detail(PHEAP_CORRUPT, "fold lock", scrub(heap, PHEAP_SCRUB_FILL, &report));
+    repair_lock(lock);
+    struct pheap_scrub_options options = {.size = sizeof options, .flags = PHEAP_SCRUB_FILL, .progress = stop};
+    expect_detail(PHEAP_BUSY, "stopped", pheap_scrub(heap, &options, NULL));
+    require(unknown_pages(heap) < unknown);
+    options.progress = rot_header;
+    options.context = machine.sim;
+    ok(pheap_scrub(heap, &options, NULL));
+    require_equal(unknown_pages(heap), 0);
+    spoil_lock(lock); /* nothing is left to fill, but to be called complete */
+    expect_detail(PHEAP_CORRUPT, "fold lock", scrub(heap, PHEAP_SCRUB_FILL, &report));
+    repair_lock(lock);
+    ok(pheap_close(heap));
+    expect_forgotten(machine.first, 0);
+    machine_end(&machine);
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -418,6 +705,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(sums__go_with_backup_and_replacement),
         cmocka_unit_test(sums__descriptor_closed_under_us),
         cmocka_unit_test(sums__of_a_heap_that_may_only_be_read),
+        cmocka_unit_test(sums__any_field_of_the_header),
+        cmocka_unit_test(open__with_sums_when_any_call_fails),
+        cmocka_unit_test(checkpoint__with_sums_when_any_call_fails),
+        cmocka_unit_test(scrub__of_damage_when_any_call_fails),
+        cmocka_unit_test(fill__without_lock_or_header),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }
