@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Persistent objects: containers that live in a file, with transactions, shared by processes.
+
+    import pheap
+
+    with pheap.open("notes.heap", "c") as heap:
+        with heap.transaction():
+            heap.root["ages"] = {"Joe": 27, "Ann": 31}
+        heap.root["ages"]["Joe"] += 1       # a transaction of its own
+
+What is stored is None, bool, int, float, str, bytes, and dict, list, set and tuple of such.  A dict, list or set that
+is assigned is copied into the heap, with all that is in it; what is read back is a Dict, List or Set, which reads from the
+heap and writes to it.  A tuple comes back as a tuple.
+"""
+
+import atexit as _atexit
+import weakref as _weakref
+
+from . import _errors, _pheap
+from ._dict import Dict
+from ._errors import *  # noqa: F403
+from ._list import List
+from ._pheap import Heap, Snapshot, Transaction
+from ._set import Set
+
+__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", *_errors.__all__]
+
+_heaps = _weakref.WeakSet()
+
+
+def open(
+    path,
+    flag="c",
+    *,
+    durable=True,
+    reserve=0,
+    budget=0,
+    log_limit=0,
+    segment=0,
+    buffer=0,
+    mode=0,
+    checksums=False,
+    pin_wait_ms=0,
+):
+    """Open the heap in the file `path`.
+
+    flag: "r" for reading; "w" to change a heap that is there; "c" makes it if it is not; "n" makes it, or removes all
+    that it has.  durable: is a transaction that does not say on stable storage when it ends, or soon after?  The other
+    options are those of pheap_open(3), in bytes; 0 is the default.
+    """
+    if flag not in ("r", "w", "c", "n"):
+        raise ValueError('flag must be "r", "w", "c" or "n"')
+    heap = Heap(
+        path, flag in "cn", flag == "r", durable, reserve, budget, log_limit, segment, buffer, mode, checksums, pin_wait_ms
+    )
+    _heaps.add(heap)
+    if flag == "n":
+        heap.root.clear()
+    return heap
+
+
+def plain(value):
+    """A copy of a value that does not need its heap: a dict for a Dict, a list for a List, and so on all the way down."""
+    from ._plain import plain
+
+    return plain(value, {})
+
+
+@_atexit.register
+def _close_all():
+    """Close what is open, so that the next who opens it need not recover it.  Open transactions are aborted."""
+    for heap in list(_heaps):
+        try:
+            heap._abort()
+            heap.close()
+        except Error:  # noqa: F405
+            pass  # another thread or a snapshot is in the way: then it is as if the program had been killed
+
+
+_pheap.set_class(_pheap.MAP, Dict)
+_pheap.set_class(_pheap.LIST, List)
+_pheap.set_class(_pheap.SET, Set)

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* The state of the module pheap._pheap, and how a status becomes an exception. */
+#ifndef PYTHON_MODULE_H
+#define PYTHON_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "types/types.h"
+
+/* Kinds of values are numbers below this. */
+enum { PP_KINDS = 17 };
+
+struct pp_state {
+    PyObject *errors; /* dict: status -> class, of pheap._errors */
+    PyObject *closed; /* pheap.Closed */
+    PyObject *dead;   /* pheap.Aborted */
+    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set;
+    PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
+};
+
+/* The state of the module that an object of one of its types belongs to. */
+struct pp_state *pp_state_of(PyTypeObject *type);
+
+/* Raise what a status and pheap_error_detail() say, but not in the place of an exception that is raised already. */
+void pp_fail(struct pp_state *state, enum pheap_status status);
+
+/* Make a type and add it to the module. */
+int pp_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **type);
+
+/* An object of a type of ours, and the end of one: memory and the reference to its type. */
+void *pp_new(PyTypeObject *type);
+void pp_free(void *object);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Values between Python and the heap.
+ *
+ * Into the heap: a plan is made of a Python value before anything is changed; that may run any code and fail in any way.
+ * Then pp_store() makes the value, without Python.  Out of the heap: pp_show() copies a value out of a view without
+ * running Python code, and pp_make() makes an object of it when the look has ended.
+ */
+#ifndef PYTHON_VALUE_H
+#define PYTHON_VALUE_H
+
+#include "python/src/heap.h"
+
+/* ------------------------------------------------------------------------------------------------ into the heap */
+
+/* A value of a plan: `box` names a container that is to be made, -1: there is none. */
+struct pp_item {
+    struct pht_any any;
+    Py_ssize_t box;
+};
+
+/* A container to be made of items first, first + 1... (a map: keys and values by turns). */
+struct pp_box {
+    enum pht_kind kind;
+    PyObject *source; /* borrowed, kept by `keep` */
+    size_t first, count;
+    pht_value word;     /* when it was made */
+    size_t above, seen; /* while tuples are made: the tuple that wanted it, and how many of its items are done */
+};
+
+struct pp_plan {
+    struct pp_heap *heap;
+    struct pp_item *items;
+    size_t item_count, item_room;
+    struct pp_box *boxes;
+    size_t box_count, box_room;
+    PyObject *keep; /* list: what the plan points into */
+    PyObject *memo; /* dict: id of a container -> its box */
+};
+
+/* Plans of several values: call pp_plan_add() for each; a value is item number *item.  -1 with an exception.
+ * pp_plan_end() is called in any case. */
+void pp_plan_begin(struct pp_plan *plan, struct pp_heap *heap);
+int pp_plan_add(struct pp_plan *plan, PyObject *value);
+int pp_plan_finish(struct pp_plan *plan);
+void pp_plan_end(struct pp_plan *plan);
+
+/* Make the containers of the plan; then item `i` is to be stored as items[i].any. */
+enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t);
+
+/* After the first `count` items were stored, or not: free the containers among them that are stored nowhere. */
+enum pheap_status pp_plan_tidy(struct pp_plan *plan, struct pht *t, size_t count);
+
+/* pp_plan_add() of a key: TypeError, or whatever its hash raises, if it cannot be hashed. */
+int pp_plan_key(struct pp_plan *plan, PyObject *key);
+
+/*
+ * Something to look for: 1 if the heap may have it, 0 if nothing equal to it can be in a heap, -1 with an exception
+ * (what cannot be hashed).  pp_needle_clear() is called in any case.
+ */
+struct pp_needle {
+    struct pht_any any; /* PHT_TUPLE: its elements are `parts` */
+    PyObject *keep;     /* a reference to what `any` points to */
+    struct pp_needle *parts;
+    size_t count;
+};
+int pp_needle(struct pp_needle *needle, PyObject *object);
+void pp_needle_clear(struct pp_needle *needle);
+enum pheap_status pp_needle_equal(struct pht *t, const struct pp_needle *needle, pht_value value, bool *equal);
+
+/* In a map, or a set: *key as it has it, *value (of a set: the key) or PHT_ABSENT.  A tuple is looked for among all keys,
+ * as its hash is not known without an object. */
+enum pheap_status pp_find(struct pht *t, pht_value container, enum pht_kind kind, const struct pp_needle *needle,
+                          struct pht_any *key, pht_value *value);
+
+/* For __reduce__ of an iterator: iter() of a plain list of what `rest`, which is taken over, gives. */
+PyObject *pp_reduced(PyObject *rest);
+
+/* An iterator over the elements of a set, or the keys of a map. */
+PyObject *pp_walk(struct pp_proxy *proxy, bool backwards);
+
+/* ---------------------------------------------------------------------------------------------- out of the heap */
+
+/* A value copied out of a view.  Begin with zeros. */
+struct pp_shown {
+    pht_value word;
+    uint32_t kind; /* enum pht_kind; 0: nothing */
+    uint32_t negative;
+    int64_t integer;
+    double real;
+    PyObject *object;       /* str, bytes; of a large int its limbs */
+    struct pp_shown *parts; /* of a tuple */
+    size_t count;
+};
+enum pheap_status pp_show(struct pht *t, pht_value value, struct pp_shown *shown);
+
+/* The object for it, and `shown` is empty again.  NULL with an exception. */
+PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot);
+
+void pp_shown_clear(struct pp_shown *shown);
+
+/* Is it a container, or a tuple that has one?  Then it must not be freed when it is taken out of another. */
+bool pp_shown_refers(const struct pp_shown *shown);
+
+/* tp_new of a class of containers: make one in the heap that is the first argument, in its transaction. */
+PyObject *pp_container_new(PyTypeObject *class, PyObject *args, struct pp_state *state, enum pht_kind kind);
+
+#endif
