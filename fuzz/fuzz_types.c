@@ -291,7 +291,7 @@ static void check(struct run *run)
     const enum pheap_status status = pht_look(reader, &t);
     if (status == PHEAP_OK && run->damaged) {
         ignored = pht_check(&t, ignore_fault, NULL, &census);
-        ask(&t, pht_root(&t), 3);
+        ask(&t, pht_root(&t), 2);
     } else if (!run->damaged) {
         must(status);
         must(pht_check(&t, NULL, NULL, &census));

@@ -22,6 +22,13 @@
 #define OBJECTS_PIECE 100 /* of a transaction */
 #define WORDS_PIECE 200
 
+/* Where the census of kinds has a block. */
+static uint32_t place_of_kind(const struct pht *t, uint64_t object)
+{
+    const uint32_t kind = ((const struct pt_head *)(const void *)(t->base + object))->kind;
+    return kind < PHT_CENSUS_KINDS ? kind : 0;
+}
+
 enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, struct pht_census *census)
 {
     if (t == NULL || t->reader == NULL)
@@ -33,7 +40,10 @@ enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, str
     if (census != NULL && (status == PHEAP_OK || status == PHEAP_CORRUPT)) {
         struct pht_census all = {.size = census->size, .faults = taken.faults + (fault == NULL && status != PHEAP_OK)};
         for (uint64_t i = 0; i < taken.count; i++) {
-            all.objects += taken.blocks[i].state == PT_OBJECT;
+            if (taken.blocks[i].state == PT_OBJECT) {
+                all.objects++;
+                all.kinds[place_of_kind(t, taken.blocks[i].offset)]++;
+            }
             all.limbo += taken.blocks[i].state == PT_LIMBO || taken.blocks[i].state == PT_LEAVING;
             all.garbage += taken.blocks[i].state == PT_GARBAGE;
             all.unknown += taken.blocks[i].state == PT_UNSEEN;

@@ -539,6 +539,8 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_pop(struct pht *t, pht_val
 
 /* ---------------------------------------------------------------------------------------------- check and collect */
 
+#define PHT_CENSUS_KINDS 32
+
 /* What a heap of values has.  Set `size` before the call. */
 struct pht_census {
     size_t size;
@@ -547,6 +549,7 @@ struct pht_census {
     uint64_t garbage; /* objects that cannot be reached: cycles, and what was made and stored nowhere */
     uint64_t unknown; /* blocks that are neither objects nor parts of such: of pheap_alloc() */
     uint64_t faults;  /* found, including those beyond the first 1000 */
+    uint64_t kinds[PHT_CENSUS_KINDS]; /* of `objects`, by enum pht_kind; records are at 0 */
 };
 
 /*
