@@ -165,8 +165,9 @@ static enum pheap_status end_transaction(struct program *p, struct pht *t)
     /* What it will be if it is committed: the death of the machine may come before this program hears of it. */
     p->contents[++p->begun] = content_of(t, pht_root(t));
     ph_sim_note(p->sim, PH_NOTE_BEGUN, p->begun);
-    const enum pheap_status status = pheap_commit(t->txn, how < 5 ? PHEAP_DURABLE : PHEAP_LAZY, NULL);
-    if (status == PHEAP_OK && how < 5)
+    uint64_t version = 0;
+    const enum pheap_status status = pheap_commit(t->txn, how < 5 ? PHEAP_DURABLE : PHEAP_LAZY, &version);
+    if (status == PHEAP_OK && how < 5 && version == p->begun) /* else nothing was changed, and nothing is promised */
         acknowledge(p);
     return status;
 }
