@@ -20,6 +20,7 @@
 #include "fuzz/reseal.h"
 #include "fuzz/values_model.h"
 #include "pheap/core.h"
+#include "tests/types_content.h"
 #include "tests/types_evil.h"
 
 #include <stdio.h>
@@ -836,7 +837,7 @@ static bool prepare(struct run *run)
     model_init(&now);
     committed = now;
     open_heap(run);
-    if (!transact(run) || !register_types(run))
+    if (!transact(run) || !did(run, content_fix_hash_key(&run->t)) || !register_types(run))
         return false;
     commit(run);
     run->bare_blocks = live_blocks(run);
