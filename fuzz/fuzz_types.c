@@ -167,7 +167,6 @@ static bool is_plain(struct run *run, struct pht *t, pht_value value, uint16_t k
 struct walk {
     struct run *run;
     struct pht *t;
-    const struct model *model;
     pht_value words[MODEL_OBJECTS]; /* where each object was found */
     uint8_t queue[MODEL_OBJECTS];
     unsigned queued;
@@ -254,7 +253,7 @@ static void same_elements(struct walk *walk, pht_value it, const struct model_ob
 /* F2, F3 */
 static void compare(struct run *run, struct pht *t, const struct model *model)
 {
-    struct walk walk = {.run = run, .t = t, .model = model};
+    struct walk walk = {.run = run, .t = t};
     uint64_t count, used = 0;
     pht_value value;
     for (unsigned i = 0; i < MODEL_SLOTS; i++) {
