@@ -10,7 +10,7 @@
  * PHEAP_TYPES_FAULTS_REPLAY=function,call,failure runs one fault alone.
  */
 #include "tests/types_content.h"
-#include "tests/types_rig.h"
+#include "tests/types_functions.h"
 
 /* ------------------------------------------------------------------------------------------------------- the faults */
 
@@ -85,210 +85,6 @@ WRAP_MEMORY(malloc, (size_t size), (size))
 WRAP_MEMORY(calloc, (size_t count, size_t size), (count, size))
 WRAP_MEMORY(realloc, (void *memory, size_t size), (memory, size))
 
-/* ---------------------------------------------------------------------------------------------------- the functions */
-
-static const char text[] = "a text that is an object";
-
-/* A heap in which the next change of anything is one of the large ones: a node splits, a map gets buckets and so on. */
-struct rig {
-    pheap *heap;
-    pht_value small_map, map, set, list, short_list, tall, queue, omap, record, ring, loose;
-    uint32_t record_type, cell_type;
-    uint64_t content, blocks;
-};
-
-static const struct pht_field record_fields[] = {
-    {.name = "v", .kind = PHT_FIELD_VALUE, .size = 8, .offset = 8, .count = 3},
-    {.name = "i", .kind = PHT_FIELD_SIGNED, .size = 4, .offset = 0, .count = 2}};
-static const struct pht_field other_fields[] = {
-    {.name = "x", .kind = PHT_FIELD_FLOAT, .size = 8, .offset = 0, .count = 1}};
-static const struct pht_layout record_layout = {.name = "r", .size = 32, .field_count = 2, .fields = record_fields};
-static const struct pht_layout cell_layout = {.name = "cell", .size = 8, .field_count = 1, .fields = record_fields + 1};
-static const struct pht_layout other_layout = {.name = "other", .size = 8, .field_count = 1, .fields = other_fields};
-
-static void fill_containers(struct rig *rig, struct pht *t)
-{
-    char key[48];
-    ok(pht_map_new(t, &rig->small_map));
-    ok(pht_map_new(t, &rig->map));
-    ok(pht_set_new(t, &rig->set));
-    ok(pht_list_new(t, &rig->list));
-    ok(pht_list_new(t, &rig->short_list));
-    ok(pht_list_new(t, &rig->tall));
-    ok(pht_queue_new(t, &rig->queue));
-    ok(pht_omap_new(t, &rig->omap));
-    for (int64_t i = 0; i < 8; i++)
-        ok(pht_map_set(t, rig->small_map, pht_int(i), pht_text(text)));
-    for (int64_t i = 0; i < 508; i++) { /* 4 chunks of entries; the buckets grow with the next */
-        (void)snprintf(key, sizeof key, i % 2 == 0 ? "%lld" : "a key that is an object: %lld", (long long)i);
-        ok(pht_map_set(t, rig->map, pht_text(key), pht_float(1e300 + (double)i)));
-    }
-    for (int64_t i = 0; i < 170; i++)
-        ok(pht_set_add(t, rig->set, pht_int(i), NULL));
-    for (int64_t i = 0; i < 126 * 2; i++)
-        ok(pht_list_append(t, rig->list, pht_int(i)));
-    ok(pht_list_append(t, rig->short_list, pht_text(text)));
-    for (int64_t i = 0; i < 7938; i++) /* one more leaf, and the tree has another level */
-        ok(pht_list_append(t, rig->tall, pht_int(i)));
-    for (int64_t i = 0; i < 124; i++)
-        ok(pht_queue_push(t, rig->queue, false, pht_int(i)));
-    for (int64_t i = 0; i < 63; i++)
-        ok(pht_omap_set(t, rig->omap, pht_int(2 * i), pht_text(text)));
-}
-
-static void fill(struct rig *rig, struct pht *t)
-{
-    uint64_t at;
-    fill_containers(rig, t);
-    ok(pht_type_register(t, &record_layout, &rig->record_type));
-    ok(pht_type_register(t, &cell_layout, &rig->cell_type));
-    ok(pht_record_new(t, rig->record_type, &rig->record));
-    ok(pht_record_set(t, rig->record, 8, pht_text(text)));
-    ok(pht_ring_new(t, rig->cell_type, 3, &rig->ring));
-    ok(pht_ring_push(t, rig->ring, rig->cell_type, &at));
-    const pht_value all[] = {rig->small_map, rig->map,   rig->set,  rig->list,   rig->short_list,
-                             rig->tall,      rig->queue, rig->omap, rig->record, rig->ring};
-    for (unsigned i = 0; i < sizeof all / sizeof all[0]; i++)
-        ok(pht_map_set(t, pht_root(t), pht_int(i), pht_of(all[i])));
-}
-
-/* Something in limbo, so that all that stores also takes apart: a list of maps, and what they have. */
-static void fill_limbo(struct pht *t)
-{
-    pht_value list, map;
-    ok(pht_list_new(t, &list));
-    for (int64_t i = 0; i < 3; i++) {
-        ok(pht_map_new(t, &map));
-        ok(pht_map_set(t, map, pht_text(text), pht_text(text)));
-        ok(pht_list_append(t, list, pht_of(map)));
-    }
-    ok(pht_discard(t, list));
-}
-
-static enum pheap_status make_tuple(struct pht *t)
-{
-    pht_value made;
-    const struct pht_any elements[] = {pht_text(text), pht_int(1), pht_bytes(text, sizeof text)};
-    return pht_tuple_new(t, elements, 3, &made);
-}
-
-static enum pheap_status clear_and_reclaim(struct pht *t, const struct rig *rig)
-{
-    enum pheap_status status = pht_map_clear(t, rig->map);
-    return status == PHEAP_OK ? pht_reclaim(t, 100000, NULL) : status;
-}
-
-static enum pheap_status empty_from_front(struct pht *t, const struct rig *rig)
-{
-    enum pheap_status status = PHEAP_OK;
-    for (unsigned i = 0; i < 130 && status == PHEAP_OK; i++)
-        status = pht_list_remove(t, rig->list, 0, NULL);
-    return status;
-}
-
-static enum pheap_status store(unsigned function, struct pht *t, const struct rig *rig)
-{
-    const uint64_t limbs[] = {1, 2, 3};
-    pht_value made;
-    uint64_t at;
-    uint32_t type;
-    switch (function) {
-    case 0:
-        return pht_map_set(t, rig->small_map, pht_text("another key that is an object"), pht_text(text));
-    case 1:
-        return pht_map_set(t, rig->map, pht_text("another key that is an object"), pht_text(text));
-    case 2:
-        return pht_map_set(t, rig->map, pht_text("4"), pht_of(rig->omap));
-    case 3:
-        return pht_map_add(t, rig->map, pht_int(-1), pht_text(text), &made);
-    case 4:
-        return pht_map_remove(t, rig->map, pht_text("4"), NULL);
-    case 5:
-        return pht_map_remove(t, rig->map, pht_text("a key that is an object: 9"), &made);
-    case 6:
-        return clear_and_reclaim(t, rig);
-    case 7:
-        return pht_set_add(t, rig->set, pht_text(text), NULL);
-    case 8:
-        return pht_set_remove(t, rig->set, pht_int(3), NULL);
-    case 9:
-        return pht_set_clear(t, rig->set);
-    case 10:
-        return pht_list_append(t, rig->list, pht_text(text));
-    case 11:
-        return pht_list_insert(t, rig->list, 60, pht_text(text));
-    case 12:
-        return pht_list_insert(t, rig->tall, 5000, pht_text(text));
-    case 13:
-        return pht_list_append(t, rig->tall, pht_text(text));
-    case 14:
-        return pht_list_set(t, rig->short_list, 0, pht_text("something else that is an object"));
-    case 15:
-        return pht_list_remove(t, rig->short_list, 0, NULL);
-    case 16:
-        return empty_from_front(t, rig);
-    case 17:
-        return pht_list_clear(t, rig->list);
-    case 18:
-        return pht_queue_push(t, rig->queue, true, pht_text(text));
-    case 19:
-        return pht_queue_push(t, rig->queue, false, pht_text(text));
-    case 20:
-        return pht_queue_pop(t, rig->queue, true, &made);
-    case 21:
-        return pht_queue_set(t, rig->queue, 5, pht_text(text));
-    case 22:
-        return pht_queue_clear(t, rig->queue);
-    case 23:
-        return pht_omap_set(t, rig->omap, pht_int(31), pht_text(text));
-    case 24:
-        return pht_omap_set(t, rig->omap, pht_int(32), pht_text("something else that is an object"));
-    case 25:
-        return pht_omap_remove(t, rig->omap, pht_int(32), NULL);
-    case 26:
-        return pht_omap_clear(t, rig->omap);
-    case 27:
-        return make_tuple(t);
-    case 28:
-        return pht_make(t, pht_bigint(true, limbs, 3), &made);
-    case 29:
-        return pht_block_new(t, 100000, &made);
-    case 30:
-        return pht_type_register(t, &other_layout, &type);
-    case 31:
-        return pht_record_new(t, rig->record_type, &made);
-    case 32:
-        return pht_record_set(t, rig->record, 8, pht_text("something else that is an object"));
-    case 33:
-        return pht_record_set(t, rig->record, 8, pht_of(PHT_ABSENT));
-    case 34:
-        return pht_array_new(t, rig->cell_type, 1000, &made);
-    case 35:
-        return pht_ring_new(t, rig->cell_type, 10, &made);
-    case 36:
-        return pht_ring_push(t, rig->ring, rig->cell_type, &at);
-    case 37:
-        return pht_ring_pop(t, rig->ring);
-    case 38:
-        return pht_reclaim(t, 1000, NULL);
-    case 39:
-        return pht_discard(t, rig->loose);
-    case 40:
-        return pht_forget_limbo(t);
-    case 41:
-        return pht_map_new(t, &made);
-    case 42:
-        return pht_set_new(t, &made);
-    case 43:
-        return pht_list_new(t, &made);
-    case 44:
-        return pht_queue_new(t, &made);
-    default:
-        return pht_omap_new(t, &made);
-    }
-}
-#define FUNCTIONS 46u
-
 /* --------------------------------------------------------------------------------------------------------- the sweep */
 
 /* The fault at work, for whoever must look into it. */
@@ -317,7 +113,7 @@ static void arm(uint64_t call, unsigned failure)
 /* After a failure nothing is stored any more; if something is, nothing had been changed, and all is sound. */
 static void require_stopped(struct pht *t, enum pheap_status status)
 {
-    const enum pheap_status then = pht_map_set(t, pht_root(t), pht_text("then"), pht_text(text));
+    const enum pheap_status then = pht_map_set(t, pht_root(t), pht_text("then"), pht_text(object_text));
     if (then == PHEAP_OK)
         check_failed(__FILE__, __LINE__, "it goes on after %s (%s)", pheap_status_name(status), present);
     require_equal(then, status);
@@ -377,7 +173,7 @@ static void faults__of_every_function(void **state)
     uint64_t calls = 0;
     fill(&rig, &t);
     ok(pht_list_new(&t, &rig.loose));
-    ok(pht_list_append(&t, rig.loose, pht_text(text)));
+    ok(pht_list_append(&t, rig.loose, pht_text(object_text)));
     fill_limbo(&t);
     rig.content = content_of(&t, pht_root(&t));
     keep(&t);
@@ -424,13 +220,13 @@ static void make_garbage(pheap *heap)
 {
     struct pht t = change(heap);
     pht_value one, other, made;
-    const struct pht_any elements[] = {pht_text(text), pht_text(text)};
+    const struct pht_any elements[] = {pht_text(object_text), pht_text(object_text)};
     ok(pht_map_new(&t, &one));
     ok(pht_map_new(&t, &other));
-    ok(pht_map_set(&t, one, pht_text(text), pht_of(other)));
-    ok(pht_map_set(&t, other, pht_text(text), pht_of(one)));
+    ok(pht_map_set(&t, one, pht_text(object_text), pht_of(other)));
+    ok(pht_map_set(&t, other, pht_text(object_text), pht_of(one)));
     ok(pht_tuple_new(&t, elements, 2, &made));
-    ok(pht_make(&t, pht_text(text), &made));
+    ok(pht_make(&t, pht_text(object_text), &made));
     keep(&t);
 }
 
