@@ -69,7 +69,7 @@ static void try_functions(const struct rig *rig, uint64_t at, unsigned how, uint
         ok(pheap_write(txn, at, &word, sizeof word));
         if (expect_one(POSSIBLE, pht_begin(txn, &t)) == PHEAP_OK) {
             struct pht view = t;
-            if (function == first)
+            if (function == first && how == at / 8 % WAYS)
                 ask(&view, pht_root(&view), 2);
             (void)expect_one(POSSIBLE, store(function, &t, rig));
         }
@@ -103,7 +103,7 @@ static void damage__before_every_function(void **state)
             continue;
         for (uint64_t word = 0; word < blocks[b].length / 8 && word < FIRST_WORDS; word++)
             for (unsigned how = 0; how < WAYS; how++, places++) {
-                const unsigned step = SANITIZED ? 23 : 7;
+                const unsigned step = SANITIZED ? 43 : 11;
                 try_functions(&rig, blocks[b].offset + word * 8, how, blocks[dice_roll(&dice) % count].offset,
                               (unsigned)(places % step), step);
             }

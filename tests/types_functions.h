@@ -13,6 +13,7 @@ static const char object_text[] = "a text that is an object";
 struct rig {
     pheap *heap;
     pht_value small_map, map, set, list, short_list, tall, queue, omap, record, ring, loose;
+    pht_value thin_map, least_map, empty_list, thin_list, empty_omap, thin_omap, front_queue, back_queue;
     uint32_t record_type, cell_type;
     uint64_t content, blocks;
 };
@@ -56,18 +57,62 @@ static inline void fill_containers(struct rig *rig, struct pht *t)
         ok(pht_omap_set(t, rig->omap, pht_int(2 * i), pht_text(object_text)));
 }
 
+/* From which the next removal takes more than a word: nodes join, buckets merge or go, links and leaves are given back. */
+static inline void fill_thin(struct rig *rig, struct pht *t)
+{
+    ok(pht_map_new(t, &rig->thin_map));
+    ok(pht_map_new(t, &rig->least_map));
+    ok(pht_list_new(t, &rig->empty_list));
+    ok(pht_list_new(t, &rig->thin_list));
+    ok(pht_omap_new(t, &rig->empty_omap));
+    ok(pht_omap_new(t, &rig->thin_omap));
+    ok(pht_queue_new(t, &rig->front_queue));
+    ok(pht_queue_new(t, &rig->back_queue));
+    for (int64_t i = 0; i < 400; i++)
+        ok(pht_map_set(t, rig->thin_map, pht_int(i), pht_int(i)));
+    for (int64_t i = 0; i < 12; i++)
+        ok(pht_map_set(t, rig->least_map, pht_int(i), pht_int(i)));
+    for (int64_t i = 5; i < 400; i++) { /* buckets are half as many as entries, and at least some */
+        if (i >= 200)
+            ok(pht_map_remove(t, rig->thin_map, pht_int(i), NULL));
+        if (i < 12)
+            ok(pht_map_remove(t, rig->least_map, pht_int(i), NULL));
+    }
+    for (int64_t i = 0; i < 126 * 6; i++)
+        ok(pht_list_append(t, rig->thin_list, pht_int(i)));
+    for (uint64_t leaf = 0; leaf < 5; leaf++) /* 32 are left in each, which is just more than a quarter */
+        for (unsigned i = 0; i < 94; i++)
+            ok(pht_list_remove(t, rig->thin_list, 32 * leaf, NULL));
+    for (unsigned i = 0; i < 125; i++) /* one in the tail */
+        ok(pht_list_remove(t, rig->thin_list, 32 * 5, NULL));
+    for (int64_t i = 0; i < 63 * 6; i++)
+        ok(pht_omap_set(t, rig->thin_omap, pht_int(i), pht_int(i)));
+    for (int64_t i = 0; i < 63 * 6; i++)
+        if (i % 63 >= 16)
+            ok(pht_omap_remove(t, rig->thin_omap, pht_int(i), NULL));
+    for (int64_t i = 0; i < 125; i++) {
+        ok(pht_queue_push(t, rig->front_queue, false, pht_int(i)));
+        ok(pht_queue_push(t, rig->back_queue, false, pht_int(i)));
+    }
+    for (unsigned i = 0; i < 123; i++)
+        ok(pht_queue_pop(t, rig->front_queue, true, NULL));
+}
+
 static inline void fill(struct rig *rig, struct pht *t)
 {
     uint64_t at;
     fill_containers(rig, t);
+    fill_thin(rig, t);
     ok(pht_type_register(t, &record_layout, &rig->record_type));
     ok(pht_type_register(t, &cell_layout, &rig->cell_type));
     ok(pht_record_new(t, rig->record_type, &rig->record));
     ok(pht_record_set(t, rig->record, 8, pht_text(object_text)));
     ok(pht_ring_new(t, rig->cell_type, 3, &rig->ring));
     ok(pht_ring_push(t, rig->ring, rig->cell_type, &at));
-    const pht_value all[] = {rig->small_map, rig->map,   rig->set,  rig->list,   rig->short_list,
-                             rig->tall,      rig->queue, rig->omap, rig->record, rig->ring};
+    const pht_value all[] = {rig->small_map, rig->map,         rig->set,        rig->list,      rig->short_list,
+                             rig->tall,      rig->queue,       rig->omap,       rig->record,    rig->ring,
+                             rig->thin_map,  rig->least_map,   rig->empty_list, rig->thin_list, rig->empty_omap,
+                             rig->thin_omap, rig->front_queue, rig->back_queue};
     for (unsigned i = 0; i < sizeof all / sizeof all[0]; i++)
         ok(pht_map_set(t, pht_root(t), pht_int(i), pht_of(all[i])));
 }
@@ -104,6 +149,41 @@ static inline enum pheap_status empty_from_front(struct pht *t, const struct rig
     for (unsigned i = 0; i < 130 && status == PHEAP_OK; i++)
         status = pht_list_remove(t, rig->list, 0, NULL);
     return status;
+}
+
+static inline enum pheap_status store_in_thin(unsigned function, struct pht *t, const struct rig *rig)
+{
+    pht_value made;
+    switch (function) {
+    case 46:
+        return pht_map_remove(t, rig->thin_map, pht_int(3), NULL);
+    case 47:
+        return pht_map_remove(t, rig->least_map, pht_int(3), NULL);
+    case 48:
+        return pht_list_append(t, rig->empty_list, pht_text(object_text));
+    case 49:
+        return pht_list_remove(t, rig->thin_list, 40, NULL);
+    case 50:
+        return pht_list_remove(t, rig->thin_list, 159, &made); /* of the last leaf, which joins the one before it */
+    case 51:
+        return pht_list_remove(t, rig->thin_list, 160, NULL); /* the tail */
+    case 52:
+        return pht_omap_set(t, rig->empty_omap, pht_text(object_text), pht_text(object_text));
+    case 53:
+        return pht_omap_remove(t, rig->thin_omap, pht_int(0), NULL);
+    case 54:
+        return pht_omap_remove(t, rig->thin_omap, pht_int(63 * 5 + 15), &made);
+    case 55:
+        return pht_queue_pop(t, rig->front_queue, true, NULL);
+    case 56:
+        return pht_queue_pop(t, rig->back_queue, false, NULL);
+    case 57:
+        return pht_omap_set(t, rig->thin_omap, pht_int(-1), pht_int(1)); /* a new first key */
+    case 58:
+        return pht_list_insert(t, rig->short_list, 0, pht_of(rig->loose));
+    default:
+        return pht_queue_push(t, rig->back_queue, true, pht_text(object_text));
+    }
 }
 
 static inline enum pheap_status store(unsigned function, struct pht *t, const struct rig *rig)
@@ -203,10 +283,12 @@ static inline enum pheap_status store(unsigned function, struct pht *t, const st
         return pht_list_new(t, &made);
     case 44:
         return pht_queue_new(t, &made);
-    default:
+    case 45:
         return pht_omap_new(t, &made);
+    default:
+        return store_in_thin(function, t, rig);
     }
 }
-#define FUNCTIONS 46u
+#define FUNCTIONS 60u
 
 #endif
