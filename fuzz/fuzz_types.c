@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Values: a script of operations on containers of every kind, against a plain model; and on a heap that somebody damages
- * meanwhile.
+ * Values: a script of operations on containers of every kind, against a plain model; and on a heap that somebody
+ * damages meanwhile.
  *
  * Until something is damaged:
  *   F1  every call does what the model says, or fails for want of room, memory or log; then the transaction is aborted
@@ -161,7 +161,7 @@ static bool is_plain(struct run *run, struct pht *t, pht_value value, uint16_t k
     return true;
 }
 
-/* -------------------------------------------------------------------------------------------------- the same as the model */
+/* -------------------------------------------------------------------------------------------- the same as the model */
 
 /* A walk over what the slots lead to. */
 struct walk {

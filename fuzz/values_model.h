@@ -2,9 +2,9 @@
 /*
  * A heap of values in plain memory, for fuzz_types.c: a few containers, in slots and in one another.
  *
- * Plain values are numbers below MODEL_KEYS, of which the lowest bits say the kind; fuzz_types.c makes values of the heap
- * of them.  A value may also be a container: MODEL_KEYS and its index.  Containers that no slot leads to are gone, and
- * their indexes free.
+ * Plain values are numbers below MODEL_KEYS, of which the lowest bits say the kind; fuzz_types.c makes values of the
+ * heap of them.  A value may also be a container: MODEL_KEYS and its index.  Containers that no slot leads to are gone,
+ * and their indexes free.
  */
 #ifndef FUZZ_VALUES_MODEL_H
 #define FUZZ_VALUES_MODEL_H

@@ -4,8 +4,9 @@
  *
  *   make_values sound|damaged|rich HEAP
  *
- * In the root map a list; and two maps that only refer to each other.  If it is to be damaged, the list says that it has
- * more references than there are.  A rich one has values of every kind besides, with names that might break an answer.
+ * In the root map a list; and two maps that only refer to each other.  If it is to be damaged, the list says that it
+ * has more references than there are.  A rich one has values of every kind besides, with names that might break an
+ * answer.
  */
 #include "types/types.h"
 

@@ -3,9 +3,9 @@
  * Values on a simulated machine that loses power, or whose system calls fail.
  *
  * A workload changes containers of every kind, in transactions that are committed, durably or lazily, aborted or rolled
- * back, with collections between them.  After a power cut at any of its writes, with any of what was not synced, and after
- * any failure: the heap passes pheap_check() and pht_check(), and holds what a commit left, one that is not older than the
- * last acknowledged.
+ * back, with collections between them.  After a power cut at any of its writes, with any of what was not synced, and
+ * after any failure: the heap passes pheap_check() and pht_check(), and holds what a commit left, one that is not older
+ * than the last acknowledged.
  *
  * PHEAP_TYPES_CRASH_SEED chooses another workload, PHEAP_TYPES_CRASH_STATES how many states are tried.
  */
@@ -66,7 +66,7 @@ static uint64_t newest(struct program *p)
     return version;
 }
 
-/* ------------------------------------------------------------------------------------------------------ the workload */
+/* ----------------------------------------------------------------------------------------------------- the workload */
 
 static struct pht_any draw(struct program *p, char key[static 48])
 {
@@ -256,7 +256,7 @@ static enum pheap_status act(struct program *p)
     return status;
 }
 
-/* ------------------------------------------------------------------------------------------------------- what is left */
+/* ----------------------------------------------------------------------------------------------------- what is left */
 
 /* The heap on that machine: sound, and as a commit left it that is not older than `least`. */
 static void demand_a_commit(struct ph_sim *sim, const uint64_t contents[static VERSIONS], uint64_t least, uint64_t most,

@@ -78,8 +78,8 @@ static void try_functions(const struct rig *rig, uint64_t at, unsigned how, uint
 }
 
 /*
- * Catches: an offset, count, kind or link from the heap that is used before it was checked, a damaged heap that is told as
- * something else, a failure without a text; and what the abort of such a transaction does not bring back.
+ * Catches: an offset, count, kind or link from the heap that is used before it was checked, a damaged heap that is told
+ * as something else, a failure without a text; and what the abort of such a transaction does not bring back.
  */
 static void damage__before_every_function(void **state)
 {

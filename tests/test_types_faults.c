@@ -3,9 +3,9 @@
  * Every function of types/ that stores, and every call that it makes of the library below or for memory, in turn: that
  * call fails, in each way in which it can.
  *
- * Whatever failed: the function says so, with that status; if it had changed anything the transaction stores nothing more;
- * after an abort, or a rollback and a commit, the heap is sound and holds what it held; and what failed works when it is
- * done again.
+ * Whatever failed: the function says so, with that status; if it had changed anything the transaction stores nothing
+ * more; after an abort, or a rollback and a commit, the heap is sound and holds what it held; and what failed works
+ * when it is done again.
  *
  * PHEAP_TYPES_FAULTS_REPLAY=function,call,failure runs one fault alone.
  */
@@ -85,7 +85,7 @@ WRAP_MEMORY(malloc, (size_t size), (size))
 WRAP_MEMORY(calloc, (size_t count, size_t size), (count, size))
 WRAP_MEMORY(realloc, (void *memory, size_t size), (memory, size))
 
-/* --------------------------------------------------------------------------------------------------------- the sweep */
+/* -------------------------------------------------------------------------------------------------------- the sweep */
 
 /* The fault at work, for whoever must look into it. */
 static char present[64];
@@ -164,7 +164,9 @@ static uint64_t fail_all(const struct rig *rig, unsigned function, unsigned fail
     return call - 1;
 }
 
-/* Catches: a failure that is swallowed, told as another, leaves something half done that can be committed, or remains. */
+/*
+ * Catches: a failure that is swallowed, told as another, leaves something half done that can be committed, or remains.
+ */
 static void faults__of_every_function(void **state)
 {
     (void)state;
@@ -231,8 +233,8 @@ static void make_garbage(pheap *heap)
 }
 
 /*
- * Catches: a collection that a failure leaves in a heap that is not sound, or that takes what is reached; memory, a reader
- * or the writer lock that it keeps; one that cannot be done again.
+ * Catches: a collection that a failure leaves in a heap that is not sound, or that takes what is reached; memory, a
+ * reader or the writer lock that it keeps; one that cannot be done again.
  */
 static void faults__of_a_collection(void **state)
 {

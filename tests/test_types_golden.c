@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Golden values: a heap of values as version 1 of their format wrote it, which every later library must read, and a reader
- * that is written from docs/types.md alone.
+ * Golden values: a heap of values as version 1 of their format wrote it, which every later library must read, and a
+ * reader that is written from docs/types.md alone.
  *
  *   tests/golden/v1/values.heap.txt      the heap, cleanly closed, as in test_golden.c
  *   tests/golden/v1/values.expected.txt  what both readers must find, a line for each type and each entry of the root map
@@ -205,7 +205,7 @@ static void say_int(struct text *text, int64_t value)
     say_limbs(text, value < 0, &magnitude, 1);
 }
 
-/* ------------------------------------------------------------------------------ a reader from docs/types.md, chapter 10 */
+/* -------------------------------------------------------------------------- a reader from docs/types.md, chapter 10 */
 
 struct raw {
     const uint8_t *base;
@@ -470,7 +470,7 @@ static void read_by_hand(pheap_read *reader, struct text *text)
     say(text, "\n");
 }
 
-/* ------------------------------------------------------------------------------------------------ and by the library */
+/* ----------------------------------------------------------------------------------------------- and by the library */
 
 static void lib_value(struct pht *t, struct text *text, pht_value value);
 
@@ -632,7 +632,7 @@ static void read_by_library(pheap_read *reader, struct text *text)
     say(text, "\n");
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the tests */
+/* -------------------------------------------------------------------------------------------------------- the tests */
 
 static struct text *new_text(void)
 {

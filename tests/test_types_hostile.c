@@ -260,7 +260,7 @@ static void hostile__words_of_a_larger_heap(void **state)
     spoil("large", true);
 }
 
-/* ------------------------------------------------------------------------------------------------------ aimed at one place */
+/* ----------------------------------------------------------------------------------------------- aimed at one place */
 
 static uint64_t word_in(const struct pht *t, uint64_t offset)
 {

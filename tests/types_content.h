@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a heap of values holds, as one number, so that two moments can be compared: every value with its kind, in its place
- * and order, down from a word, and the bytes of structs.  For sound heaps whose values do not contain themselves.
+ * What a heap of values holds, as one number, so that two moments can be compared: every value with its kind, in its
+ * place and order, down from a word, and the bytes of structs.  For sound heaps whose values do not contain themselves.
  */
 #ifndef TESTS_TYPES_CONTENT_H
 #define TESTS_TYPES_CONTENT_H
@@ -9,7 +9,9 @@
 #include "tests/support/dice.h"
 #include "types/types.h"
 
-/* The hash key of a heap of values is drawn by chance.  One that is known makes runs the same; before there are keys. */
+/*
+ * The hash key of a heap of values is drawn by chance.  One that is known makes runs the same; before there are keys.
+ */
 static inline enum pheap_status content_fix_hash_key(struct pht *t)
 {
     const uint64_t key[2] = {1, 2};

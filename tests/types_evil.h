@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Damaged heaps of values, for the tests and the fuzz target: what a word may be replaced by, and everything that can be
- * asked of a value.  Any status is right.
+ * Damaged heaps of values, for the tests and the fuzz target: what a word may be replaced by, and everything that can
+ * be asked of a value.  Any status is right.
  */
 #ifndef TESTS_TYPES_EVIL_H
 #define TESTS_TYPES_EVIL_H

@@ -57,7 +57,9 @@ static inline void fill_containers(struct rig *rig, struct pht *t)
         ok(pht_omap_set(t, rig->omap, pht_int(2 * i), pht_text(object_text)));
 }
 
-/* From which the next removal takes more than a word: nodes join, buckets merge or go, links and leaves are given back. */
+/*
+ * From which the next removal takes more than a word: nodes join, buckets merge or go, links and leaves are given back.
+ */
 static inline void fill_thin(struct rig *rig, struct pht *t)
 {
     ok(pht_map_new(t, &rig->thin_map));

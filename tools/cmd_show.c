@@ -2,8 +2,9 @@
 /*
  * pheap show: the values of a heap, from the root or from where a path of keys and indexes leads, as a tree.
  *
- * The walk keeps its own stack, which is bounded, and shows what is inside a container once, however often it is met: so
- * values that contain themselves, or share much, end as well.  What is damaged is told in its place, and the walk goes on.
+ * The walk keeps its own stack, which is bounded, and shows what is inside a container once, however often it is met:
+ * so values that contain themselves, or share much, end as well.  What is damaged is told in its place, and the walk
+ * goes on.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -252,7 +253,7 @@ static enum exit_code follow_path(struct output *output, struct pht *t, struct i
     return EXIT_DONE;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the tree */
+/* --------------------------------------------------------------------------------------------------------- the tree */
 
 static uint64_t place_of(const struct show *show, pht_value value)
 {
@@ -298,7 +299,9 @@ static void write_failure(struct show *show, enum pheap_status status)
     output_json_string(show->output, "damage", pheap_error_detail());
 }
 
-/* The open frame's next part: what it is called, and in JSON what is around its value.  False: it is the value itself. */
+/*
+ * The open frame's next part: what it is called, and in JSON what is around its value.  False: it is the value itself.
+ */
 static bool write_label(struct show *show, const struct item *item)
 {
     struct output *output = show->output;

@@ -17,7 +17,9 @@
 
 /* ------------------------------------------------------------------------------------------------------- UTF-8 */
 
-/* The length of the UTF-8 sequence (RFC 3629) at `text`, of which there are `left` bytes; 0 if there is no valid one. */
+/*
+ * The length of the UTF-8 sequence (RFC 3629) at `text`, of which there are `left` bytes; 0 if there is no valid one.
+ */
 static size_t utf8_length(const unsigned char *text, size_t left)
 {
     unsigned char first = text[0];

@@ -32,7 +32,7 @@ const char *values_field_kind_name(uint32_t kind)
     return names[kind < sizeof names / sizeof names[0] ? kind : 0];
 }
 
-/* -------------------------------------------------------------------------------------------------------- containers */
+/* ------------------------------------------------------------------------------------------------------- containers */
 
 enum pheap_status values_type(struct pht *t, pht_value value, enum pht_kind kind, uint32_t *type)
 {
@@ -267,7 +267,7 @@ enum pheap_status values_write_key(struct output *output, struct pht *t, pht_val
     return status;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- structs */
+/* ---------------------------------------------------------------------------------------------------------- structs */
 
 /* The integer at `bytes`, with its sign, or the bits of it that a bit field has. */
 static int64_t integer_at(const unsigned char *bytes, const struct pht_field *field)

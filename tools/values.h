@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Values of a heap in an answer: those without parts, the numbers and texts in structs, and what is said of a container in
- * one line.
+ * Values of a heap in an answer: those without parts, the numbers and texts in structs, and what is said of a container
+ * in one line.
  */
 #ifndef TOOLS_VALUES_H
 #define TOOLS_VALUES_H
