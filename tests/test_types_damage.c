@@ -117,6 +117,98 @@ static void damage__before_every_function(void **state)
     ok(pheap_close(rig.heap));
 }
 
+/* The word is wrong in a commit of its own; it becomes what is wrong with it, and the other way round. */
+static void swap_word(pheap *heap, uint64_t at, uint64_t *word)
+{
+    uint64_t before;
+    pheap_txn *txn = begin(heap);
+    memcpy(&before, pheap_ptr(txn, at), sizeof before);
+    ok(pheap_write(txn, at, word, sizeof *word));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    *word = before;
+}
+
+/* What the check says of the newest version. */
+static enum pheap_status checked(pheap *heap)
+{
+    struct pht t;
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    enum pheap_status status = pht_look(reader, &t);
+    if (status == PHEAP_OK)
+        status = pht_check(&t, ignore_fault, NULL, NULL);
+    (void)pheap_read_end(reader);
+    return status;
+}
+
+/* Catches: damage that the check does not see, and a function meets; a function that fails in a sound heap. */
+static void damage__that_the_check_does_not_see(void **state)
+{
+    (void)state;
+    struct rig rig = {.heap = new_values_heap("unseen")};
+    struct pht t = change(rig.heap);
+    uint64_t dice = 2, places = 0, unseen = 0;
+    fill(&rig, &t);
+    ok(pht_list_new(&t, &rig.loose));
+    fill_limbo(&t);
+    keep(&t);
+    const unsigned count = list_blocks(rig.heap);
+    (void)alarm(600);
+    for (; places < (SANITIZED ? 100 : 1500); places++) {
+        const unsigned b = (unsigned)(dice_roll(&dice) % count);
+        const uint64_t words = blocks[b].length / 8, most = dice_roll(&dice) % 2 == 0 && words > 9 ? 9 : words;
+        const uint64_t at = blocks[b].offset + dice_roll(&dice) % most * 8;
+        uint64_t word;
+        t = change(rig.heap);
+        memcpy(&word, t.base + at, sizeof word);
+        ok(pheap_abort(t.txn));
+        word = wrong_word(word, (unsigned)(dice_roll(&dice) % WAYS), blocks[dice_roll(&dice) % count].offset);
+        swap_word(rig.heap, at, &word);
+        const bool sound = checked(rig.heap) == PHEAP_OK;
+        unseen += sound;
+        for (unsigned function = 0; function < FUNCTIONS && sound; function++) {
+            t = change(rig.heap);
+            if (store(function, &t, &rig) == PHEAP_CORRUPT)
+                check_failed(__FILE__, __LINE__,
+                             "function %u meets what is wrong at 0x%llx, in the block at 0x%llx: %s", function,
+                             (unsigned long long)at, (unsigned long long)blocks[b].offset, pheap_error_detail());
+            ok(pheap_abort(t.txn));
+        }
+        swap_word(rig.heap, at, &word);
+    }
+    (void)alarm(0);
+    check_values(rig.heap);
+    print_message("%llu of %llu places are not seen, and do no harm\n", (unsigned long long)unseen,
+                  (unsigned long long)places);
+    ok(pheap_close(rig.heap));
+}
+
+/* Catches: a function that changes something in a snapshot, or after another failed, before it has asked. */
+static void functions__that_may_not_change_anything(void **state)
+{
+    (void)state;
+    struct pht t;
+    struct rig rig = {.heap = new_values_heap("refused")};
+    t = change(rig.heap);
+    fill(&rig, &t);
+    ok(pht_list_new(&t, &rig.loose));
+    rig.content = content_of(&t, pht_root(&t));
+    keep(&t);
+    pheap_read *reader = read_begin(rig.heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    for (unsigned function = 0; function < FUNCTIONS; function++)
+        expect(PHEAP_READ_ONLY, store(function, &t, &rig));
+    require_equal(content_of(&t, pht_root(&t)), rig.content);
+    (void)pheap_read_end(reader);
+    t = change(rig.heap);
+    t.failed = PHEAP_NO_SPACE;
+    for (unsigned function = 0; function < FUNCTIONS; function++)
+        expect_detail(PHEAP_NO_SPACE, "half-way", store(function, &t, &rig));
+    require_equal(content_of(&t, pht_root(&t)), rig.content);
+    keep(&t);
+    check_values(rig.heap);
+    ok(pheap_close(rig.heap));
+}
+
 /* -------------------------------------------------------------------------------------------------------- arguments */
 
 #define invalid(call) expect(PHEAP_INVALID, call)
@@ -322,6 +414,8 @@ int main(int argc, char **argv)
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damage__before_every_function),
+        cmocka_unit_test(damage__that_the_check_does_not_see),
+        cmocka_unit_test(functions__that_may_not_change_anything),
         cmocka_unit_test(arguments__without_an_address),
         cmocka_unit_test(arguments__that_are_too_large),
         cmocka_unit_test(counts__that_are_at_their_end),

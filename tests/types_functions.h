@@ -13,6 +13,7 @@ static const char object_text[] = "a text that is an object";
 struct rig {
     pheap *heap;
     pht_value small_map, map, set, list, short_list, tall, queue, omap, record, ring, loose;
+    pht_value tuple, tuple_map, tuple_omap;
     pht_value thin_map, least_map, empty_list, thin_list, empty_omap, thin_omap, front_queue, back_queue;
     uint32_t record_type, cell_type;
     uint64_t content, blocks;
@@ -100,11 +101,28 @@ static inline void fill_thin(struct rig *rig, struct pht *t)
         ok(pht_queue_pop(t, rig->front_queue, true, NULL));
 }
 
+/* Tuples as keys, which are compared element by element. */
+static inline void fill_tuples(struct rig *rig, struct pht *t)
+{
+    pht_value key;
+    ok(pht_map_new(t, &rig->tuple_map));
+    ok(pht_omap_new(t, &rig->tuple_omap));
+    for (int64_t i = 0; i < 20; i++) {
+        const struct pht_any inner[] = {pht_text(object_text), pht_int(i)};
+        ok(pht_tuple_new(t, inner, 2, &key));
+        const struct pht_any outer[] = {pht_int(1), pht_of(key)};
+        ok(pht_tuple_new(t, outer, 2, &rig->tuple));
+        ok(pht_map_set(t, rig->tuple_map, pht_of(rig->tuple), pht_int(i)));
+        ok(pht_omap_set(t, rig->tuple_omap, pht_of(rig->tuple), pht_int(i)));
+    }
+}
+
 static inline void fill(struct rig *rig, struct pht *t)
 {
     uint64_t at;
     fill_containers(rig, t);
     fill_thin(rig, t);
+    fill_tuples(rig, t);
     ok(pht_type_register(t, &record_layout, &rig->record_type));
     ok(pht_type_register(t, &cell_layout, &rig->cell_type));
     ok(pht_record_new(t, rig->record_type, &rig->record));
@@ -114,7 +132,7 @@ static inline void fill(struct rig *rig, struct pht *t)
     const pht_value all[] = {rig->small_map, rig->map,         rig->set,        rig->list,      rig->short_list,
                              rig->tall,      rig->queue,       rig->omap,       rig->record,    rig->ring,
                              rig->thin_map,  rig->least_map,   rig->empty_list, rig->thin_list, rig->empty_omap,
-                             rig->thin_omap, rig->front_queue, rig->back_queue};
+                             rig->thin_omap, rig->front_queue, rig->back_queue, rig->tuple_map, rig->tuple_omap};
     for (unsigned i = 0; i < sizeof all / sizeof all[0]; i++)
         ok(pht_map_set(t, pht_root(t), pht_int(i), pht_of(all[i])));
 }
@@ -183,8 +201,16 @@ static inline enum pheap_status store_in_thin(unsigned function, struct pht *t, 
         return pht_omap_set(t, rig->thin_omap, pht_int(-1), pht_int(1)); /* a new first key */
     case 58:
         return pht_list_insert(t, rig->short_list, 0, pht_of(rig->loose));
-    default:
+    case 59:
         return pht_queue_push(t, rig->back_queue, true, pht_text(object_text));
+    case 60:
+        return pht_map_set(t, rig->tuple_map, pht_of(rig->tuple), pht_text(object_text));
+    case 61:
+        return pht_omap_set(t, rig->tuple_omap, pht_of(rig->tuple), pht_text(object_text));
+    case 62:
+        return pht_omap_remove(t, rig->tuple_omap, pht_of(rig->tuple), NULL);
+    default:
+        return pht_map_clear(t, rig->tuple_map);
     }
 }
 
@@ -291,6 +317,6 @@ static inline enum pheap_status store(unsigned function, struct pht *t, const st
         return store_in_thin(function, t, rig);
     }
 }
-#define FUNCTIONS 60u
+#define FUNCTIONS 64u
 
 #endif
