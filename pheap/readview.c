@@ -88,7 +88,8 @@ static void note_pin(struct ph_core *core, const struct ph_read_view *on)
 {
     struct ph_pin *pin = pin_of(core, on);
     atomic_store_explicit(&pin->version, on->view.at.version, memory_order_relaxed);
-    atomic_store_explicit(&pin->since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), memory_order_relaxed);
+    atomic_store_explicit(&pin->since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME_COARSE),
+                          memory_order_relaxed);
 }
 
 bool ph_readview_holds(const struct pheap_read *reader)
