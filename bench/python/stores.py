@@ -240,6 +240,7 @@ class Lmdb:
     def close(self):
         for reader in self.readers:
             reader.abort()
+        self.readers.clear()  # py-lmdb 1.4.0 crashes if they end after their environment
         self.env.close()
 
 

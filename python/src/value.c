@@ -11,29 +11,38 @@ enum { DEPTH_MAX = 200 };
 
 void pp_plan_begin(struct pp_plan *plan, struct pp_heap *heap)
 {
-    memset(plan, 0, sizeof *plan);
+    memset(plan, 0, offsetof(struct pp_plan, kept));
+    plan->kept_count = 0;
     plan->heap = heap;
+    plan->items = plan->few;
+    plan->item_room = PP_PLAN_ITEMS;
 }
 
 void pp_plan_end(struct pp_plan *plan)
 {
-    PyMem_Free(plan->items);
+    if (plan->items != plan->few)
+        PyMem_Free(plan->items);
     PyMem_Free(plan->boxes);
+    for (size_t i = 0; i < plan->kept_count; i++)
+        Py_DECREF(plan->kept[i]);
     Py_XDECREF(plan->keep);
     Py_XDECREF(plan->memo);
 }
 
-/* Room for one more of `size` bytes in an array. */
-static int grow(void **array, size_t count, size_t *room, size_t size)
+/* Room for one more of `size` bytes in an array, which begins as `own`, or as NULL. */
+static int grow(void **array, const void *own, size_t count, size_t *room, size_t size)
 {
     if (count < *room)
         return 0;
     const size_t larger = *room == 0 ? 4 : 2 * *room;
-    void *moved = larger > SIZE_MAX / 2 / size ? NULL : PyMem_Realloc(*array, larger * size);
+    const bool copied = *array == own && own != NULL;
+    void *moved = larger > SIZE_MAX / 2 / size ? NULL : PyMem_Realloc(copied ? NULL : *array, larger * size);
     if (moved == NULL) {
         PyErr_NoMemory();
         return -1;
     }
+    if (copied)
+        memcpy(moved, own, count * size);
     *array = moved;
     *room = larger;
     return 0;
@@ -41,6 +50,10 @@ static int grow(void **array, size_t count, size_t *room, size_t size)
 
 static int keep(struct pp_plan *plan, PyObject *object)
 {
+    if (plan->kept_count < PP_PLAN_KEPT) {
+        plan->kept[plan->kept_count++] = Py_NewRef(object);
+        return 0;
+    }
     if (plan->keep == NULL && (plan->keep = PyList_New(0)) == NULL)
         return -1;
     return PyList_Append(plan->keep, object);
@@ -68,11 +81,24 @@ done:
     return bytes;
 }
 
+static int text(PyObject *object, struct pht_any *any, PyObject **holder)
+{
+    Py_ssize_t length;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
+    if (utf8 == NULL)
+        return -1; /* UnicodeEncodeError: a surrogate */
+    *any = pht_str(utf8, (uint64_t)length);
+    *holder = Py_NewRef(object);
+    return 0;
+}
+
 /* An int, float, str or bytes, also of a subclass.  *holder: a new reference that the value needs, or NULL. */
 static int scalar(PyObject *object, struct pht_any *any, PyObject **holder)
 {
     *holder = NULL;
-    if (PyLong_Check(object)) {
+    if (PyUnicode_CheckExact(object)) /* most keys: the other questions are calls */
+        return text(object, any, holder);
+    if (PyLong_CheckExact(object) || PyLong_Check(object)) {
         int overflow;
         const long long integer = PyLong_AsLongLongAndOverflow(object, &overflow);
         if (overflow == 0) {
@@ -95,19 +121,13 @@ static int scalar(PyObject *object, struct pht_any *any, PyObject **holder)
         *any = pht_float(PyFloat_AsDouble(object));
         return 0;
     }
-    if (PyUnicode_Check(object)) {
-        Py_ssize_t length;
-        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
-        if (utf8 == NULL)
-            return -1; /* UnicodeEncodeError: a surrogate */
-        *any = pht_str(utf8, (uint64_t)length);
-    } else {
-        char *bytes;
-        Py_ssize_t length;
-        if (PyBytes_AsStringAndSize(object, &bytes, &length) < 0)
-            return -1;
-        *any = pht_bytes(bytes, (uint64_t)length);
-    }
+    if (PyUnicode_Check(object))
+        return text(object, any, holder);
+    char *bytes;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(object, &bytes, &length) < 0)
+        return -1;
+    *any = pht_bytes(bytes, (uint64_t)length);
     *holder = Py_NewRef(object);
     return 0;
 }
@@ -125,7 +145,7 @@ static Py_ssize_t box_of(struct pp_plan *plan, PyObject *source, enum pht_kind k
         goto done;
     }
     if (PyErr_Occurred() || keep(plan, source) < 0 ||
-        grow((void **)&plan->boxes, plan->box_count, &plan->box_room, sizeof *plan->boxes) < 0)
+        grow((void **)&plan->boxes, NULL, plan->box_count, &plan->box_room, sizeof *plan->boxes) < 0)
         goto done;
     PyObject *index = PyLong_FromSize_t(plan->box_count);
     if (index != NULL && PyDict_SetItem(plan->memo, identity, index) == 0) {
@@ -199,7 +219,7 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
         if (kept < 0)
             return -1;
     }
-    if (grow((void **)&plan->items, plan->item_count, &plan->item_room, sizeof *plan->items) < 0)
+    if (grow((void **)&plan->items, plan->few, plan->item_count, &plan->item_room, sizeof *plan->items) < 0)
         return -1;
     plan->items[plan->item_count++] = item;
     return 0;
@@ -334,7 +354,7 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
     }
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++)
         status = fill(plan, t, &plan->boxes[i]);
-    for (size_t i = 0; status == PHEAP_OK && i < plan->item_count; i++)
+    for (size_t i = 0; status == PHEAP_OK && i < plan->item_count && plan->box_count > 0; i++)
         plan->items[i].any = any_of(plan, &plan->items[i]);
     return status;
 }
@@ -394,17 +414,17 @@ int pp_needle(struct pp_needle *needle, PyObject *object)
         needle->any = pht_none();
         return 1;
     }
-    if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
-        compares_as(object, &PyBytes_Type))
-        return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;
     if (compares_as(object, &PyUnicode_Type)) {
-        if (scalar(object, &needle->any, &needle->keep) == 0)
+        if (text(object, &needle->any, &needle->keep) == 0)
             return 1;
         if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
             return -1;
         PyErr_Clear(); /* no str in a heap has surrogates */
         return 0;
     }
+    if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
+        compares_as(object, &PyBytes_Type))
+        return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;
     if (PyObject_Hash(object) == -1)
         return -1;
     return PyTuple_CheckExact(object) ? tuple_needle(needle, object) : 0;
@@ -497,20 +517,33 @@ static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *s
         return status;
     shown->kind = any.kind;
     shown->word = value;
-    if (any.kind == PHT_STR)
-        shown->object = PyUnicode_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-    else if (any.kind == PHT_BYTES)
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-    else if (any.kind == PHT_INT && any.bytes != NULL)
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length * 8);
-    else if (any.kind == PHT_TUPLE)
-        return show_tuple(t, value, shown, depth, budget);
-    else if (any.kind == PHT_FLOAT)
-        shown->real = any.real;
-    else if (any.kind == PHT_INT || any.kind == PHT_BOOL)
-        shown->integer = any.integer;
     shown->negative = any.negative;
-    return PyErr_Occurred() ? PHEAP_NO_MEMORY : PHEAP_OK;
+    switch (any.kind) {
+    case PHT_STR:
+        shown->object = PyUnicode_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
+        break;
+    case PHT_BYTES:
+        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
+        break;
+    case PHT_INT:
+        if (any.bytes == NULL) {
+            shown->integer = any.integer;
+            return PHEAP_OK;
+        }
+        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length * 8);
+        break;
+    case PHT_BOOL:
+        shown->integer = any.integer;
+        return PHEAP_OK;
+    case PHT_FLOAT:
+        shown->real = any.real;
+        return PHEAP_OK;
+    case PHT_TUPLE:
+        return show_tuple(t, value, shown, depth, budget);
+    default:
+        return PHEAP_OK;
+    }
+    return shown->object == NULL ? PHEAP_NO_MEMORY : PHEAP_OK;
 }
 
 enum pheap_status pp_show(struct pht *t, pht_value value, struct pp_shown *shown)

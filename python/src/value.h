@@ -28,14 +28,20 @@ struct pp_box {
     size_t above, seen; /* while tuples are made: the tuple that wanted it, and how many of its items are done */
 };
 
+/* A plan stays where it began: a small one has its items, and what it keeps, in itself. */
+enum { PP_PLAN_ITEMS = 2, PP_PLAN_KEPT = 2 };
+
 struct pp_plan {
     struct pp_heap *heap;
     struct pp_item *items;
     size_t item_count, item_room;
     struct pp_box *boxes;
     size_t box_count, box_room;
-    PyObject *keep; /* list: what the plan points into */
     PyObject *memo; /* dict: id of a container -> its box */
+    PyObject *keep; /* list: what the plan points into, and that is not in `kept` */
+    PyObject *kept[PP_PLAN_KEPT];
+    size_t kept_count;
+    struct pp_item few[PP_PLAN_ITEMS];
 };
 
 /* Plans of several values: call pp_plan_add() for each; a value is item number *item.  -1 with an exception.
