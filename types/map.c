@@ -96,12 +96,23 @@ static uint32_t chain_head(const struct pht *t, uint64_t at)
     return head;
 }
 
-/* Look for a key: *number becomes that of its entry, 0 if there is none.  *steps is how many entries it may pass by. */
-static enum pheap_status find(struct pht *t, const struct pt_map *map, const struct pt_key *key, uint32_t hash,
-                              uint64_t *steps, uint32_t *number)
+/* A map or set and a key: its parts, and the entry with its number, if there is one. */
+struct search {
+    const struct pt_map *map;
+    struct pt_key key;
+    uint32_t hash;
+    uint32_t number;              /* 0: none */
+    const struct pt_entry *entry; /* NULL: none */
+};
+
+/* Look for the key.  *steps is how many entries it may pass by. */
+static enum pheap_status find(struct pht *t, struct search *s, uint64_t *steps)
 {
+    const struct pt_map *map = s->map;
+    const uint32_t hash = s->hash;
     uint32_t at = map->count;
-    *number = 0;
+    s->number = 0;
+    s->entry = NULL;
     if (map->buckets != 0) {
         uint64_t head = chain_offset(t, map, bucket_of(hash, map->buckets));
         if (head == 0)
@@ -116,12 +127,13 @@ static enum pheap_status find(struct pht *t, const struct pt_map *map, const str
         if (entry == NULL)
             return PHEAP_CORRUPT;
         if (entry->hash == hash) {
-            enum pheap_status status = pt_key_equal(t, key, entry->key, &equal);
+            enum pheap_status status = pt_key_equal(t, &s->key, entry->key, &equal);
             if (status != PHEAP_OK)
                 return status;
         }
         if (equal) {
-            *number = at;
+            s->number = at;
+            s->entry = entry;
             return PHEAP_OK;
         }
         if (*steps == 0)
@@ -133,14 +145,7 @@ static enum pheap_status find(struct pht *t, const struct pt_map *map, const str
     return PHEAP_OK;
 }
 
-/* A map or set and a key that the caller names: its parts, and the entry if there is one. */
-struct search {
-    const struct pt_map *map;
-    struct pt_key key;
-    uint32_t hash;
-    uint32_t number;
-};
-
+/* For what the caller names. */
 static enum pheap_status search(struct pht *t, pht_value value, enum pht_kind kind, const struct pht_any *any,
                                 struct search *s)
 {
@@ -156,7 +161,7 @@ static enum pheap_status search(struct pht *t, pht_value value, enum pht_kind ki
     s->map = map;
     s->hash = (uint32_t)hash;
     uint64_t steps = s->map->count;
-    return find(t, s->map, &s->key, s->hash, &steps, &s->number);
+    return find(t, s, &steps);
 }
 
 /* ------------------------------------------------------------------------------------------------------- changing */
@@ -491,21 +496,21 @@ enum pheap_status pt_map_dismantle(struct pht *t, uint64_t at, uint32_t *budget,
 static enum pheap_status check_entry(struct pht *t, const struct pt_map *map, uint64_t at, uint32_t number,
                                      uint64_t *steps)
 {
-    struct pt_key key;
+    struct search s = {.map = map};
     uint64_t hash;
-    uint32_t found;
     const struct pt_entry *entry = entry_at(t, map, number);
     if (entry == NULL)
         return PHEAP_CORRUPT;
-    enum pheap_status status = pt_key_of(t, entry->key, &key);
+    enum pheap_status status = pt_key_of(t, entry->key, &s.key);
     if (status == PHEAP_OK)
-        status = pt_key_hash(t, &key, &hash);
+        status = pt_key_hash(t, &s.key, &hash);
     if (status != PHEAP_OK)
         return pt_corrupt(t, at, "a map with a key that is none");
     if ((uint32_t)hash != entry->hash)
         return pt_corrupt(t, at, "a map with the wrong hash of a key");
-    status = find(t, map, &key, entry->hash, steps, &found);
-    if (status == PHEAP_OK && found != number)
+    s.hash = entry->hash;
+    status = find(t, &s, steps);
+    if (status == PHEAP_OK && s.number != number)
         status = pt_corrupt(t, at, "a map in which a key cannot be found, or is twice");
     return status;
 }
@@ -673,8 +678,7 @@ enum pheap_status pht_map_get(struct pht *t, pht_value map, struct pht_any key, 
     enum pheap_status status = search(t, map, PHT_MAP, &key, &s);
     if (status != PHEAP_OK)
         return status;
-    const struct pt_entry *entry = s.number == 0 ? NULL : entry_at(t, s.map, s.number);
-    *value = entry == NULL ? PHT_ABSENT : entry->value;
+    *value = s.entry == NULL ? PHT_ABSENT : s.entry->value;
     return PHEAP_OK;
 }
 
@@ -725,11 +729,11 @@ enum pheap_status pht_map_add(struct pht *t, pht_value map, struct pht_any key, 
     enum pheap_status status = prepare(t, map, &key, &value, &s);
     if (status != PHEAP_OK)
         return status;
-    const struct pt_entry *entry = s.number == 0 ? NULL : entry_at(t, s.map, s.number);
-    if (entry == NULL)
+    const pht_value there = s.entry == NULL ? PHT_ABSENT : s.entry->value;
+    if (s.entry == NULL)
         status = insert(t, map, &s, &value);
     if (status == PHEAP_OK)
-        *present = entry == NULL ? PHT_ABSENT : entry->value;
+        *present = there;
     return status;
 }
 

@@ -58,18 +58,18 @@ static inline uint64_t pt_segments_below(struct pht *t, uint64_t at, uint32_t en
 __attribute__((always_inline)) static inline uint64_t pt_segments_find(struct pht *t, const struct pt_segments *array,
                                                                        const struct pt_shape shape, uint32_t index)
 {
-    const uint32_t height = array->height, number = height == 0 ? 0 : index / shape.whole;
-    const uint32_t room = height == 0 ? array->capacity : shape.whole;
+    const uint32_t height = array->height, capacity = array->capacity, number = height == 0 ? 0 : index / shape.whole;
+    const uint32_t within = index - number * shape.whole, room = height == 0 ? capacity : shape.whole;
     uint64_t at = height > 2 ? 0 : array->top;
     if (height == 2)
         at = pt_segments_below(t, at, number / PT_FANOUT);
     if (height > 0 && at != 0)
         at = pt_segments_below(t, at, height == 2 ? number % PT_FANOUT : number);
-    const bool sound = at != 0 && index < array->capacity && room <= shape.whole;
+    const bool sound = at != 0 && index < capacity && room <= shape.whole;
     const struct pt_chunk *chunk = sound ? pt_at(t, at, sizeof *chunk + (uint64_t)room * shape.width) : NULL;
     if (chunk == NULL || chunk->kind != PT_CHUNK)
         return pt_segments_find_slow(t, array, shape, index);
-    return at + sizeof *chunk + (uint64_t)(index - number * shape.whole) * shape.width;
+    return at + sizeof *chunk + (uint64_t)within * shape.width;
 }
 
 /* Make room for more elements, which are 0; `array` is the offset of the struct pt_segments.  FULL: there are 2^32. */
