@@ -14,7 +14,7 @@ heap and writes to it.  A tuple comes back as a tuple.
 """
 
 import atexit as _atexit
-import weakref as _weakref
+from _weakrefset import WeakSet as _WeakSet  # that of weakref, which takes as long to import as to open a heap
 
 from . import _errors, _pheap
 from ._dict import Dict
@@ -25,7 +25,7 @@ from ._set import Set
 
 __all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", *_errors.__all__]
 
-_heaps = _weakref.WeakSet()
+_heaps = _WeakSet()
 
 
 def open(
