@@ -5,13 +5,12 @@ import argparse
 import importlib.util
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 
-from harness import Case, Report, by_turns, loop
-from stores import FRESH, NOTHING, POWER, PROCESS, STORES, fresh_path, missing
+from harness import Case, Report, loop
+from stores import FRESH, NOTHING, POWER, PROCESS, STORES, fresh_path, missing, without
 
 GET_US, SET_US, READ_NS, OVER_C, FIRST_MS = 0.15, 1.0, 30, 1.2, 5  # the targets
 BATCH = 1000
@@ -23,12 +22,10 @@ def tables(options):
     return [(length, count) for count in (few, many) for length in (6, 20)]
 
 
-def open_all(directory, wanted=None):
+def open_all(directory):
     """The stores that are installed, and the names of those that are not."""
     stores, absent = [], []
     for store in STORES:
-        if wanted is not None and store not in wanted:
-            continue
         if missing(*store.needs):
             absent.append(store.name)
         else:
@@ -70,16 +67,13 @@ def get_and_set(options, report, stores, absent):
     report.cases("set, each its own transaction", sets, absent)
 
 
-def batches(options, report, stores, absent):
+def batches(report, stores, absent):
     cases = []
     keys = [f"{i:06d}" for i in range(BATCH)]
     for store in stores:
         if hasattr(store, "batch"):
             run = loop(**store.batch(store.table("batch", [(key, 0) for key in keys])))
-            case = Case(store.name, "", run, keys, store.keeps, scale=1 / BATCH)
-            case.count = BATCH  # always all of them
-            case.calibrate = lambda seconds, case=case: case.slice()
-            cases.append(case)
+            cases.append(Case(store.name, "", run, keys, store.keeps, scale=1 / BATCH, whole=True))
     report.cases(f"{BATCH:,} sets in one transaction", cases, absent)
 
 
@@ -90,10 +84,7 @@ def sequences(options, report, stores, absent):
         if hasattr(store, "append"):
             own.append(Case(store.name, "", loop(**store.append()), range(few), store.keeps))
         if hasattr(store, "appends"):
-            case = Case(store.name, "", loop(**store.appends()), range(BATCH), store.keeps)
-            case.count = BATCH
-            case.calibrate = lambda seconds, case=case: case.slice()
-            many.append(case)
+            many.append(Case(store.name, "", loop(**store.appends()), range(BATCH), store.keeps, whole=True))
         if hasattr(store, "iterate"):
             run = loop(count=False, **store.iterate(range(few)))
             walks.append(Case(store.name, "", run, range(1), NOTHING, scale=few))
@@ -129,25 +120,25 @@ class Counter:
 def counters(options, report, stores, absent, directory):
     keys = range(100_000)
     counter = Counter(options, directory)
-    inC = {how: Case(f"pheap in C, {how.upper()}", "", counter.run(how), keys, keeps)
-           for how, keeps in (("lazy", PROCESS), ("durable", POWER))}  # fmt: skip
-    cases = {}
+    in_c, cases = {}, {}
+    for how, keeps in (("lazy", PROCESS), ("durable", POWER)):
+        in_c[how] = Case(f"pheap in C, {how.upper()}", "", counter.run(how), keys, keeps)
     for store in stores:
         target = SET_US if store.name == "pheap, LAZY" else None
         cases[store.name] = Case(store.name, "", loop(count=False, **store.add()), keys, store.keeps, target)
     operation = 'root["x"] += 1 as its own transaction'
-    report.cases(operation, [*inC.values(), *cases.values()], absent)
+    report.cases(operation, [*in_c.values(), *cases.values()], absent)
     for how, target in (("lazy", None), ("durable", OVER_C)):
-        mine, its = cases[f"pheap, {how.upper()}"].samples, inC[how].samples
+        mine, its = cases[f"pheap, {how.upper()}"].samples, in_c[how].samples
         ratios = [a / b for a, b in zip(mine, its)]
-        report.add(f"{operation}: Python over C", f"pheap, {how.upper()}", "", ratios, "x", inC[how].keeps, target)
+        report.add(f"{operation}: Python over C", f"pheap, {how.upper()}", "", ratios, "x", in_c[how].keeps, target)
     counter.close()
 
 
 # ----------------------------------------------------------------------------------------------------------- attributes
 
 
-def attributes(options, report, stores, absent):
+def attributes(report, stores, absent):
     pheap = importlib.import_module("pheap")
     objects = {"plain": (Thing(), NOTHING), "__slots__": (Slotted(), NOTHING)}
     lazy = next(store for store in stores if store.name == "pheap, LAZY")
@@ -279,10 +270,17 @@ def parse():
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/bench.md")
     parser.add_argument("--quick", action="store_true", help="to see that everything runs")
     parser.add_argument("--tiny", action="store_true", help="the same with as little as possible, for the tests")
+    parser.add_argument("--without", default="", help="modules that are not to be used, as if they were not installed")
     options = parser.parse_args()
-    options.rounds, options.slice, options.processes = (3, 2e-4, 1) if options.tiny else (7, 1e-3, 3) if options.quick else (41, 3e-3, 21)
-    options.sizes = (20, 50) if options.tiny else (1000, 10_000) if options.quick else (1000, 100_000)
-    options.heaps = (4 << 20, 64 << 20) if options.tiny else (4 << 20, 4 << 30)
+    without.update(options.without.split(","))
+    options.rounds, options.slice, options.processes = 41, 3e-3, 21
+    options.sizes, options.heaps = (1000, 100_000), (4 << 20, 4 << 30)
+    if options.quick:
+        options.rounds, options.slice, options.processes = 7, 1e-3, 3
+        options.sizes = (1000, 10_000)
+    if options.tiny:
+        options.rounds, options.slice, options.processes = 3, 2e-4, 1
+        options.sizes, options.heaps = (20, 50), (4 << 20, 64 << 20)
     return options
 
 
@@ -293,10 +291,10 @@ def main():
         stores, absent = open_all(directory)
         try:
             get_and_set(options, report, stores, absent)
-            batches(options, report, stores, absent)
+            batches(report, stores, absent)
             sequences(options, report, stores, absent)
             counters(options, report, stores, absent, directory)
-            attributes(options, report, stores, absent)
+            attributes(report, stores, absent)
         finally:
             for store in stores:
                 store.close()

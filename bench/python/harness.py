@@ -35,12 +35,13 @@ def loop(statement, count=True, unroll=1, before="", after="", **names):
 
 
 class Case:
-    """One figure of one store: `run(keys)` gives the nanoseconds that it took for all of them."""
+    """One figure of one store: `run(keys)` gives the nanoseconds that it took for all of them.  It is given some of the
+    keys at a time, or, if it is to have them `whole`, all."""
 
-    def __init__(self, store, variant, run, keys, keeps, target=None, scale=1, most=None):
+    def __init__(self, store, variant, run, keys, keeps, target=None, scale=1, whole=False):
         self.store, self.variant, self.run, self.keys, self.keeps = store, variant, run, keys, keeps
         self.target, self.scale, self.samples = target, scale, []
-        self.count, self.place, self.most = 1, 0, min(most or len(keys), len(keys))
+        self.count, self.place = len(keys) if whole else 1, 0
 
     def slice(self):
         if self.place + self.count > len(self.keys):
@@ -54,7 +55,7 @@ class Case:
         self.slice()
         for _ in range(8):
             each = self.slice()
-            count = max(1, min(self.most, int(seconds * 1e9 / max(each, 1))))
+            count = max(1, min(len(self.keys), int(seconds * 1e9 / max(each, 1))))
             if count <= self.count * 1.5:
                 return
             self.count = min(count, self.count * 50)
@@ -76,7 +77,7 @@ class Report:
     def __init__(self, options):
         self.options, self.rows, self.notes = options, [], []
 
-    def add(self, operation, store, variant, samples, unit, keeps, target=None, at_most=True):
+    def add(self, operation, store, variant, samples, unit, keeps, target=None):
         """A figure from samples; None: the store is not installed."""
         row = {"operation": operation, "store": store, "variant": variant, "unit": unit, "keeps": keeps}
         if samples is None:
