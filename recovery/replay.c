@@ -15,7 +15,9 @@ static ph_status init(struct ph_replay *replay, struct ph_wal *wal, uint64_t epo
         .boundary = *from,
         .place = {.heap_id = wal->heap_id, .epoch = epoch, .lsn = from->lsn, .chain = from->chain},
     };
-    replay->record = wal->io->alloc(wal->io->ctx, wal->record_max, 64);
+    replay->record = atomic_exchange_explicit(&wal->spare_record, NULL, memory_order_acquire);
+    if (replay->record == NULL)
+        replay->record = wal->io->alloc(wal->io->ctx, wal->record_max, 64);
     return replay->record == NULL ? ph_fail(PH_NO_MEMORY, "%s: out of memory replaying the log", wal->path) : PH_OK;
 }
 
@@ -68,8 +70,12 @@ void ph_replay_deinit(struct ph_replay *replay)
         return;
     if (replay->scanning)
         ph_scan_deinit(&replay->scan);
-    if (replay->record != NULL)
-        replay->wal->io->free(replay->wal->io->ctx, replay->record);
+    if (replay->record != NULL) {
+        struct ph_wal *wal = replay->wal;
+        uint8_t *other = atomic_exchange_explicit(&wal->spare_record, replay->record, memory_order_acq_rel);
+        if (other != NULL)
+            wal->io->free(wal->io->ctx, other);
+    }
     *replay = (struct ph_replay){0};
 }
 

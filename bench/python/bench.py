@@ -82,12 +82,12 @@ def sequences(options, report, stores, absent):
     own, many, walks = [], [], []
     for store in stores:
         if hasattr(store, "append"):
-            own.append(Case(store.name, "", loop(**store.append()), range(few), store.keeps))
+            own.append(Case(store.name, "", loop(**store.append()), range(1), store.keeps))
         if hasattr(store, "appends"):
             many.append(Case(store.name, "", loop(**store.appends()), range(BATCH), store.keeps, whole=True))
         if hasattr(store, "iterate"):
             run = loop(count=False, **store.iterate(range(few)))
-            walks.append(Case(store.name, "", run, range(1), NOTHING, scale=few))
+            walks.append(Case(store.name, "", run, range(100), NOTHING, scale=few))
     report.cases("append, each its own transaction", own, absent)
     report.cases("append, 1,000 in one transaction", many, absent)
     report.cases("iteration over a list of ints, each", walks, absent, unit="ns")

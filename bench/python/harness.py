@@ -10,6 +10,7 @@ import statistics
 import time
 
 DASH = "-"
+KEYS = 100_000  # so many, at least, for slices of several milliseconds: in shorter ones all caches would be cold
 
 
 def loop(statement, count=True, unroll=1, before="", after="", **names):
@@ -35,13 +36,15 @@ def loop(statement, count=True, unroll=1, before="", after="", **names):
 
 
 class Case:
-    """One figure of one store: `run(keys)` gives the nanoseconds that it took for all of them.  It is given some of the
-    keys at a time, or, if it is to have them `whole`, all."""
+    """One figure of one store: `run(keys)` gives the nanoseconds that it took for all of them.  It is given so many keys
+    at a time as a slice lasts, or, if it is to have them `whole`, all."""
 
     def __init__(self, store, variant, run, keys, keeps, target=None, scale=1, whole=False):
         self.store, self.variant, self.run, self.keys, self.keeps = store, variant, run, keys, keeps
         self.target, self.scale, self.samples = target, scale, []
         self.count, self.place = len(keys) if whole else 1, 0
+        if not whole:
+            self.keys = [*keys] * max(1, KEYS // len(keys))
 
     def slice(self):
         if self.place + self.count > len(self.keys):
@@ -159,7 +162,7 @@ def verdict(row):
 
 
 def cell(row, found):
-    if row is None:
+    if row is None or row.get("missing"):
         return "not installed" if any(row.get("missing") for row in found.values()) else ""
     target = f" **≤ {number(row['at_most'])} {verdict(row)}**" if "at_most" in row else ""
     return f"{number(row['value'])} ({number(row['least'])}){target}"
