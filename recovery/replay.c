@@ -2,6 +2,8 @@
 /* Replay: the committed transactions of a stretch of the log, in order. */
 #include "recovery/replay.h"
 
+#define SPARE_MIN (64u << 10) /* from here on memory is dear: glibc's free() tidies up all of its arena then */
+
 struct position {
     struct ph_scan_position scan;
     struct ph_record_place place;
@@ -70,12 +72,11 @@ void ph_replay_deinit(struct ph_replay *replay)
         return;
     if (replay->scanning)
         ph_scan_deinit(&replay->scan);
-    if (replay->record != NULL) {
-        struct ph_wal *wal = replay->wal;
-        uint8_t *other = atomic_exchange_explicit(&wal->spare_record, replay->record, memory_order_acq_rel);
-        if (other != NULL)
-            wal->io->free(wal->io->ctx, other);
-    }
+    uint8_t *record = replay->record;
+    if (record != NULL && replay->wal->record_max >= SPARE_MIN)
+        record = atomic_exchange_explicit(&replay->wal->spare_record, record, memory_order_acq_rel);
+    if (record != NULL)
+        replay->wal->io->free(replay->wal->io->ctx, record);
     *replay = (struct ph_replay){0};
 }
 
