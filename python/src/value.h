@@ -34,8 +34,6 @@ struct pp_box {
 };
 
 /* A plan stays where it began: a small one has its items, and what it keeps, in itself. */
-enum { PP_PLAN_ITEMS = 2, PP_PLAN_KEPT = 2 };
-
 struct pp_plan {
     struct pp_heap *heap;
     struct pp_item *items;
