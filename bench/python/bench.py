@@ -54,16 +54,14 @@ def get_and_set(options, report, stores, absent):
                 if ours:
                     run = loop(count=False, **store.transaction(store.get(table)))
                     gets.append(Case("pheap, in a transaction", variant, run, keys, NOTHING))
-                    snapshot = store.heap.snapshot()
-                    run = loop(count=False, **store.get(snapshot.root[f"table {number}"]))
+                    run = loop(count=False, **store.get_from_snapshot(number))
                     gets.append(Case("pheap, in a snapshot", variant, run, keys, NOTHING))
-                    store.snapshots = [*getattr(store, "snapshots", []), snapshot]
             target = SET_US if store.name == "pheap, LAZY" else None
-            sets.append(Case(store.name, variant, loop(**store.set(table)), keys, store.keeps, target))
+            run = loop(**store.set(table))
+            sets.append(Case(store.name, variant, run, keys, store.keeps, target, most=BATCH))
     report.cases("get", gets, absent)
     for store in stores:
-        for snapshot in getattr(store, "snapshots", []):
-            snapshot.close()
+        store.release()
     report.cases("set, each its own transaction", sets, absent)
 
 
@@ -82,7 +80,7 @@ def sequences(options, report, stores, absent):
     own, many, walks = [], [], []
     for store in stores:
         if hasattr(store, "append"):
-            own.append(Case(store.name, "", loop(**store.append()), range(1), store.keeps))
+            own.append(Case(store.name, "", loop(**store.append()), range(1), store.keeps, most=BATCH))
         if hasattr(store, "appends"):
             many.append(Case(store.name, "", loop(**store.appends()), range(BATCH), store.keeps, whole=True))
         if hasattr(store, "iterate"):
@@ -91,6 +89,8 @@ def sequences(options, report, stores, absent):
     report.cases("append, each its own transaction", own, absent)
     report.cases("append, 1,000 in one transaction", many, absent)
     report.cases("iteration over a list of ints, each", walks, absent, unit="ns")
+    for store in stores:
+        store.release()
 
 
 # ------------------------------------------------------------------------------------------------------------ counters
@@ -122,10 +122,11 @@ def counters(options, report, stores, absent, directory):
     counter = Counter(options, directory)
     in_c, cases = {}, {}
     for how, keeps in (("lazy", PROCESS), ("durable", POWER)):
-        in_c[how] = Case(f"pheap in C, {how.upper()}", "", counter.run(how), keys, keeps)
+        in_c[how] = Case(f"pheap in C, {how.upper()}", "", counter.run(how), keys, keeps, most=BATCH)
     for store in stores:
         target = SET_US if store.name == "pheap, LAZY" else None
-        cases[store.name] = Case(store.name, "", loop(count=False, **store.add()), keys, store.keeps, target)
+        run = loop(count=False, **store.add())
+        cases[store.name] = Case(store.name, "", run, keys, store.keeps, target, most=BATCH)
     operation = 'root["x"] += 1 as its own transaction'
     report.cases(operation, [*in_c.values(), *cases.values()], absent)
     for how, target in (("lazy", None), ("durable", OVER_C)):
@@ -169,7 +170,7 @@ def attributes(report, stores, absent):
         if name == "pheap":
             writes.append(Case("pheap, in a transaction", "", loop(**lazy.transaction(arguments)), keys, NOTHING))
             name = "pheap, LAZY, each its own transaction"
-        writes.append(Case(name, "", loop(**arguments), keys, keeps))
+        writes.append(Case(name, "", loop(**arguments), keys, keeps, most=BATCH))
     report.cases("attribute write", writes, absent, unit="ns")
 
 
@@ -183,7 +184,7 @@ class Slotted:
     __init__ = Thing.__init__
 
 
-# --------------------------------------------------------------------------------------------------------- fresh process
+# ------------------------------------------------------------------------------------------------------ fresh process
 
 PROGRAM = """import time
 start = time.perf_counter_ns()
@@ -233,7 +234,11 @@ def foobar(options, report, directory):
     import pheap
 
     longer = "Foo, and more than fits into a word"
-    words = {'"Foo" to "Foobar"': ("Foo", "Foobar"), "a str of 35 bytes to one of 38": (longer, longer.replace("Foo", "Foobar"))}
+    words = {
+        '"Foo" to "Foobar"': ("Foo", "Foobar"),
+        "a str of 35 bytes to one of 38": (longer, longer.replace("Foo", "Foobar")),
+    }
+    operation = "a change near the front of a sparse heap: bytes written to files"
     for size in options.heaps:
         path = os.path.join(directory, "foobar.heap")
         subprocess.run([os.path.join(options.programs, "counter"), path, str(size)], check=True)
@@ -252,8 +257,7 @@ def foobar(options, report, directory):
                         samples.append((written() - start) / count / 2)
                     how = "DURABLE" if durable else "LAZY, 200 and a sync"
                     variant = f"{size >> 20:,} MiB"
-                    report.add("a change near the front of a sparse heap: bytes written to files", f"{name}, {how}", variant,
-                               samples, "bytes", keeps)  # fmt: skip
+                    report.add(operation, f"{name}, {how}", variant, samples, "bytes", keeps)
         for name in (path, path + "-wal", path + "-shm"):
             if os.path.exists(name):
                 os.remove(name)

@@ -2,7 +2,8 @@
 """What the package is measured beside: how each store does the same thing, and what of it survives what.
 
 A store has tables of str keys and int values.  Each of its methods gives the statement to be timed as the arguments of
-harness.loop(); what a store cannot do it has no method for.
+harness.loop(); what a store cannot do it has no method for.  release() ends what was begun for reading, which keeps a
+store from using space again.
 """
 
 import importlib.util
@@ -20,7 +21,12 @@ def missing(*modules):
     return any(module in without or importlib.util.find_spec(module) is None for module in modules)
 
 
-class Plain:
+class Store:
+    def release(self):
+        pass
+
+
+class Plain(Store):
     name, keeps = "dict, list", NOTHING
     needs = ()
 
@@ -51,7 +57,7 @@ class Plain:
         pass
 
 
-class Pheap:
+class Pheap(Store):
     name, keeps, durable = "pheap, LAZY", PROCESS, False
     needs = ("pheap",)
 
@@ -60,6 +66,7 @@ class Pheap:
 
         self.heap = pheap.open(os.path.join(directory, f"{type(self).__name__}.heap"), "n", durable=self.durable)
         self.heap.root.update({"append": [], "x": 0})
+        self.snapshots = []
 
     def table(self, number, pairs):
         self.heap.root[f"table {number}"] = dict(pairs)
@@ -71,8 +78,19 @@ class Pheap:
     def set(self, table):
         return {"statement": "m[k] = v", "m": table}
 
+    def get_from_snapshot(self, number):
+        snapshot = self.heap.snapshot()
+        self.snapshots.append(snapshot)
+        return self.get(snapshot.root[f"table {number}"])
+
+    def release(self):
+        for snapshot in self.snapshots:
+            snapshot.close()
+        self.snapshots.clear()
+
     def transaction(self, arguments):
-        return {**arguments, "before": "t.__enter__()", "after": "t.__exit__(None, None, None)", "t": self.heap.transaction()}
+        ends = {"before": "t.__enter__()", "after": "t.__exit__(None, None, None)", "t": self.heap.transaction()}
+        return {**arguments, **ends}
 
     def batch(self, table):
         return self.transaction(self.set(table))
@@ -98,7 +116,7 @@ class DurablePheap(Pheap):
     name, keeps, durable = "pheap, DURABLE", POWER, True
 
 
-class Shelve:
+class Shelve(Store):
     name, keeps = "shelve", "nothing; a crash may damage the file"
     needs = ()
 
@@ -129,7 +147,7 @@ class Shelve:
             shelf.close()
 
 
-class Sqlite:
+class Sqlite(Store):
     name, keeps, level = "sqlite3, WAL NORMAL", PROCESS, "NORMAL"
     needs = ("sqlite3",)
 
@@ -152,10 +170,12 @@ class Sqlite:
         return number
 
     def get(self, table):
-        return {"statement": "e(q, (k,)).fetchone()[0]", "e": self.base.execute, "q": f"SELECT value FROM map{table} WHERE key = ?"}
+        query = f"SELECT value FROM map{table} WHERE key = ?"
+        return {"statement": "e(q, (k,)).fetchone()[0]", "e": self.base.execute, "q": query}
 
     def set(self, table):
-        return {"statement": "e(q, (v, k))", "e": self.base.execute, "q": f"UPDATE map{table} SET value = ? WHERE key = ?"}
+        query = f"UPDATE map{table} SET value = ? WHERE key = ?"
+        return {"statement": "e(q, (v, k))", "e": self.base.execute, "q": query}
 
     def batch(self, table):
         return {**self.set(table), "before": 'e("BEGIN")', "after": 'e("COMMIT")'}
@@ -173,7 +193,8 @@ class Sqlite:
         self.base.execute("BEGIN")
         self.base.executemany("INSERT INTO iterated VALUES (?)", ((number,) for number in numbers))
         self.base.execute("COMMIT")
-        return {"statement": "sum(row[0] for row in e(q))", "e": self.base.execute, "q": "SELECT value FROM iterated ORDER BY rowid"}
+        query = "SELECT value FROM iterated ORDER BY rowid"
+        return {"statement": "sum(row[0] for row in e(q))", "e": self.base.execute, "q": query}
 
     def close(self):
         self.base.close()
@@ -183,16 +204,15 @@ class FullSqlite(Sqlite):
     name, keeps, level = "sqlite3, WAL FULL", POWER, "FULL"
 
 
-class Lmdb:
+class Lmdb(Store):
     name, keeps, sync = "py-lmdb, sync=False", PROCESS + "; a power cut may damage the file", False
     needs = ("lmdb",)
 
     def __init__(self, directory):
         import lmdb
 
-        self.env = lmdb.open(
-            os.path.join(directory, type(self).__name__), map_size=1 << 30, max_dbs=16, sync=self.sync, metasync=self.sync
-        )
+        path = os.path.join(directory, type(self).__name__)
+        self.env = lmdb.open(path, map_size=16 << 30, max_dbs=16, sync=self.sync, metasync=self.sync)
         self.readers = []
         self.counts = self.table("x", [("x", 0)])
         self.sequence = self.env.open_db(b"sequence", integerkey=True)
@@ -215,20 +235,25 @@ class Lmdb:
 
     def batch(self, table):
         statement = "x.put(k.encode(), v.to_bytes(8, 'little'))"
-        return {"statement": statement, "before": "x = b(write=True, db=t)", "after": "x.commit()", "b": self.env.begin, "t": table}
+        return self.transaction(statement, table)
 
     def add(self):
         statement = "with b(write=True, db=t) as x: x.put(b'x', (i(x.get(b'x'), 'little') + 1).to_bytes(8, 'little'))"
         return {"statement": statement, "b": self.env.begin, "t": self.counts, "i": int.from_bytes}
 
     def append(self):
-        statement = "with b(write=True, db=t) as x: x.put(v.to_bytes(8, 'little'), v.to_bytes(8, 'little'), append=True)"
+        statement = (
+            "with b(write=True, db=t) as x: x.put(v.to_bytes(8, 'little'), v.to_bytes(8, 'little'), append=True)"
+        )
         return {"statement": statement, "b": self.env.begin, "t": self.sequence}
 
     def appends(self):
         statement = "x.put(v.to_bytes(8, 'little'), v.to_bytes(8, 'little'), append=True)"
-        before = "x = b(write=True, db=t)"
-        return {"statement": statement, "before": before, "after": "x.commit()", "b": self.env.begin, "t": self.sequence}
+        return self.transaction(statement, self.sequence)
+
+    def transaction(self, statement, table):
+        ends = {"before": "x = b(write=True, db=t)", "after": "x.commit()"}
+        return {"statement": statement, **ends, "b": self.env.begin, "t": table}
 
     def iterate(self, numbers):
         base = self.env.open_db(b"iterated", integerkey=True)
@@ -240,10 +265,13 @@ class Lmdb:
         statement = 'sum(i(value, "little") for value in r.cursor().iternext(keys=False))'
         return {"statement": statement, "r": reader, "i": int.from_bytes}
 
-    def close(self):
+    def release(self):
         for reader in self.readers:
             reader.abort()
         self.readers.clear()  # py-lmdb 1.4.0 crashes if they end after their environment
+
+    def close(self):
+        self.release()
         self.env.close()
 
 
@@ -251,7 +279,7 @@ class SyncLmdb(Lmdb):
     name, keeps, sync = "py-lmdb", POWER, True
 
 
-class Zodb:
+class Zodb(Store):
     name, keeps = "ZODB (FileStorage, BTree)", POWER
     needs = ("ZODB", "BTrees", "transaction")
 
@@ -301,7 +329,7 @@ class Zodb:
         self.base.close()
 
 
-class Diskcache:
+class Diskcache(Store):
     name, keeps = "diskcache", PROCESS
     needs = ("diskcache",)
 
@@ -352,7 +380,7 @@ class Diskcache:
         self.sequence._cache.close()
 
 
-class Manager:
+class Manager(Store):
     name, keeps = "Manager().dict, .list", "nothing; gone with its process"
     needs = ("multiprocessing",)
 
@@ -378,7 +406,7 @@ class Manager:
         self.manager.shutdown()
 
 
-class Shareable:
+class Shareable(Store):
     name, keeps = "ShareableList, by index", "nothing; gone with its processes"
     needs = ("multiprocessing",)
 
@@ -436,7 +464,8 @@ FRESH = {
     "shelve": ((), "import shelve; s = shelve.open({path!r}, 'c'); s['x']"),
     "sqlite3": (
         ("sqlite3",),
-        "import sqlite3; b = sqlite3.connect({path!r}); b.execute(\"SELECT value FROM mapx WHERE key = 'x'\").fetchone()[0]",
+        "import sqlite3; b = sqlite3.connect({path!r}); "
+        "b.execute(\"SELECT value FROM mapx WHERE key = 'x'\").fetchone()[0]",
     ),
     "py-lmdb": (
         ("lmdb",),
