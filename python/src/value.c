@@ -285,6 +285,11 @@ static int fill_record(struct pp_plan *plan, size_t number)
             result = PyErr_Occurred() ? -1 : add_item(plan, (struct pp_item){.any = pht_of(PHT_ABSENT), .box = -1});
         }
     }
+    if (result == 0 && PyDict_Size(state) > 0 && pp_struct_find(&shape->is, PP_OTHERS) < 0) {
+        PyErr_Format(PyExc_TypeError, "objects of %R have no other attributes than its fields: %R",
+                     (PyObject *)Py_TYPE(source), state);
+        result = -1;
+    }
     Py_DECREF(state);
     plan->boxes[number].shape = shape;
     plan->boxes[number].count = plan->item_count - plan->boxes[number].first;
