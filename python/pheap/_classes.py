@@ -173,6 +173,7 @@ class Persistent(_pheap.Record):
             cls.__pheap_migrate__ = classmethod(hook)
         cls.__pheap_own__ = tuple(own)
         cls.__pheap_fields__ = tuple(fields)
+        cls.__match_args__ = cls.__pheap_fields__
         cls.__pheap_shape__ = _pheap.Shape(
             name,
             version,

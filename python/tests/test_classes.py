@@ -397,6 +397,19 @@ class Stored(HeapTest):
         with self.assertRaises(UnicodeEncodeError):
             self.root["q"].name = "\ud800"
         self.assertEqual(list(self.root), ["q"])
+        one = Person("z")
+        self.root["set"] = {1}
+        for store in (
+            lambda: self.root.update({one: 1}),
+            lambda: self.root.__setitem__(one, 1),
+            lambda: self.root.__setitem__("d", {one: 1}),
+            lambda: self.root.__setitem__("s", {one}),
+            lambda: self.root["set"].add(one),
+        ):
+            self.assertRaisesRegex(TypeError, "keys", store)
+        self.assertNotIn(one, self.root)
+        self.assertNotIn(one, self.root["set"])
+        del self.root["set"]
         struct = Struct(1)
         struct.other = 1
         with self.assertRaisesRegex(TypeError, "other"):
@@ -727,6 +740,18 @@ class Processes(HeapTest):
         joe.notes.append("and the blue")
         joe.age = 28
         self.assertEqual(command(), "28 Joe\n    likes the red one\n    and the blue\n")
+        example = Path(__file__).resolve().parents[1] / "examples/people.py"
+
+        def python(*args):
+            return subprocess.run(
+                [sys.executable, example, self.path, *args], capture_output=True, text=True, check=True
+            ).stdout
+
+        python("note", "Joe", "and the green")
+        self.assertEqual(python(), command())
+        self.assertEqual((joe.note_count, joe.notes[2]), (2, "and the green"))
+        python("forget-notes", "Joe")
+        self.assertEqual(command(), "28 Joe\n")
         self.root["people"]["Ann"] = Struct(5)
         command("note", "Ann", "made by Python")
         self.assertEqual(list(self.root["people"]["Ann"].notes), ["made by Python"])
