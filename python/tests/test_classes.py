@@ -78,6 +78,48 @@ class Sized(pheap.Persistent):
     i: bool
 
 
+class Counter(pheap.Persistent):
+    count = 0
+    kinds = ("a", "b")
+    limit: ClassVar[int] = 3
+
+    def method(self):
+        self.count += 1
+
+
+class Hides(Person):
+    tags = None  # a new default of a field of the base
+    count = 5
+
+    @property
+    def name(self):
+        return "hidden " + super().name
+
+    @name.setter
+    def name(self, name):
+        Person.name.__set__(self, name)
+
+
+def check_values_of_the_class(test, one):
+    test.assertEqual((one.count, one.kinds, Counter.count, Counter.kinds), (0, ("a", "b"), 0, ("a", "b")))
+    one.method()
+    test.assertEqual((one.count, Counter.count, one.limit), (1, 0, 3))
+    del one.count
+    test.assertEqual(one.count, 0)
+    with test.assertRaises(AttributeError):
+        del one.count
+    one.other = one.count = 7
+    test.assertEqual((one.count, one.kinds), (7, ("a", "b")))
+    for name in ("method", "limit"):
+        with test.assertRaisesRegex(AttributeError, "of the class"):
+            setattr(one, name, 1)
+    with test.assertRaises(ValueError):
+        setattr(one, "a\0b", 1)
+    with test.assertRaises(UnicodeEncodeError):
+        setattr(one, "\ud800", 1)
+    test.assertEqual(repr(one), "Counter(other=7, count=7)")
+
+
 class Equal(pheap.Persistent):
     x: int
 
@@ -204,6 +246,10 @@ class Detached(unittest.TestCase):
         with self.assertRaises(ValueError):
             pheap.chars(0)
 
+    def test_values_of_the_class(self):
+        # Would catch a value of an object that the one of its class hides, and a method that a value can take the place of.
+        check_values_of_the_class(self, Counter())
+
     def test_collected(self):
         # Would catch a cycle of detached objects that the garbage collector does not see.
         one, two = Node(1), Node(2)
@@ -308,6 +354,26 @@ class Stored(HeapTest):
         self.root["p"].tags.append(1)
         self.root["q"] = Person()
         self.assertEqual((self.root["p"].tags, self.root["q"].tags), ([1], []))
+
+    def test_values_of_the_class(self):
+        self.root["c"] = one = Counter()
+        check_values_of_the_class(self, one)
+        with self.heap.transaction():
+            self.root["d"] = two = Counter()
+            check_values_of_the_class(self, two)
+        self.root["h"] = hides = Hides("x", 3)
+        self.assertEqual((hides.name, hides.tags, hides.count, hides.age), ("hidden x", None, 5, 3))
+
+    def test_recreated(self):
+        # Would catch a proxy that shows what has got the place of its object.
+        for i in range(20):
+            held = self.root["p"] = Person("x", i)
+            other = Both("y", i)
+            del self.root["p"]
+            self.root["q"] = other
+            self.assertEqual((held.age, other.wage), (i, i))
+            self.root["p"] = held
+            self.assertIs(self.root["p"], held)
 
     def test_subclasses(self):
         self.root["b"] = both = Both("B", 3)
