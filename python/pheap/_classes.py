@@ -5,11 +5,14 @@ import sys
 from weakref import WeakValueDictionary
 
 from . import _pheap
+from ._errors import BY_STATUS
 from ._plain import plain
 from ._repr import guarded
 
 _SIGNED, _UNSIGNED, _FLOAT, _BOOL, _CHAR, _VALUE = range(1, 7)
+_WRONG_TYPE = 34
 _OTHERS = "__dict__"
+_OWN = ("_v_", "__", "_abc_")  # names of attributes that are not stored
 _NONE = NotImplemented  # "there is none", where None is a value
 
 _pheap.set_classes(sys.modules[__name__])
@@ -129,14 +132,15 @@ class Persistent(_pheap.Record):
     Annotated names are fields.  int (64 bits), float, bool, and i8, u8 ... f64 and chars(n) of this package lie in the
     object's struct, always have a value, 0 if no other is given, and take only such values: OverflowError, TypeError.
     All others hold any value that a heap can store, and are unset until they are given one.  A default that is a list, dict
-    or set is copied for each object.  Names that are not annotated are attributes, too, in a dict of the object.
+    or set is copied for each object.  Names that are not annotated are attributes, too, in a dict of the object;
+    a value of the class body is what those have that have no other.  Names that begin with _v_ or __ are never stored.
 
     An object is an ordinary one until it is stored, with all that it refers to; then it is the one in the heap.  Equality
     is identity, unless the class says otherwise.  copy(), pickle and plain() give a detached one.
 
     Objects are found by the name of their class, module and all, which is imported if need be; `class Person(
-    pheap.Persistent, name="people.Person", version=2)` gives another one, and a number of the layout, which else is
-    counted by the heap.  If the fields have changed since an object was stored, it is read as it is: fields that were added
+    pheap.Persistent, name="people.Person", version=2, others=False)` gives another one, a number of the layout, which else
+    is counted by the heap, and only the fields, without room for other attributes: the struct of a C program.  If the fields have changed since an object was stored, it is read as it is: fields that were added
     have their default, those that were removed are hidden.  It gets the new fields when it is changed, or by
     heap.migrate(Person).  A function __pheap_migrate__(cls, version, fields) can say what becomes of the old ones: it gets
     a dict of all attributes, and returns that of the new.
@@ -145,15 +149,16 @@ class Persistent(_pheap.Record):
     __pheap_shape__ = None
     __pheap_defaults__ = {}
     __pheap_fields__ = ()
+    __pheap_class_values__ = frozenset()
 
-    def __init_subclass__(cls, *, name=None, version=0, **kwargs):
+    def __init_subclass__(cls, *, name=None, version=0, others=True, **kwargs):
         super().__init_subclass__(**kwargs)
         if name is None:
             name = f"{cls.__module__}.{cls.__qualname__}"
         if version != 0 and not 1 <= version < 2**32:
             raise ValueError("a version is a number from 1 on")
         own = _own_fields(cls)
-        fields, defaults = {}, {}
+        fields, defaults, hidden = {}, {}, set()
         for base in reversed(cls.__mro__[1:]):
             fields.update({field[0]: field for field in base.__dict__.get("__pheap_own__", ())})
             defaults.update(base.__dict__.get("__pheap_defaults__", {}))
@@ -162,6 +167,9 @@ class Persistent(_pheap.Record):
             defaults.pop(field[0], None)
         for field in fields:
             if field in cls.__dict__:  # also a new default of a field of a base
+                if field not in cls.__annotations__ and hasattr(type(cls.__dict__[field]), "__get__"):
+                    hidden.add(field)  # by a property or a method
+                    continue
                 defaults.pop(field, None)
                 default = _default_of(cls.__dict__[field])
                 if default is not _NONE:
@@ -171,13 +179,27 @@ class Persistent(_pheap.Record):
             cls.__pheap_migrate__ = classmethod(hook)
         cls.__pheap_own__ = tuple(own)
         cls.__pheap_fields__ = tuple(fields)
+        cls.__match_args__ = cls.__pheap_fields__
         cls.__pheap_shape__ = _pheap.Shape(
             name,
             version,
-            (*fields.values(), (_OTHERS, _VALUE, 8, 1, 0, 0)),
+            (*fields.values(), (_OTHERS, _VALUE, 8, 1, 0, 0)) if others else tuple(fields.values()),
             getattr(cls, "__pheap_migrate__", None) is not None,
         )
+        values = {
+            name
+            for name, value in cls.__dict__.items()
+            if name not in fields and not name.startswith(_OWN) and not hasattr(type(value), "__get__")
+            and name not in cls.__annotations__
+        }
+        for value in values:
+            type.__setattr__(cls, value, _pheap.Slot((value, 0, 8, 1, 0, 0), False, cls.__dict__[value]))
+        cls.__pheap_class_values__ = frozenset().union(
+            values, *(base.__dict__.get("__pheap_class_values__", ()) for base in cls.__mro__[1:])
+        ) - {name for name in cls.__dict__ if name not in values}
         for field in fields.values():
+            if field[0] in hidden:
+                continue
             default = defaults.get(field[0], _NONE)
             type.__setattr__(cls, field[0], _pheap.Slot(field, type(default) is _Factory, default))
         cls.__pheap_defaults__ = {}
@@ -234,7 +256,7 @@ def _own_fields(cls):
     namespace = (vars(module) if module else {}), dict(vars(cls))
     fields = []
     for name, annotation in cls.__annotations__.items() if "__annotations__" in cls.__dict__ or sys.version_info >= (3, 14) else ():
-        if name.startswith(("_v_", "__")):
+        if name.startswith(_OWN):
             continue
         field = _field_of(name, annotation, namespace)
         if field is not None:
@@ -420,9 +442,9 @@ def move(obj, name, value):
     """Change an object of another layout (NotImplemented: delete the attribute), which gets that of its class."""
     if obj._layout()[2]:  # somebody knows more of it than this program: nothing may be lost
         slot = type(obj).__dict__.get(name)
-        if isinstance(slot, _pheap.Slot):
-            return slot._set_in_place(obj, value)
-        raise _pheap_errors().WrongType(
+        if isinstance(slot, _pheap.Slot) and slot._set_in_place(obj, value):
+            return
+        raise BY_STATUS[_WRONG_TYPE](
             f"{type(obj).__qualname__}: the heap has a newer version of this class, so {name!r} cannot be set; "
             "update the program, or call heap.migrate()"
         )
@@ -432,12 +454,6 @@ def move(obj, name, value):
     else:
         new._set(name, value)
     obj._become(new)
-
-
-def _pheap_errors():
-    from . import _errors
-
-    return _errors
 
 
 def migrate(heap, cls):

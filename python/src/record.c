@@ -179,6 +179,18 @@ PyObject *pp_record_detached(PyObject *object)
 
 /* ---------------------------------------------------------------------------------------------- other attributes */
 
+/* The name of an attribute; NULL with an exception: a surrogate, or a zero in it. */
+static const char *text_of(PyObject *name)
+{
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &length);
+    if (text != NULL && strlen(text) != (size_t)length) {
+        PyErr_SetString(PyExc_ValueError, "the name of an attribute has a zero in it");
+        return NULL;
+    }
+    return text;
+}
+
 /* Names that a heap never keeps. */
 static bool is_special(const char *name)
 {
@@ -217,6 +229,7 @@ static int look_up_other(struct pp_record *record, PyObject *name, const char *t
     if (status == PHEAP_OK && value != PHT_ABSENT)
         status = pp_show(look.t, value, &shown);
     const bool old = !record->layout->current;
+    pp_take_glance(record->proxy.heap, &look);
     pp_seen(&look);
     int result = -1;
     if (status != PHEAP_OK) {
@@ -241,7 +254,7 @@ static int look_up_other(struct pp_record *record, PyObject *name, const char *t
 
 int pp_record_other(struct pp_record *record, PyObject *name, PyObject **object)
 {
-    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
+    const char *text = text_of(name);
     return text == NULL ? -1 : look_up_other(record, name, text, object);
 }
 
@@ -251,7 +264,7 @@ static PyObject *record_getattro(PyObject *self, PyObject *name)
     if (object != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
         return object;
     PyErr_Fetch(&type, &value, &traceback);
-    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
+    const char *text = text_of(name);
     int found = -1;
     if (text != NULL)
         found = is_special(text) || is_volatile(text) ? 0 : look_up_other(record_of(self), name, text, &object);
@@ -321,9 +334,12 @@ static int set_plain(PyObject *self, PyObject *name, PyObject *value)
     return -1;
 }
 
-static int set_other(PyObject *self, PyObject *name, const char *text, PyObject *value)
+int pp_record_set_other(struct pp_record *record, PyObject *name, PyObject *value)
 {
-    struct pp_record *record = record_of(self);
+    PyObject *self = (PyObject *)record;
+    const char *text = text_of(name);
+    if (text == NULL)
+        return -1;
     if (pp_is_detached(record))
         return set_plain(self, name, value);
     struct pp_look look;
@@ -364,16 +380,29 @@ static int set_other(PyObject *self, PyObject *name, const char *text, PyObject 
 /* A data descriptor of the class, such as a field or a property, decides; _v_ names are the object's own. */
 static int record_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
+    const char *text = text_of(name);
     if (text == NULL)
         return -1;
+    if (is_special(text) || is_volatile(text))
+        return PyObject_GenericSetAttr(self, name, value);
     PyObject *of_class = PyObject_GetAttr((PyObject *)Py_TYPE(self), name);
-    if (of_class == NULL)
+    if (of_class == NULL) {
         PyErr_Clear();
-    const bool generic = is_special(text) || is_volatile(text) ||
-                         (of_class != NULL && PyType_GetSlot(Py_TYPE(of_class), Py_tp_descr_set) != NULL);
-    Py_XDECREF(of_class);
-    return generic ? PyObject_GenericSetAttr(self, name, value) : set_other(self, name, text, value);
+        return pp_record_set_other(record_of(self), name, value);
+    }
+    /* A default of the class is a slot, too; from the class that is its value. */
+    PyTypeObject *type = Py_TYPE(of_class);
+    PyObject *defaults = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__pheap_class_values__");
+    const int shadowed = defaults == NULL ? -1 : PySet_Contains(defaults, name);
+    Py_XDECREF(defaults);
+    const bool decides = PyType_GetSlot(type, Py_tp_descr_set) != NULL;
+    Py_DECREF(of_class);
+    if (shadowed > 0 || (shadowed == 0 && decides))
+        return PyObject_GenericSetAttr(self, name, value);
+    if (shadowed == 0)
+        PyErr_Format(PyExc_AttributeError, "%R is an attribute of the class %R: its objects cannot have another one",
+                     name, (PyObject *)Py_TYPE(self));
+    return -1;
 }
 
 /* ------------------------------------------------------------------------------------------------ for _classes.py */
@@ -477,7 +506,20 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     struct pht *t = change->t;
     uint32_t number;
     pht_value sign;
-    enum pheap_status status = pht_record_take(t, record->proxy.word, from);
+    /* What it leaves behind may be held by the program. */
+    enum pheap_status status = PHEAP_OK;
+    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++) {
+        const struct pht_field *field = &record->layout->is.fields[i];
+        pht_value old;
+        bool kept;
+        if (field->kind != PHT_FIELD_VALUE)
+            continue;
+        memcpy(&old, t->base + record->at + field->offset, sizeof old);
+        if (old != PHT_ABSENT)
+            status = pp_park(change->heap, old, &kept);
+    }
+    if (status == PHEAP_OK)
+        status = pht_record_take(t, record->proxy.word, from);
     if (status == PHEAP_OK)
         return pht_discard(t, from);
     if (status != PHEAP_INVALID)

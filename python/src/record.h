@@ -103,6 +103,7 @@ int pp_record_change(struct pp_record *record, struct pp_change *change);
 
 /* An attribute that is no field: 1: *object is it; 0: there is none; -1: an exception. */
 int pp_record_other(struct pp_record *record, PyObject *name, PyObject **object);
+int pp_record_set_other(struct pp_record *record, PyObject *name, PyObject *value);
 
 /* A field out of a view: of a value what pp_show() gives, of anything else its bytes.  pp_field_make() makes the object:
  * NULL without an exception if a value is absent. */

@@ -5,6 +5,9 @@
  * A slot remembers where its field is in the layout that it met last.  Then reading is: load from the view of the heap's
  * glance, see that the record still is of that type, and ask whether the glance holds.  Until that, what was read may be
  * anything; so nothing is made of it before.
+ *
+ * A slot of kind 0 is no field: it stands for a value in the class body, which objects may have their own of, among their
+ * other attributes.
  */
 #include "python/src/record.h"
 
@@ -75,9 +78,27 @@ static const struct pht_field *field_in(const struct slot *slot, const struct pp
     return at >= 0 && same_kind(&layout->is.fields[at], &slot->field) ? &layout->is.fields[at] : NULL;
 }
 
+/* Of a value of the class: what the object has instead. */
+static PyObject *get_own(struct slot *slot, struct pp_record *record)
+{
+    PyObject *object;
+    const int found = pp_record_other(record, slot->name, &object);
+    if (found != 0)
+        return found > 0 ? object : NULL;
+    const struct pp_layout *layout = record->layout;
+    if (layout != NULL && layout->others >= 0 && (layout->current || !layout->hook)) {
+        slot->serial = layout->serial;
+        slot->number = layout->number;
+        slot->place = layout->is.fields[layout->others].offset;
+    }
+    return Py_NewRef(slot->fallback);
+}
+
 static PyObject *get_slowly(struct slot *slot, struct pp_record *record)
 {
     struct pp_look look;
+    if (slot->field.kind == 0)
+        return get_own(slot, record);
     if (pp_is_detached(record))
         return get_detached(slot, record);
     if (pp_record_look(record, &look) < 0)
@@ -167,12 +188,20 @@ static inline bool is_quick(const struct pht_field *field)
            field->kind != PHT_FIELD_CHAR && (field->kind != PHT_FIELD_FLOAT || field->size == 8);
 }
 
+/* What the eight bytes or fewer show; NULL without an exception: they do not tell. */
+static inline PyObject *shown_by(const struct slot *slot, uint64_t word)
+{
+    if (slot->field.kind != 0)
+        return object_of(&slot->field, word);
+    return word == PHT_ABSENT ? Py_NewRef(slot->fallback) : NULL; /* no other attributes at all */
+}
+
 static PyObject *slot_get(PyObject *self, PyObject *object, PyObject *type)
 {
     (void)type;
     struct slot *slot = (struct slot *)self;
     if (object == NULL || object == Py_None)
-        return Py_NewRef(self);
+        return Py_NewRef(slot->field.kind != 0 ? self : slot->fallback);
     if (!PyObject_TypeCheck(object, slot->state->record)) {
         PyErr_Format(PyExc_TypeError, "%R has no field %R", (PyObject *)Py_TYPE(object), slot->name);
         return NULL;
@@ -204,7 +233,7 @@ static PyObject *slot_get(PyObject *self, PyObject *object, PyObject *type)
     const uint32_t number = pht_record_type_at(base, record->at);
     if (number != slot->number || (!own && !pheap_glance_holds(&heap->glance)))
         return get_slowly(slot, record);
-    PyObject *value = object_of(&slot->field, word);
+    PyObject *value = shown_by(slot, word);
     return value != NULL || PyErr_Occurred() ? value : get_slowly(slot, record);
 }
 
@@ -290,6 +319,8 @@ static int set_checked(struct slot *slot, PyObject *object, PyObject *value, boo
     }
     struct pp_record *record = (struct pp_record *)object;
     PyObject *checked = NULL;
+    if (slot->field.kind == 0)
+        return pp_record_set_other(record, slot->name, value);
     if (value == NULL && slot->field.kind != PHT_FIELD_VALUE) {
         PyErr_Format(PyExc_TypeError, "field %R always has a value: it cannot be deleted", slot->name);
         return -1;
@@ -308,15 +339,26 @@ static int slot_set(PyObject *self, PyObject *object, PyObject *value)
 }
 
 PyDoc_STRVAR(in_place_doc, "_set_in_place(object, value)\n--\n\n"
-                           "Set it in the layout that the object has, if that has such a field.");
+                           "Set it in the layout that the object has, and say True; False: that has no such field.");
 static PyObject *slot_set_in_place(PyObject *self, PyObject *args)
 {
     PyObject *object, *value;
     if (!PyArg_ParseTuple(args, "OO", &object, &value))
         return NULL;
-    if (set_checked((struct slot *)self, object, value == Py_NotImplemented ? NULL : value, false) < 0)
+    struct slot *slot = (struct slot *)self;
+    struct pp_look look;
+    bool there;
+    if (!PyObject_TypeCheck(object, slot->state->record) || pp_is_detached((struct pp_record *)object))
+        Py_RETURN_FALSE;
+    if (pp_record_look((struct pp_record *)object, &look) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    const bool same = field_in(slot, ((struct pp_record *)object)->layout, &there) != NULL;
+    pp_seen(&look);
+    if (!same)
+        Py_RETURN_FALSE;
+    if (set_checked(slot, object, value == Py_NotImplemented ? NULL : value, false) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
 }
 
 /* -------------------------------------------------------------------------------------------------------- the type */
