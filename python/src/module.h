@@ -16,7 +16,10 @@ struct pp_state {
     PyObject *errors; /* dict: status -> class, of pheap._errors */
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
-    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set;
+    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *record,
+        *slot, *shape;
+    PyObject *classes_module;    /* pheap._classes, when it has been imported */
+    uint64_t generation;         /* of the classes of records: raised when there is another one */
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
 };
 
