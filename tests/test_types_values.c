@@ -249,7 +249,23 @@ static void numbers__are_compared_exactly(void **state)
     require(equal);
     ok(pht_equal(&t, pht_float(NAN), pht_float(NAN), &equal));
     require(!equal);
+    /* A NaN on either side, beside an int or a float; infinities on either side. */
     expect_detail(PHEAP_WRONG_TYPE, "NaN", pht_compare(&t, pht_float(NAN), pht_int(1), &order));
+    const struct pht_any others[] = {pht_int(1), pht_float(1.5), pht_float(INFINITY)};
+    for (unsigned i = 0; i < 3; i++) {
+        expect_detail(PHEAP_WRONG_TYPE, "NaN", pht_compare(&t, others[i], pht_float(NAN), &order));
+        expect_detail(PHEAP_WRONG_TYPE, "NaN", pht_compare(&t, pht_float(NAN), others[i], &order));
+        ok(pht_equal(&t, others[i], pht_float(NAN), &equal));
+        require(!equal);
+        ok(pht_equal(&t, pht_float(NAN), others[i], &equal));
+        require(!equal);
+    }
+    ok(pht_compare(&t, pht_float(INFINITY), pht_int(INT64_MAX), &order));
+    require_equal(order, 1);
+    uint64_t hash, other;
+    ok(pht_hash(&t, pht_float(NAN), &hash));
+    ok(pht_hash(&t, pht_float(INFINITY), &other));
+    require(hash != other);
     expect_detail(PHEAP_WRONG_TYPE, "str and int", pht_compare(&t, pht_text("1"), pht_int(1), &order));
     expect(PHEAP_WRONG_TYPE, pht_compare(&t, pht_none(), pht_none(), &order));
     keep(&t);
