@@ -127,7 +127,7 @@ struct cost {
  * fresh process every page of metadata that is looked at is a fault. */
 static struct cost cost_among(uint64_t count, const char *path)
 {
-    enum { PAGE = 4096, SHORT = 33, WANTED = 36 };
+    enum { PAGE = 4096, SHORT = 33, WANTED = 35 };
     struct cost *cost = shared_memory(sizeof *cost);
     uint64_t *gaps = calloc(count, sizeof *gaps);
     require(gaps != NULL);
