@@ -492,6 +492,14 @@ static PyMethodDef heap_methods[] = {
      "container\n"
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
+    {"check", pp_heap_check, METH_NOARGS,
+     "check()\n--\n\nWalk all blocks and all values of the newest version.  A list of what is wrong, as pairs of an "
+     "offset in\n"
+     "the file and a text: empty if the heap is sound."},
+    {"info", pp_heap_info, METH_NOARGS,
+     "info()\n--\n\nFigures of the heap and of this process, as a dict: the names are those of struct pheap_info, and "
+     "`users`\n"
+     "is a list of the processes that have it open."},
     {"_abort", heap_abort, METH_NOARGS, "_abort()\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},
     {"__exit__", heap_exit, METH_VARARGS, NULL},

@@ -128,6 +128,10 @@ void pp_seen(struct pp_look *look);
 
 PyObject *pp_snapshot_new(struct pp_heap *heap);
 
+/* Methods of a heap: inspect.c. */
+PyObject *pp_heap_check(PyObject *self, PyObject *args);
+PyObject *pp_heap_info(PyObject *self, PyObject *args);
+
 /* -------------------------------------------------------------------------------------------------- changing */
 
 /* A change: in the thread's transaction, or as one of its own. */
