@@ -474,33 +474,38 @@ static PyObject *heap_repr(PyObject *self)
 
 static PyMethodDef heap_methods[] = {
     {"close", heap_close, METH_NOARGS,
-     "close()\n--\n\nMake everything durable and close the heap.  An open transaction or snapshot is an error."},
+     "close($self, /)\n--\n\nMake everything durable and close the heap.  An open transaction or snapshot is an "
+     "error."},
     {"transaction", (PyCFunction)(void (*)(void))heap_transaction, METH_VARARGS | METH_KEYWORDS,
-     "transaction(*, durable=None, timeout=None)\n--\n\n"
+     "transaction($self, /, *, durable=None, timeout=None)\n--\n\n"
      "A context manager: its block is one transaction, undone if it is left by an exception.  Within another one it "
      "is\n"
      "a savepoint.  durable: is it on stable storage in the end, or soon after?  None: as the heap was opened.\n"
      "timeout: seconds to wait for the writer of another thread or process."},
     {"snapshot", heap_snapshot, METH_NOARGS,
-     "snapshot()\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]"},
-    {"sync", heap_sync, METH_NOARGS, "sync()\n--\n\nMake every commit that has returned durable."},
+     "snapshot($self, /)\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]"},
+    {"sync", heap_sync, METH_NOARGS, "sync($self, /)\n--\n\nMake every commit that has returned durable."},
     {"wait", (PyCFunction)(void (*)(void))heap_wait, METH_VARARGS | METH_KEYWORDS,
-     "wait(version, timeout=None)\n--\n\n"
+     "wait($self, /, version, timeout=None)\n--\n\n"
      "Wait until anybody has made a commit after this version, and return the number of the newest."},
     {"collect", heap_collect, METH_NOARGS,
-     "collect()\n--\n\nFree what cannot be reached from the root any more, but refers to itself or was taken out of a "
+     "collect($self, /)\n--\n\nFree what cannot be reached from the root any more, but refers to itself or was taken "
+     "out of a "
      "container\n"
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
     {"check", pp_heap_check, METH_NOARGS,
-     "check()\n--\n\nWalk all blocks and all values of the newest version.  A list of what is wrong, as pairs of an "
+     "check($self, /)\n--\n\nWalk all blocks and all values of the newest version.  A list of what is wrong, as pairs "
+     "of an "
      "offset in\n"
      "the file and a text: empty if the heap is sound."},
     {"info", pp_heap_info, METH_NOARGS,
-     "info()\n--\n\nFigures of the heap and of this process, as a dict: the names are those of struct pheap_info, and "
+     "info($self, /)\n--\n\nFigures of the heap and of this process, as a dict: the names are those of struct "
+     "pheap_info, and "
      "`users`\n"
      "is a list of the processes that have it open."},
-    {"_abort", heap_abort, METH_NOARGS, "_abort()\n--\n\nAbort what this thread has open, at the exit of the program."},
+    {"_abort", heap_abort, METH_NOARGS,
+     "_abort($self, /)\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},
     {"__exit__", heap_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

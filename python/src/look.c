@@ -157,7 +157,7 @@ static void snapshot_dealloc(PyObject *self)
 }
 
 static PyMethodDef snapshot_methods[] = {
-    {"close", snapshot_close, METH_NOARGS, "close()\n--\n\nEnd it: its objects cannot be used any more."},
+    {"close", snapshot_close, METH_NOARGS, "close($self, /)\n--\n\nEnd it: its objects cannot be used any more."},
     {"__enter__", snapshot_enter, METH_NOARGS, NULL},
     {"__exit__", snapshot_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

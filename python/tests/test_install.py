@@ -105,7 +105,7 @@ class Install(unittest.TestCase):
         self.assertRegex(wheel.name, r"^pheap-[0-9.]+-cp311-abi3-linux_\w+\.whl$")
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
-        for name in ("pheap/py.typed", "pheap/__main__.py"):
+        for name in ("pheap/py.typed", "pheap/_pheap.pyi", "pheap/__main__.py"):
             self.assertIn(name, names)
         self.assertFalse([name for name in names if not name.startswith(("pheap/", "pheap-"))])
         # In an environment that has nothing else.

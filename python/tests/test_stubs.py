@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""The stubs (*.pyi) say what the package has: names, signatures, types."""
+
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import pheap
+
+PACKAGE = Path(pheap.__file__).parent
+TESTS = Path(__file__).resolve().parent
+HAVE_MYPY = importlib.util.find_spec("mypy") is not None and "LD_PRELOAD" not in os.environ
+
+
+def stubbed():
+    """The modules that have a stub, by name."""
+    for path in sorted(PACKAGE.glob("*.pyi")):
+        yield ("pheap" if path.stem == "__init__" else f"pheap.{path.stem}"), path
+
+
+def names_in(body):
+    """The names that statements of a stub define, with those of a class as a dict of their own."""
+    names = {}
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            names[node.name] = names_in(node.body)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            names[node.name] = {}
+        elif isinstance(node, ast.AnnAssign):
+            names[node.target.id] = {}
+        elif isinstance(node, ast.Assign):
+            names.update({target.id: {} for target in node.targets})
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update({alias.asname or alias.name: {} for alias in node.names})
+    return names
+
+
+class Names(unittest.TestCase):
+    """Without mypy, too."""
+
+    def test_every_public_module_says_its_types(self):
+        # Would catch a new module without a stub or annotations, which a type checker takes for Any.
+        stubs = {name for name, _ in stubbed()}
+        for path in PACKAGE.glob("[!_]*.py"):
+            name = f"pheap.{path.stem}"
+            if name in stubs:
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                    with self.subTest(module=name, function=node.name):
+                        self.assertIsNotNone(node.returns, "neither a stub nor annotations")
+        self.assertTrue((PACKAGE / "py.typed").exists())
+
+    def test_every_public_name_has_a_stub(self):
+        # Would catch a function or method that was added to the package and not to its stub.
+        for module_name, path in stubbed():
+            module = importlib.import_module(module_name)
+            names = names_in(ast.parse(path.read_text()).body)
+            said = getattr(module, "__all__", ())
+            for name in said or vars(module):
+                value = getattr(module, name)
+                # Classes in C say "pheap.Heap"; what a module has from another one is the business of that.
+                mine = name in said or getattr(value, "__module__", None) in (module_name, "pheap")
+                if name.startswith("_") or not mine:
+                    continue
+                if "*" not in names:
+                    self.assertIn(name, names, f"{path.name} lacks {name}")
+                if isinstance(value, type) and names.get(name):
+                    for member, what in vars(value).items():
+                        if not member.startswith("_") and not isinstance(what, (str, int)):
+                            self.assertIn(member, names[name], f"{path.name}: {name} lacks {member}")
+
+    def test_everything_in_a_stub_is_there(self):
+        # Would catch a name that was removed or renamed.
+        for module_name, path in stubbed():
+            module = importlib.import_module(module_name)
+            for name, members in names_in(ast.parse(path.read_text()).body).items():
+                if members or name in getattr(module, "__all__", ()):
+                    value = getattr(module, name)
+                    for member in members:
+                        self.assertTrue(hasattr(value, member), f"{path.name}: {name}.{member} is not there")
+
+
+@unittest.skipUnless(HAVE_MYPY, "mypy is missing (Debian: mypy), or the sanitizer is in the interpreter")
+class Types(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="pheap-")
+        self.addCleanup(directory.cleanup)
+        self.work = Path(directory.name)
+        config = ["[mypy]", "strict = True", f"cache_dir = {self.work / 'cache'}"]
+        stubs = {name for name, _ in stubbed()}
+        for path in PACKAGE.glob("_[!_]*.py"):  # private modules have no types, and nobody sees them
+            if f"pheap.{path.stem}" not in stubs:
+                config += [f"[mypy-pheap.{path.stem}]", "ignore_errors = True"]
+        config += ["[mypy-pheap.__main__]", "ignore_errors = True"]
+        self.config = self.work / "mypy.ini"
+        self.config.write_text("\n".join(config) + "\n")
+        self.environment = {**os.environ, "MYPYPATH": str(PACKAGE.parent)}
+
+    def mypy(self, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=self.work,
+            env=self.environment,
+        )
+
+    def test_stubtest(self):
+        # Would catch a signature, a default or a base class that differs from what runs.
+        done = self.mypy("mypy.stubtest", "pheap", "--mypy-config-file", self.config)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_a_program(self):
+        # Would catch stubs that refuse what is right, let through what is wrong, or are Any all over.
+        sample = TESTS / "typed_sample.py"
+        done = self.mypy("mypy", "--config-file", self.config, "--show-error-codes", sample)
+        found = re.findall(r"typed_sample\.py:(\d+): error: .*(\[[a-z-]+\])$", done.stdout, re.M)
+        expected = [
+            (str(number), match[1])
+            for number, line in enumerate(sample.read_text().splitlines(), 1)
+            if (match := re.search(r"# error: (\[.*\])", line))
+        ]
+        self.assertEqual(found, expected, done.stdout + done.stderr)
+        self.assertEqual(done.stdout.count("error:"), len(expected), done.stdout)
+
+    def test_the_program_runs(self):
+        # Would catch a sample that mypy likes and Python does not.
+        done = subprocess.run(
+            [sys.executable, TESTS / "typed_sample.py", self.work / "a.heap"], capture_output=True, text=True
+        )
+        self.assertEqual((done.returncode, done.stdout.splitlines()[-1:]), (0, ["30"]), done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
