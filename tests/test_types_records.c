@@ -315,6 +315,12 @@ static void array__of_structs_by_key(void **state)
     expect(PHEAP_INVALID, pht_array_new(&t, person, 3, &array)); /* it has values */
     expect(PHEAP_INVALID, pht_array_new(&t, point, UINT64_MAX / 16, &array));
     ok(pht_array_at(&t, huge, PHT_ANY_TYPE, &at, &count));
+    uint32_t type;
+    uint64_t size;
+    ok(pht_array_type(&t, huge, &type, &size)); /* what an array of unknown origin has */
+    require_equal(type, point);
+    require_equal(size, sizeof(struct point));
+    expect(PHEAP_WRONG_TYPE, pht_array_type(&t, pht_root(&t), &type, &size));
     ok(pheap_write(t.txn, at + (count - 1) * 16, &(struct point){1, 2}, 16));
     keep(&t);
     ok(pheap_checkpoint(heap));

@@ -111,6 +111,20 @@ enum pheap_status pht_array_at(struct pht *t, pht_value array, uint32_t type, ui
     return PHEAP_OK;
 }
 
+enum pheap_status pht_array_type(struct pht *t, pht_value array, uint32_t *type, uint64_t *size)
+{
+    enum pht_kind kind;
+    const struct pt_array *found;
+    if (type == NULL || size == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_array_type: type or size is NULL");
+    enum pheap_status status = pht_kind_of(t, array, &kind);
+    if (status == PHEAP_OK)
+        status = use(t, array, kind == PHT_RING ? PHT_RING : PHT_ARRAY, PHT_ANY_TYPE, &found, size);
+    if (status == PHEAP_OK)
+        *type = found->type;
+    return status;
+}
+
 enum pheap_status pht_ring_new(struct pht *t, uint32_t type, uint64_t capacity, pht_value *ring)
 {
     if (capacity == 0)

@@ -288,6 +288,15 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_new(struct pht *t, uint64
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_at(struct pht *t, pht_value block, uint64_t *offset,
                                                           uint64_t *length);
 
+/*
+ * Make a block as long as `length`; what is added is zeroed.  It stays where it is if there is room and not much too much of
+ * it, or if it must not `move`.  Else *block becomes another one, with the same bytes, which is the caller's to store; the
+ * old one is freed if it is stored nowhere, and else stays as it was until it is replaced.  With `move` 0 NO_SPACE says
+ * that it would have to.  Cost: proportional to the bytes that move.  Other errors: WRONG_TYPE, CORRUPT, INVALID.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_resize(struct pht *t, pht_value *block, uint64_t length,
+                                                              bool move);
+
 /* ---------------------------------------------------------------------------------------------------- map and set */
 
 /*
@@ -521,6 +530,10 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_new(struct pht *t, uint32
                                                            pht_value *array);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_at(struct pht *t, pht_value array, uint32_t type,
                                                           uint64_t *offset, uint64_t *count);
+
+/* The type of the elements of an array or ring, and the bytes of one.  Errors: WRONG_TYPE, CORRUPT, INVALID. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_type(struct pht *t, pht_value array, uint32_t *type,
+                                                            uint64_t *size);
 
 /*
  * A ring: the last `capacity` structs, at least 1.  pht_ring_push() gives the place for the next one, in which the oldest
