@@ -531,9 +531,20 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_new(struct pht *t, uint32
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_at(struct pht *t, pht_value array, uint32_t type,
                                                           uint64_t *offset, uint64_t *count);
 
-/* The type of the elements of an array or ring, and the bytes of one.  Errors: WRONG_TYPE, CORRUPT, INVALID. */
-PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_type(struct pht *t, pht_value array, uint32_t *type,
-                                                            uint64_t *size);
+/*
+ * What an array or ring is, for tools and for whoever walks it: element i, from 0 to count - 1, is `size` bytes long, and at
+ * `offset` + (first + i) mod capacity * size.  WRONG_TYPE if they are not of `type`.
+ */
+struct pht_elements {
+    uint64_t offset;   /* of the first place */
+    uint64_t size;     /* bytes of one */
+    uint64_t capacity; /* places */
+    uint64_t first;    /* ring: the place of the oldest; array: 0 */
+    uint64_t count;    /* ring: how many there are; array: the capacity */
+    uint32_t type;     /* of each */
+};
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_elements_at(struct pht *t, pht_value value, uint32_t type,
+                                                             struct pht_elements *elements);
 
 /*
  * A ring: the last `capacity` structs, at least 1.  pht_ring_push() gives the place for the next one, in which the oldest
