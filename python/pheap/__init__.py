@@ -17,13 +17,14 @@ import atexit as _atexit
 import weakref as _weakref
 
 from . import _errors, _pheap
+from ._block import Block
 from ._dict import Dict
 from ._errors import *  # noqa: F403
 from ._list import List
 from ._pheap import Heap, Snapshot, Transaction
 from ._set import Set
 
-__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", *_errors.__all__]
+__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Block", *_errors.__all__]
 
 _heaps = _weakref.WeakSet()
 
@@ -69,14 +70,27 @@ def plain(value):
 @_atexit.register
 def _close_all():
     """Close what is open, so that the next who opens it need not recover it.  Open transactions are aborted."""
+    stray = None
     for heap in list(_heaps):
         try:
             heap._abort()
-            heap.close()
+            try:
+                heap.close()
+            except BufferError:
+                # Somebody has views of its bytes still, and may use them: it stays open, but what was stored is looked at.
+                heap.sync()
+                with heap.transaction():
+                    pass
+        except StrayStore as error:  # noqa: F405
+            stray = error
         except Error:  # noqa: F405
             pass  # another thread or a snapshot is in the way: then it is as if the program had been killed
+    if stray is not None:
+        raise stray  # which the interpreter prints
 
 
 _pheap.set_class(_pheap.MAP, Dict)
 _pheap.set_class(_pheap.LIST, List)
 _pheap.set_class(_pheap.SET, Set)
+for _kind in _pheap.BLOCK, _pheap.ARRAY, _pheap.RING:
+    _pheap.set_class(_kind, Block)

@@ -1,6 +1,7 @@
 import os
 from typing import Any
 
+from ._block import Block as Block
 from ._dict import Dict as Dict
 from ._errors import *
 from ._list import List as List
@@ -18,6 +19,7 @@ __all__ = [
     "Dict",
     "List",
     "Set",
+    "Block",
     "Error",
     "Closed",
     "Aborted",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Heap: opening, closing, the root; Transaction: the context manager of h.transaction(). */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -267,6 +267,8 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
         pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be closed: %s", what));
         return NULL;
     }
+    if (pp_refuse_exports(heap, PHT_ABSENT, NULL, "the heap cannot be closed") < 0)
+        return NULL;
     pheap *handle = heap->handle;
     heap->handle = NULL;
     enum pheap_status status;
@@ -275,7 +277,7 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
     {
         if (status == PHEAP_BUSY)
             heap->handle = handle;
-        pp_fail(heap->state, status);
+        pp_fail_views(heap, status);
         return NULL;
     }
     Py_RETURN_NONE;
@@ -302,6 +304,7 @@ static void heap_dealloc(PyObject *self)
         const enum pheap_status status = pheap_close(heap->handle);
         (void)status;
     }
+    pp_forget_views(heap);
     PyMem_Free(heap->table.seats);
     Py_XDECREF(heap->path);
     pp_free(self);
@@ -494,16 +497,28 @@ static PyMethodDef heap_methods[] = {
      "container\n"
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
-    {"check", pp_heap_check, METH_NOARGS,
-     "check($self, /)\n--\n\nWalk all blocks and all values of the newest version.  A list of what is wrong, as pairs "
-     "of an "
-     "offset in\n"
-     "the file and a text: empty if the heap is sound."},
+    {"alloc", pp_heap_alloc, METH_O,
+     "alloc($self, size, /)\n--\n\nA new Block of zeros, in the open transaction, in which it is to be stored "
+     "somewhere."},
+    {"free", pp_heap_free, METH_O,
+     "free($self, block, /)\n--\n\nFree a block that is stored nowhere.  One that is stored goes with the last place "
+     "that has "
+     "it."},
+    {"realloc", pp_heap_realloc, METH_VARARGS,
+     "realloc($self, block, size, /)\n--\n\nMake a block longer, with zeros, or shorter.  Returns it, or another one "
+     "that has "
+     "its "
+     "bytes: then store that in its place.\nThe old one is gone, or, if it is stored, is what it was."},
     {"info", pp_heap_info, METH_NOARGS,
-     "info($self, /)\n--\n\nFigures of the heap and of this process, as a dict: the names are those of struct "
-     "pheap_info, and "
-     "`users`\n"
-     "is a list of the processes that have it open."},
+     "info($self, /)\n--\n\nFigures of the heap and of this process, by the names of pheap_get_info(3).  `users` is a "
+     "list of "
+     "the\n"
+     "processes that have it open, by the names of pheap_next_user(3)."},
+    {"space", pp_heap_space, METH_NOARGS,
+     "space($self, /)\n--\n\nWhat the newest version has of live blocks and free space, by a walk over it."},
+    {"check", pp_heap_check, METH_NOARGS,
+     "check($self, /)\n--\n\nWalk all blocks and values and prove them sound.  Returns the faults: a list of (offset, "
+     "text)."},
     {"_abort", heap_abort, METH_NOARGS,
      "_abort($self, /)\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},

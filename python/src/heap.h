@@ -20,6 +20,7 @@
 #include "python/src/module.h"
 
 struct pp_proxy;
+struct pp_export;
 
 /* Proxies by their words: open addressing, borrowed pointers.  A proxy takes itself out when it ends. */
 struct pp_table {
@@ -54,7 +55,8 @@ struct pp_heap {
     struct pp_now now;
     uint64_t serials;
     struct pp_table table;
-    pht_value root; /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+    pht_value root;                       /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+    struct pp_export *exports, *released; /* block.h: views of bytes; those that the next begin looks at once more */
 };
 
 struct pp_snapshot {
@@ -81,6 +83,9 @@ int pp_proxy_init(PyObject *module, struct pp_state *state);
 int pp_map_init(PyObject *module, struct pp_state *state);
 int pp_list_init(PyObject *module, struct pp_state *state);
 int pp_set_init(PyObject *module, struct pp_state *state);
+int pp_block_init(PyObject *module, struct pp_state *state);
+int pp_place_init(PyObject *module, struct pp_state *state);
+int pp_store_init(PyObject *module);
 
 /* How often this process was forked, seen from here: handles work in a child, readers and transactions do not. */
 extern unsigned pp_forks;
@@ -101,6 +106,13 @@ PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_va
 
 /* A proxy of this class for a container that was just made. */
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind);
+
+/* The same of any class, which the object's kind has or not. */
+PyObject *pp_proxy_as(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                      uint32_t kind);
+
+/* Its object is gone. */
+void pp_proxy_die(struct pp_proxy *proxy);
 
 /* The heap's proxy for a word, or NULL. */
 struct pp_proxy *pp_table_get(const struct pp_table *table, pht_value word);
@@ -129,8 +141,9 @@ void pp_seen(struct pp_look *look);
 PyObject *pp_snapshot_new(struct pp_heap *heap);
 
 /* Methods of a heap: inspect.c. */
-PyObject *pp_heap_check(PyObject *self, PyObject *args);
-PyObject *pp_heap_info(PyObject *self, PyObject *args);
+PyObject *pp_heap_info(PyObject *self, PyObject *unused);
+PyObject *pp_heap_space(PyObject *self, PyObject *unused);
+PyObject *pp_heap_check(PyObject *self, PyObject *unused);
 
 /* -------------------------------------------------------------------------------------------------- changing */
 

@@ -16,7 +16,8 @@ struct pp_state {
     PyObject *errors; /* dict: status -> class, of pheap._errors */
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
-    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set;
+    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *block,
+        *field, *place;
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
 };
 

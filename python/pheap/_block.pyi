@@ -1,0 +1,9 @@
+from typing import Any
+
+from . import _pheap
+
+class Block(_pheap.Block):
+    def plain(self) -> bytes: ...
+    def numpy(self, dtype: Any = ..., count: int = ..., offset: int = ...) -> Any: ...
+
+def numpy() -> Any: ...
