@@ -283,7 +283,7 @@ class Ring(Array):
 
 def _dtype(np, field):
     if field.code == "S":
-        parts = [part for part in vars(field.make).values() if isinstance(part, _pheap.Field)]
+        parts = [vars(field.make)[name] for name in field.make._names_]
         for part in parts:
             if part.bit_count:
                 raise TypeError(f"numpy has no bit fields: {part.name}")
@@ -350,7 +350,7 @@ def _packer(ctype, size):
             if not isinstance(value, (tuple, list)):
                 raise TypeError(f"{ctype.__name__} expected, not {type(value).__name__}")
             value = ctype(*value)
-        if not isinstance(value, (bytes, _ctypes.Structure, _ctypes.Union, _ctypes.Array)) or len(bytes(value)) != size:
+        if not isinstance(value, (bytes, _SimpleType, _ctypes.Structure, _ctypes.Union, _ctypes.Array)) or len(bytes(value)) != size:
             raise TypeError(f"{size} bytes, or a struct of that size, expected, not {type(value).__name__}")
         return bytes(value)
 
@@ -519,7 +519,7 @@ class Store(_abc.Mapping):
             if place is None:
                 place = self.new(key, ctype)
             if isinstance(place, Struct):
-                assign(place, (value.value,) if isinstance(value, _SimpleType) else value)
+                assign(place, value)
             else:
                 place[:] = list(value)
 

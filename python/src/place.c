@@ -153,9 +153,11 @@ static int encode_integer(const struct field *field, PyObject *value, uint64_t *
     const long long small = PyLong_AsLongLongAndOverflow(integer, &overflow);
     *number = (uint64_t)small;
     int result = small == -1 && overflow == 0 && PyErr_Occurred() ? -1 : 0;
+    bool large = false; /* beyond int64_t */
     if (overflow > 0 && field->code == 'u') {
         *number = PyLong_AsUnsignedLongLong(integer);
-        overflow = PyErr_Occurred() != NULL;
+        large = PyErr_Occurred() == NULL;
+        overflow = !large;
         PyErr_Clear();
     }
     Py_DECREF(integer);
@@ -163,8 +165,7 @@ static int encode_integer(const struct field *field, PyObject *value, uint64_t *
         return -1;
     const int64_t top = bits == 64 ? INT64_MAX : (INT64_C(1) << (bits - 1)) - 1;
     if (overflow != 0 || (field->code == 'i' && (small > top || small < -top - 1)) ||
-        (field->code == 'u' && (small < 0) && *number == (uint64_t)small) ||
-        (field->code == 'u' && bits < 64 && *number >> bits != 0))
+        (field->code == 'u' && ((small < 0 && !large) || (bits < 64 && *number >> bits != 0))))
         return out_of_range(field);
     return 0;
 }
