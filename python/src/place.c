@@ -153,9 +153,11 @@ static int encode_integer(const struct field *field, PyObject *value, uint64_t *
     const long long small = PyLong_AsLongLongAndOverflow(integer, &overflow);
     *number = (uint64_t)small;
     int result = small == -1 && overflow == 0 && PyErr_Occurred() ? -1 : 0;
+    bool large = false; /* beyond int64_t */
     if (overflow > 0 && field->code == 'u') {
         *number = PyLong_AsUnsignedLongLong(integer);
-        overflow = PyErr_Occurred() != NULL;
+        large = PyErr_Occurred() == NULL;
+        overflow = !large;
         PyErr_Clear();
     }
     Py_DECREF(integer);
@@ -163,8 +165,7 @@ static int encode_integer(const struct field *field, PyObject *value, uint64_t *
         return -1;
     const int64_t top = bits == 64 ? INT64_MAX : (INT64_C(1) << (bits - 1)) - 1;
     if (overflow != 0 || (field->code == 'i' && (small > top || small < -top - 1)) ||
-        (field->code == 'u' && (small < 0) && *number == (uint64_t)small) ||
-        (field->code == 'u' && bits < 64 && *number >> bits != 0))
+        (field->code == 'u' && ((small < 0 && !large) || (bits < 64 && *number >> bits != 0))))
         return out_of_range(field);
     return 0;
 }
@@ -293,8 +294,10 @@ static PyObject *get(const struct place *place, const struct field *field, uint6
 {
     unsigned char few[64], *bytes = few;
     PyObject *object = NULL;
-    if (is_nested(field))
-        return place_at(field->make, place, at, field);
+    if (is_nested(field)) {
+        struct pp_look look; /* whether there is still something is soon seen; what is known to be gone is told now */
+        return place->block->dead && pp_look(&look, place->block) < 0 ? NULL : place_at(field->make, place, at, field);
+    }
     if (field->size > sizeof few && (bytes = malloc(field->size)) == NULL)
         return PyErr_NoMemory();
     if (fetch(place, at, field->size, 1, field->size, false, bytes) == 0)
@@ -482,6 +485,11 @@ static int elements(PyObject *self, struct field **element)
     return -1;
 }
 
+static bool is_ring(const struct place *place)
+{
+    return place->block->kind == PHT_RING && place->count == 0;
+}
+
 static Py_ssize_t place_length(PyObject *self)
 {
     const struct place *place = place_of(self);
@@ -489,7 +497,7 @@ static Py_ssize_t place_length(PyObject *self)
     struct pp_look look;
     if (elements(self, &element) < 0)
         return -1;
-    const bool ring = place->block->kind == PHT_RING && place->count == 0;
+    const bool ring = is_ring(place);
     if (pp_look(&look, place->block) < 0)
         return -1;
     uint64_t count = place->count;
@@ -503,7 +511,8 @@ static Py_ssize_t place_length(PyObject *self)
 
 static int check_index(PyObject *self, Py_ssize_t *index)
 {
-    const Py_ssize_t length = place_length(self);
+    /* An array does not change its length, and whether it is there at all is seen when the element is wanted. */
+    const Py_ssize_t length = is_ring(place_of(self)) ? place_length(self) : (Py_ssize_t)place_of(self)->count;
     if (length < 0)
         return -1;
     if (*index >= 0 && *index < length)
@@ -646,7 +655,7 @@ static PyObject *place_bytes(PyObject *self, PyObject *unused)
 {
     (void)unused;
     const struct place *place = place_of(self);
-    const bool ring = place->block->kind == PHT_RING && place->element != NULL && place->count == 0;
+    const bool ring = place->element != NULL && is_ring(place);
     uint64_t size = place->size, count = 1;
     if (ring) {
         const Py_ssize_t length = place_length(self);
