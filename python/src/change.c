@@ -26,7 +26,8 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
             return status;
         if (timeout_ms >= 0 && waited >= timeout_ms)
             return status;
-        if (PyErr_CheckSignals() < 0)
+        /* Whoever handles a signal may have closed the heap. */
+        if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
             return status;
     }
 }
@@ -34,12 +35,18 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
 int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
 {
     pheap_txn *txn;
+    if (heap->now.txn != NULL && heap->now.owner == pp_thread()) {
+        pp_fail(heap->state,
+                pheap_fail_with(PHEAP_BUSY, "another task of this thread has a transaction open: tasks wait "
+                                            "for each other in pheap.aio.transaction()"));
+        return -1;
+    }
     enum pheap_status status = wait_for_turn(heap, timeout_ms, &txn);
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);
         return -1;
     }
-    struct pp_now now = {.txn = txn, .owner = PyThread_get_thread_ident(), .serial = ++heap->serials, .level = 1};
+    struct pp_now now = {.txn = txn, .owner = pp_thread(), .serial = ++heap->serials, .level = 1};
     status = pht_begin(txn, &now.view);
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);

@@ -12,6 +12,25 @@ static void count_fork(void)
     pp_forks++;
 }
 
+uint64_t pp_thread(void)
+{
+    static _Atomic uint64_t last;
+    static _Thread_local uint64_t mine;
+    if (mine == 0)
+        mine = ++last;
+    return mine;
+}
+
+int pp_is_task(struct pp_heap *heap)
+{
+    PyObject *now = PyObject_CallNoArgs(heap->current_task);
+    if (now == NULL)
+        PyErr_Clear(); /* no loop runs, so that no task does */
+    const int same = now == heap->task;
+    Py_XDECREF(now);
+    return same;
+}
+
 int pp_heap_usable(struct pp_heap *heap)
 {
     if (heap->handle == NULL) {
@@ -304,6 +323,8 @@ static void heap_dealloc(PyObject *self)
     }
     PyMem_Free(heap->table.seats);
     Py_XDECREF(heap->path);
+    Py_XDECREF(heap->task);
+    Py_XDECREF(heap->current_task);
     pp_free(self);
 }
 
@@ -422,9 +443,32 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
             pp_fail(heap->state, status);
             return NULL;
         }
-        if (PyErr_CheckSignals() < 0)
+        /* Whoever handles a signal may have closed the heap. */
+        if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
             return NULL;
     }
+}
+
+static PyObject *heap_bind(PyObject *self, PyObject *args)
+{
+    struct pp_heap *heap = (struct pp_heap *)self;
+    PyObject *task, *current_task;
+    if (!PyArg_ParseTuple(args, "OO:_bind", &task, &current_task))
+        return NULL;
+    PyObject *old[] = {heap->task, heap->current_task};
+    heap->task = Py_NewRef(task);
+    heap->current_task = Py_NewRef(current_task);
+    heap->task_serial = task == Py_None ? 0 : heap->now.serial;
+    Py_XDECREF(old[0]);
+    Py_XDECREF(old[1]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *heap_in_transaction(PyObject *self, void *closure)
+{
+    (void)closure;
+    struct pp_heap *heap = (struct pp_heap *)self;
+    return pp_heap_usable(heap) < 0 ? NULL : PyBool_FromLong(pp_in_transaction(heap));
 }
 
 static PyObject *heap_root(PyObject *self, void *closure)
@@ -492,6 +536,8 @@ static PyMethodDef heap_methods[] = {
      "container\n"
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
+    {"_bind", heap_bind, METH_VARARGS,
+     "_bind(task, current_task)\n--\n\nThe open transaction is of this task alone, not of all that run in its thread."},
     {"_abort", heap_abort, METH_NOARGS, "_abort()\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},
     {"__exit__", heap_exit, METH_VARARGS, NULL},
@@ -501,6 +547,7 @@ static PyMethodDef heap_methods[] = {
 static PyGetSetDef heap_getset[] = {
     {"root", heap_root, NULL, "The dict by which everything else is found.", NULL},
     {"version", heap_version, NULL, "The number of the newest commit of any process.", NULL},
+    {"in_transaction", heap_in_transaction, NULL, "Has this thread a transaction open?", NULL},
     {"path", heap_path, NULL, "The path that it was opened by.", NULL},
     {"closed", heap_closed, NULL, "Was it closed?", NULL},
     {NULL, NULL, NULL, NULL, NULL},

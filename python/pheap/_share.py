@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""What a heap does among threads and processes: its locks, pickles of it, and its end with the process."""
+
+import atexit
+import os
+import sys
+import weakref
+
+from ._errors import Error
+from ._pheap import Heap
+
+_heaps = weakref.WeakKeyDictionary()  # open heaps: (absolute path, flag, options)
+_unpickled = {}  # (absolute path, flag): heaps that came out of pickles, until they are closed or the process ends
+_worker = False  # is close_all() done at the end of a worker of multiprocessing?
+
+
+def remember(heap, flag, options):
+    """Note how a heap was opened."""
+    _heaps[heap] = os.path.abspath(heap.path), "r" if flag == "r" else "w", options
+    process = sys.modules.get("multiprocessing.process")
+    if not _worker and process is not None and process.parent_process() is not None:
+        _close_with_worker()
+
+
+def _file(heap):
+    return _heaps[heap][0]
+
+
+def _reduce(heap, protocol):
+    return _reopen, _heaps[heap]
+
+
+def _reopen(path, flag, options):
+    """The heap of a pickle: one that is open here; else one for all pickles, so that a worker does not open it each time."""
+    for heap, (its_path, its_flag, _) in list(_heaps.items()):
+        if its_path == path and its_flag == flag and not heap.closed:
+            return heap
+    from . import open
+
+    heap = _unpickled[path, flag] = open(path, flag, **options)
+    return heap
+
+
+def _lock(heap, shared=False, timeout=None, name=None):
+    """lock(shared=False, timeout=None, name=None)
+
+    A lock to be held in a with block, over any number of transactions: by one thread of one process alone, or shared.
+    timeout: seconds to wait for it, then pheap.Timeout.  name: a str, bytes, or an object of the heap; there is a lock for each.
+    The kernel releases it when its process dies.  Nothing else respects it: transactions do not wait for locks.
+    """
+    from ._lock import Lock
+
+    return Lock(heap, shared, timeout, name)
+
+
+Heap.__reduce_ex__ = _reduce
+Heap.lock = _lock
+Heap._file = property(_file, doc="The absolute path.")
+
+
+@atexit.register
+def close_all():
+    """Close what is open, so that the next who opens it need not recover it.  Open transactions are aborted."""
+    for heap in list(_heaps):
+        try:
+            heap._abort()
+            heap.close()
+        except Error:
+            pass  # another thread or a snapshot is in the way: then it is as if the program had been killed
+
+
+def _close_with_worker(*unused):
+    """Workers of multiprocessing run what is registered there at their end, and nothing else."""
+    global _worker
+    _worker = True
+    sys.modules["multiprocessing.util"].Finalize(None, close_all, exitpriority=-100)
+
+
+def _forked():
+    # A worker that is forked forgets what is to be done at the end of its parent, and then does what is registered so.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.register_after_fork(close_all, _close_with_worker)
+
+
+os.register_at_fork(after_in_child=_forked)
