@@ -197,7 +197,7 @@ class Locks(HeapTest):
                     said += "forked "
                 with h.lock(name="mine"):
                     said += "own"
-                os.write(1, f"{os.getpid()} {said}\n".encode())
+                os.write(1, f"{os.getpid()} {said}\\n".encode())
                 time.sleep(60)
                 os._exit(0)
             time.sleep(60)
