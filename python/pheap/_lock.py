@@ -124,22 +124,10 @@ class Lock:
 
         Within a transaction there is no waiting without a timeout, for the holder may be waiting for that: pheap.Busy.
         """
-        timeout = self.timeout
-        careful = timeout is None and self.heap.in_transaction
         hold = self._open(get_ident())
         try:
-            begun = time.monotonic()
-            for pause in self._attempts(hold, timeout is None and not careful):
-                waited = time.monotonic() - begun
-                if careful:
-                    raise _errors.Busy(
-                        f"{self!r} is held by another thread or process, which may be waiting for the transaction that "
-                        "this thread has open: take locks before transactions, or give a timeout"
-                    )
-                if waited >= timeout:
-                    raise self._late(waited)
-                time.sleep(min(pause, timeout - waited))
-            self._tell(time.monotonic() - begun)
+            for pause in self._attempts(hold, self.timeout is None and not self.heap.in_transaction):
+                time.sleep(pause)
         except BaseException:
             self._forget(hold)
             raise
@@ -174,17 +162,23 @@ class Lock:
             raise _errors.Forked(f"{self!r} belongs to the parent process")
         _drop(hold)
 
+    def _pause(self, pause, waited):
+        """How long to pause, after having waited so long: an exception if there is no time left."""
+        if self.timeout is None:
+            if self.heap.in_transaction:
+                raise _errors.Busy(
+                    f"{self!r} is held by another, who may be waiting for the transaction that the caller has open: take "
+                    "locks before transactions, or give a timeout"
+                )
+            return pause
+        if waited >= self.timeout:
+            raise _errors.Timeout(f"{self!r} is held by another: waited for {waited:.3g} s")
+        return min(pause, self.timeout - waited)
+
     def _forget(self, hold):
         if self._mine.get(hold.owner) is hold:
             del self._mine[hold.owner]
         _drop(hold)
-
-    def _late(self, waited):
-        return _errors.Timeout(f"{self!r} is held by another thread or process: waited for {waited:.3g} s")
-
-    def _tell(self, waited):
-        if waited >= _SLOW:
-            log("info", "%r: waited for %.1f s", self, waited)
 
     def _open(self, owner):
         """A hold of this owner, which has nothing yet."""
@@ -199,10 +193,10 @@ class Lock:
             for other in _holds:
                 if other.key == hold.key and other.owner == owner and not (self.shared and other.shared and other.granted):
                     os.close(hold.file)
-                    raise RuntimeError(f"this thread has {self!r} already, and would wait for itself")
+                    raise RuntimeError(f"{self!r} is held by the caller, who would wait for itself")
             if owner in self._mine and self._mine[owner].file >= 0:
                 os.close(hold.file)
-                raise RuntimeError(f"this thread has {self!r} already: take it again with another Lock")
+                raise RuntimeError(f"{self!r} is held by the caller: take it again with another Lock")
             _holds.add(hold)
         self._mine[owner] = hold
         return hold
@@ -218,12 +212,16 @@ class Lock:
             raise _errors.Permission(f"{self.heap.path}: an exclusive lock needs a file that may be written: {error}") from None
 
     def _attempts(self, hold, wait):
-        """Yields how long to wait before the next attempt, until the lock is there; with `wait` it blocks instead."""
+        """Yields how long to pause before the next attempt, until the lock is there; with `wait` it blocks instead."""
         pause, most = _PAUSES
+        begun = time.monotonic()
         for place in (self._at + _GATE, self._at):
             while not _lock(hold, place, wait):
-                yield pause
+                yield self._pause(pause, time.monotonic() - begun)
                 pause = min(2 * pause, most)
+        waited = time.monotonic() - begun
+        if waited >= _SLOW:
+            log("info", "%r: waited for %.1f s", self, waited)
         _unlock(hold, self._at + _GATE, 1)
         try:
             status = os.stat(self.heap._file)

@@ -55,6 +55,7 @@ def _lock(heap, shared=False, timeout=None, name=None):
 
 Heap.__reduce_ex__ = _reduce
 Heap.lock = _lock
+Heap.durable = property(lambda heap: _heaps[heap][2]["durable"], doc="Is a transaction that does not say durable?")
 Heap._file = property(_file, doc="The absolute path.")
 
 

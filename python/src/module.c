@@ -95,7 +95,7 @@ static int execute(PyObject *module)
     struct pp_state *state = PyModule_GetState(module);
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
         pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
-        pp_set_init(module, state) < 0)
+        pp_set_init(module, state) < 0 || pp_watch_init(module, state) < 0)
         return -1;
     return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 || PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
                ? -1
@@ -117,6 +117,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->list);
     Py_VISIT(state->list_iterator);
     Py_VISIT(state->set);
+    Py_VISIT(state->watch);
     for (int i = 0; i < PP_KINDS; i++)
         Py_VISIT(state->classes[i]);
     return 0;
@@ -137,6 +138,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->list);
     Py_CLEAR(state->list_iterator);
     Py_CLEAR(state->set);
+    Py_CLEAR(state->watch);
     for (int i = 0; i < PP_KINDS; i++)
         Py_CLEAR(state->classes[i]);
     return 0;

@@ -17,6 +17,7 @@ struct pp_state {
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
     PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set;
+    PyTypeObject *watch;
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
 };
 
