@@ -27,7 +27,7 @@ _GATE = 1
 _PAUSES = 0.0002, 0.01  # between two attempts, at first and at most
 _SLOW = 1.0  # seconds, after which a wait is logged
 
-_mutex = allocate_lock()  # for what follows; not held while anything waits, but for a fork
+_mutex = allocate_lock()  # for what follows; held while the process forks
 _holds = set()  # all that have a file open
 
 
@@ -80,16 +80,21 @@ def _drop(hold):
             os.close(file)
 
 
-def _forked():
+def before_fork():
+    _mutex.acquire()
+
+
+def after_fork():
+    _mutex.release()
+
+
+def after_fork_in_child():
     """A child has copies of the files, and with them it would keep the locks of its parent after that has died."""
     for hold in _holds:
         os.close(hold.file)
         hold.file = -1
     _holds.clear()
     _mutex.release()
-
-
-os.register_at_fork(before=_mutex.acquire, after_in_parent=_mutex.release, after_in_child=_forked)
 
 
 class Lock:
@@ -108,6 +113,11 @@ class Lock:
         self.timeout = timeout
         self._at = _place(heap, name)
         self._mine = {}  # owner: its hold
+
+    def __reduce__(self):
+        if isinstance(self.name, Proxy):
+            raise TypeError("a lock of an object cannot be pickled, for the object would be a copy")
+        return type(self), (self.heap, self.shared, self.timeout, self.name)
 
     def __repr__(self):
         name = "" if self.name is None else f" {self.name!r:.80}"

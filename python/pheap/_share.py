@@ -5,20 +5,22 @@ import atexit
 import os
 import sys
 import weakref
+from _thread import allocate_lock
 
 from ._errors import Error
 from ._pheap import Heap
 
 _heaps = weakref.WeakKeyDictionary()  # open heaps: (absolute path, flag, options)
 _unpickled = {}  # (absolute path, flag): heaps that came out of pickles, until they are closed or the process ends
+_importing = allocate_lock()  # held while _lock is imported, and while the process forks
+_locks = None  # that module, while the process forks
 _worker = False  # is close_all() done at the end of a worker of multiprocessing?
 
 
 def remember(heap, flag, options):
     """Note how a heap was opened."""
     _heaps[heap] = os.path.abspath(heap.path), "r" if flag == "r" else "w", options
-    process = sys.modules.get("multiprocessing.process")
-    if not _worker and process is not None and process.parent_process() is not None:
+    if not _worker and "multiprocessing.util" in sys.modules:
         _close_with_worker()
 
 
@@ -48,8 +50,8 @@ def _lock(heap, shared=False, timeout=None, name=None):
     timeout: seconds to wait for it, then pheap.Timeout.  name: a str, bytes, or an object of the heap; there is a lock for each.
     The kernel releases it when its process dies.  Nothing else respects it: transactions do not wait for locks.
     """
-    from ._lock import Lock
-
+    with _importing:
+        from ._lock import Lock
     return Lock(heap, shared, timeout, name)
 
 
@@ -70,18 +72,41 @@ def close_all():
             pass  # another thread or a snapshot is in the way: then it is as if the program had been killed
 
 
-def _close_with_worker(*unused):
+def _close_with_worker():
     """Workers of multiprocessing run what is registered there at their end, and nothing else."""
     global _worker
     _worker = True
+    util = sys.modules["multiprocessing.util"]
+    # A worker forgets what was registered before it began, which is when its arguments are unpickled, but for this.
+    util.register_after_fork(close_all, _register)
+    if sys.modules["multiprocessing.process"].parent_process() is not None:
+        _register()
+
+
+def _register(*unused):
     sys.modules["multiprocessing.util"].Finalize(None, close_all, exitpriority=-100)
 
 
-def _forked():
-    # A worker that is forked forgets what is to be done at the end of its parent, and then does what is registered so.
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.register_after_fork(close_all, _close_with_worker)
+def _before_fork():
+    global _locks
+    _importing.acquire()  # else a child could find the module half imported, by a thread that it does not have
+    _locks = sys.modules.get("pheap._lock")
+    if _locks is not None:
+        _locks.before_fork()
 
 
-os.register_at_fork(after_in_child=_forked)
+def _after_fork():
+    if _locks is not None:
+        _locks.after_fork()
+    _importing.release()
+
+
+def _after_fork_in_child():
+    if _locks is not None:
+        _locks.after_fork_in_child()
+    _importing.release()
+    if not _worker and "multiprocessing.util" in sys.modules:
+        _close_with_worker()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

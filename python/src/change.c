@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-/* One turn of waiting, after which signals are looked for. */
-enum { SLICE_MS = 100 };
+/* One turn of waiting, after which signals are looked for; and what is long enough to be told. */
+enum { SLICE_MS = 100, SLOW_MS = 1000 };
 
 /* Wait for the writer, without the GIL; an exception may be raised by a signal. */
 static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms, pheap_txn **txn)
@@ -25,6 +25,9 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
         if (status != PHEAP_TIMEOUT && !early)
             return status;
         if (timeout_ms >= 0 && waited >= timeout_ms)
+            return status;
+        if (waited >= SLOW_MS && waited - slice < SLOW_MS &&
+            pp_log("warning", "waiting to write: %s", pheap_error_detail()) < 0)
             return status;
         /* Whoever handles a signal may have closed the heap. */
         if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
@@ -108,14 +111,16 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
         return -1;
     }
     change->heap = heap;
+    struct pp_look look;
+    if (proxy->dead)
+        return pp_look(&look, proxy);
     change->lone = !pp_in_transaction(heap);
     if (change->lone && pp_begin(heap, -1) < 0)
         return -1;
-    /* Only now: while this thread waited, the transaction that made the object may have been aborted. */
+    /* Again: while this thread waited, the transaction that made the object may have been aborted. */
     if (proxy->dead) {
         if (change->lone)
             pp_abort(heap);
-        struct pp_look look;
         return pp_look(&look, proxy);
     }
     change->t = &heap->now.view;

@@ -74,6 +74,7 @@ struct transaction {
     enum pheap_durability how;
     int64_t timeout_ms;
     uint64_t serial; /* of the transaction, while it is open; 0: it is not */
+    unsigned forks;  /* pp_forks when it began */
     uint32_t level;
     uint32_t savepoint;
     size_t made_count; /* when it began */
@@ -103,6 +104,7 @@ static PyObject *transaction_enter(PyObject *self, PyObject *unused)
     }
     transaction->level = heap->now.level;
     transaction->serial = heap->now.serial;
+    transaction->forks = pp_forks;
     transaction->made_count = heap->now.made_count;
     return Py_NewRef(self);
 }
@@ -133,6 +135,12 @@ static PyObject *transaction_exit(PyObject *self, PyObject *args)
     PyObject *type, *value, *traceback;
     if (!PyArg_ParseTuple(args, "OOO", &type, &value, &traceback) || pp_heap_usable(heap) < 0)
         return NULL;
+    if (transaction->serial != 0 && transaction->forks != pp_forks) {
+        transaction->serial = 0;
+        pp_fail(heap->state,
+                pheap_fail_with(PHEAP_FORKED, "the transaction belongs to the parent process, which ends it"));
+        return NULL;
+    }
     if (transaction->serial == 0 || heap->now.txn == NULL || heap->now.serial != transaction->serial) {
         PyErr_SetString(PyExc_RuntimeError, "this transaction is not open");
         return NULL;
@@ -225,6 +233,10 @@ static int open_handle(struct pp_heap *heap, unsigned flags, const struct pheap_
     }
     heap->handle = handle;
     heap->forks = pp_forks;
+    struct pheap_info info = {.size = sizeof info};
+    if (pheap_get_info(handle, &info) == PHEAP_OK && info.recovered)
+        return pp_log("info", "%R: recovered: replayed %llu bytes of the log", heap->path,
+                      (unsigned long long)info.replayed_bytes);
     return 0;
 }
 
@@ -414,6 +426,8 @@ static PyObject *heap_collect(PyObject *self, PyObject *unused)
         pp_fail(heap->state, status);
         return NULL;
     }
+    if (pp_log("info", "%R: collected %llu objects", heap->path, (unsigned long long)collected) < 0)
+        return NULL;
     return PyLong_FromUnsignedLongLong(collected);
 }
 

@@ -35,6 +35,8 @@ void pp_fail(struct pp_state *state, enum pheap_status status)
         else if (!PyErr_Occurred())
             PyErr_Format(PyExc_SystemError, "pheap: status %d has no exception: %U", (int)status, text);
     }
+    if (text != NULL && (status == PHEAP_STRAY_STORE || status == PHEAP_POISONED || status == PHEAP_CORRUPT))
+        (void)pp_log("error", "%U", text);
     Py_XDECREF(number);
     Py_XDECREF(text);
 }
