@@ -14,13 +14,14 @@ heap and writes to it.  A tuple comes back as a tuple.
 """
 
 from . import _errors, _pheap, _share
+from ._block import Block
 from ._dict import Dict
 from ._errors import *  # noqa: F403
 from ._list import List
 from ._pheap import Heap, Snapshot, Transaction
 from ._set import Set
 
-__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", *_errors.__all__]
+__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Block", *_errors.__all__]
 
 
 def open(
@@ -65,3 +66,5 @@ def plain(value):
 _pheap.set_class(_pheap.MAP, Dict)
 _pheap.set_class(_pheap.LIST, List)
 _pheap.set_class(_pheap.SET, Set)
+for _kind in _pheap.BLOCK, _pheap.ARRAY, _pheap.RING:
+    _pheap.set_class(_kind, Block)

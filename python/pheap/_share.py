@@ -7,7 +7,7 @@ import sys
 import weakref
 from _thread import allocate_lock
 
-from ._errors import Error
+from ._errors import Error, StrayStore
 from ._pheap import Heap
 
 _heaps = weakref.WeakKeyDictionary()  # open heaps: (absolute path, flag, options)
@@ -64,12 +64,23 @@ Heap._file = property(_file, doc="The absolute path.")
 @atexit.register
 def close_all():
     """Close what is open, so that the next who opens it need not recover it.  Open transactions are aborted."""
+    stray = None
     for heap in list(_heaps):
         try:
             heap._abort()
-            heap.close()
+            try:
+                heap.close()
+            except BufferError:
+                # Somebody has views of its bytes still, and may use them: it stays open, but what was stored is looked at.
+                heap.sync()
+                with heap.transaction():
+                    pass
+        except StrayStore as error:
+            stray = error
         except Error:
             pass  # another thread or a snapshot is in the way: then it is as if the program had been killed
+    if stray is not None:
+        raise stray  # which the interpreter prints
 
 
 def _close_with_worker():

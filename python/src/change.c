@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Write transactions: begin, commit, abort, and changes that are transactions of their own. */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 #include <stdlib.h>
 
@@ -46,9 +46,10 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
     }
     enum pheap_status status = wait_for_turn(heap, timeout_ms, &txn);
     if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
+        pp_fail_views(heap, status);
         return -1;
     }
+    pp_forget_views(heap);
     struct pp_now now = {.txn = txn, .owner = pp_thread(), .serial = ++heap->serials, .level = 1};
     status = pht_begin(txn, &now.view);
     if (status != PHEAP_OK) {
@@ -162,11 +163,11 @@ static enum pheap_status meet(struct search *search, pht_value word)
         return PHEAP_OK; /* no object */
     enum pht_kind kind;
     const enum pheap_status status = pht_kind_of(&search->heap->now.view, word, &kind);
-    if (status != PHEAP_OK || kind < PHT_MAP)
+    if (status != PHEAP_OK || (kind < PHT_MAP && kind != PHT_BLOCK && kind != PHT_ARRAY && kind != PHT_RING))
         return status;
     if (pp_table_get(&search->heap->table, word) != NULL)
         search->held = true;
-    else if (kind == PHT_SET)
+    else if (kind == PHT_SET || kind < PHT_MAP)
         return PHEAP_OK; /* has no containers */
     else if (search->count < SEARCH_CONTAINERS && (kind == PHT_MAP || kind == PHT_LIST || kind == PHT_TUPLE))
         search->found[search->count++] = word;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Heap: opening, closing, the root; Transaction: the context manager of h.transaction(). */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -298,6 +298,8 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
         pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be closed: %s", what));
         return NULL;
     }
+    if (pp_refuse_exports(heap, PHT_ABSENT, NULL, "the heap cannot be closed") < 0)
+        return NULL;
     pheap *handle = heap->handle;
     heap->handle = NULL;
     enum pheap_status status;
@@ -306,7 +308,7 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
     {
         if (status == PHEAP_BUSY)
             heap->handle = handle;
-        pp_fail(heap->state, status);
+        pp_fail_views(heap, status);
         return NULL;
     }
     Py_RETURN_NONE;
@@ -333,6 +335,7 @@ static void heap_dealloc(PyObject *self)
         const enum pheap_status status = pheap_close(heap->handle);
         (void)status;
     }
+    pp_forget_views(heap);
     PyMem_Free(heap->table.seats);
     Py_XDECREF(heap->path);
     Py_XDECREF(heap->task);
@@ -552,6 +555,21 @@ static PyMethodDef heap_methods[] = {
      "root."},
     {"_bind", heap_bind, METH_VARARGS,
      "_bind(task, current_task)\n--\n\nThe open transaction is of this task alone, not of all that run in its thread."},
+    {"alloc", pp_heap_alloc, METH_O,
+     "alloc(size, /)\n--\n\nA new Block of zeros, in the open transaction, in which it is to be stored somewhere."},
+    {"free", pp_heap_free, METH_O,
+     "free(block, /)\n--\n\nFree a block that is stored nowhere.  One that is stored goes with the last place that has "
+     "it."},
+    {"realloc", pp_heap_realloc, METH_VARARGS,
+     "realloc(block, size, /)\n--\n\nMake a block longer, with zeros, or shorter.  Returns it, or another one that has "
+     "its "
+     "bytes: then store that in its place.\nThe old one is gone, or, if it is stored, is what it was."},
+    {"info", pp_heap_info, METH_NOARGS,
+     "info()\n--\n\nFigures about the open heap, by the names of pheap_get_info(3)."},
+    {"space", pp_heap_space, METH_NOARGS,
+     "space()\n--\n\nWhat the newest version has of live blocks and free space, by a walk over it."},
+    {"check", pp_heap_check, METH_NOARGS,
+     "check()\n--\n\nWalk all blocks and values and prove them sound.  Returns the faults: a list of (offset, text)."},
     {"_abort", heap_abort, METH_NOARGS, "_abort()\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},
     {"__exit__", heap_exit, METH_VARARGS, NULL},

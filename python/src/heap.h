@@ -20,6 +20,7 @@
 #include "python/src/module.h"
 
 struct pp_proxy;
+struct pp_export;
 
 /* Proxies by their words: open addressing, borrowed pointers.  A proxy takes itself out when it ends. */
 struct pp_table {
@@ -56,7 +57,8 @@ struct pp_heap {
     uint64_t task_serial; /* of the transaction that belongs to one task of its thread: to `task` */
     PyObject *task, *current_task;
     struct pp_table table;
-    pht_value root; /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+    pht_value root;                       /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+    struct pp_export *exports, *released; /* block.h: views of bytes; those that the next begin looks at once more */
 };
 
 struct pp_snapshot {
@@ -84,6 +86,9 @@ int pp_map_init(PyObject *module, struct pp_state *state);
 int pp_list_init(PyObject *module, struct pp_state *state);
 int pp_set_init(PyObject *module, struct pp_state *state);
 int pp_watch_init(PyObject *module, struct pp_state *state);
+int pp_block_init(PyObject *module, struct pp_state *state);
+int pp_place_init(PyObject *module, struct pp_state *state);
+int pp_store_init(PyObject *module);
 
 /* How often this process was forked, seen from here: handles work in a child, readers and transactions do not. */
 extern unsigned pp_forks;
@@ -109,6 +114,13 @@ PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_va
 
 /* A proxy of this class for a container that was just made. */
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind);
+
+/* The same of any class, which the object's kind has or not. */
+PyObject *pp_proxy_as(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                      uint32_t kind);
+
+/* Its object is gone. */
+void pp_proxy_die(struct pp_proxy *proxy);
 
 /* The heap's proxy for a word, or NULL. */
 struct pp_proxy *pp_table_get(const struct pp_table *table, pht_value word);

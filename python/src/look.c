@@ -6,7 +6,7 @@
  * nothing.  One reader for all looks, which a writer in need may take away, would be quicker, but types/ cannot look
  * through such.
  */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *snapshot)
 {
@@ -102,7 +102,10 @@ failed:
 static PyObject *snapshot_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    end_snapshot((struct pp_snapshot *)self);
+    struct pp_snapshot *snapshot = (struct pp_snapshot *)self;
+    if (pp_refuse_exports(snapshot->heap, PHT_ABSENT, snapshot, "the snapshot cannot be closed") < 0)
+        return NULL;
+    end_snapshot(snapshot);
     Py_RETURN_NONE;
 }
 

@@ -97,9 +97,15 @@ static int execute(PyObject *module)
     struct pp_state *state = PyModule_GetState(module);
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
         pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
-        pp_set_init(module, state) < 0 || pp_watch_init(module, state) < 0)
+        pp_set_init(module, state) < 0 || pp_block_init(module, state) < 0 || pp_place_init(module, state) < 0 ||
+        pp_store_init(module) < 0 || pp_watch_init(module, state) < 0)
         return -1;
-    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 || PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
+    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 ||
+                   PyModule_AddIntConstant(module, "BLOCK", PHT_BLOCK) < 0 ||
+                   PyModule_AddIntConstant(module, "ARRAY", PHT_ARRAY) < 0 ||
+                   PyModule_AddIntConstant(module, "RING", PHT_RING) < 0 ||
+                   PyModule_AddIntConstant(module, "RECORD", PHT_RECORD) < 0 ||
+                   PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
                ? -1
                : PyModule_AddIntConstant(module, "LIST", PHT_LIST);
 }
@@ -120,6 +126,9 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->list_iterator);
     Py_VISIT(state->set);
     Py_VISIT(state->watch);
+    Py_VISIT(state->block);
+    Py_VISIT(state->field);
+    Py_VISIT(state->place);
     for (int i = 0; i < PP_KINDS; i++)
         Py_VISIT(state->classes[i]);
     return 0;
@@ -141,6 +150,9 @@ static int clear(PyObject *module)
     Py_CLEAR(state->list_iterator);
     Py_CLEAR(state->set);
     Py_CLEAR(state->watch);
+    Py_CLEAR(state->block);
+    Py_CLEAR(state->field);
+    Py_CLEAR(state->place);
     for (int i = 0; i < PP_KINDS; i++)
         Py_CLEAR(state->classes[i]);
     return 0;

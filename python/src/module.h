@@ -16,8 +16,8 @@ struct pp_state {
     PyObject *errors; /* dict: status -> class, of pheap._errors */
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
-    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set;
-    PyTypeObject *watch;
+    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *block,
+        *field, *place, *watch;
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
 };
 
