@@ -13,10 +13,7 @@ is assigned is copied into the heap, with all that is in it; what is read back i
 heap and writes to it.  A tuple comes back as a tuple.
 """
 
-import atexit as _atexit
-import weakref as _weakref
-
-from . import _errors, _pheap
+from . import _errors, _pheap, _share
 from ._block import Block
 from ._dict import Dict
 from ._errors import *  # noqa: F403
@@ -25,8 +22,6 @@ from ._pheap import Heap, Snapshot, Transaction
 from ._set import Set
 
 __all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Block", *_errors.__all__]
-
-_heaps = _weakref.WeakSet()
 
 
 def open(
@@ -54,7 +49,8 @@ def open(
     heap = Heap(
         path, flag in "cn", flag == "r", durable, reserve, budget, log_limit, segment, buffer, mode, checksums, pin_wait_ms
     )
-    _heaps.add(heap)
+    options = dict(durable=durable, reserve=reserve, budget=budget, checksums=checksums, pin_wait_ms=pin_wait_ms)
+    _share.remember(heap, flag, options)
     if flag == "n":
         heap.root.clear()
     return heap
@@ -65,28 +61,6 @@ def plain(value):
     from ._plain import plain
 
     return plain(value, {})
-
-
-@_atexit.register
-def _close_all():
-    """Close what is open, so that the next who opens it need not recover it.  Open transactions are aborted."""
-    stray = None
-    for heap in list(_heaps):
-        try:
-            heap._abort()
-            try:
-                heap.close()
-            except BufferError:
-                # Somebody has views of its bytes still, and may use them: it stays open, but what was stored is looked at.
-                heap.sync()
-                with heap.transaction():
-                    pass
-        except StrayStore as error:  # noqa: F405
-            stray = error
-        except Error:  # noqa: F405
-            pass  # another thread or a snapshot is in the way: then it is as if the program had been killed
-    if stray is not None:
-        raise stray  # which the interpreter prints
 
 
 _pheap.set_class(_pheap.MAP, Dict)

@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-/* One turn of waiting, after which signals are looked for. */
-enum { SLICE_MS = 100 };
+/* One turn of waiting, after which signals are looked for; and what is long enough to be told. */
+enum { SLICE_MS = 100, SLOW_MS = 1000 };
 
 /* Wait for the writer, without the GIL; an exception may be raised by a signal. */
 static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms, pheap_txn **txn)
@@ -26,7 +26,11 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
             return status;
         if (timeout_ms >= 0 && waited >= timeout_ms)
             return status;
-        if (PyErr_CheckSignals() < 0)
+        if (waited >= SLOW_MS && waited - slice < SLOW_MS &&
+            pp_log("warning", "waiting to write: %s", pheap_error_detail()) < 0)
+            return status;
+        /* Whoever handles a signal may have closed the heap. */
+        if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
             return status;
     }
 }
@@ -34,13 +38,19 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
 int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
 {
     pheap_txn *txn;
+    if (heap->now.txn != NULL && heap->now.owner == pp_thread()) {
+        pp_fail(heap->state,
+                pheap_fail_with(PHEAP_BUSY, "another task of this thread has a transaction open: tasks wait "
+                                            "for each other in pheap.aio.transaction()"));
+        return -1;
+    }
     enum pheap_status status = wait_for_turn(heap, timeout_ms, &txn);
     if (status != PHEAP_OK) {
         pp_fail_views(heap, status);
         return -1;
     }
     pp_forget_views(heap);
-    struct pp_now now = {.txn = txn, .owner = PyThread_get_thread_ident(), .serial = ++heap->serials, .level = 1};
+    struct pp_now now = {.txn = txn, .owner = pp_thread(), .serial = ++heap->serials, .level = 1};
     status = pht_begin(txn, &now.view);
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);
@@ -102,14 +112,16 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
         return -1;
     }
     change->heap = heap;
+    struct pp_look look;
+    if (proxy->dead)
+        return pp_look(&look, proxy);
     change->lone = !pp_in_transaction(heap);
     if (change->lone && pp_begin(heap, -1) < 0)
         return -1;
-    /* Only now: while this thread waited, the transaction that made the object may have been aborted. */
+    /* Again: while this thread waited, the transaction that made the object may have been aborted. */
     if (proxy->dead) {
         if (change->lone)
             pp_abort(heap);
-        struct pp_look look;
         return pp_look(&look, proxy);
     }
     change->t = &heap->now.view;

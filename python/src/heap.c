@@ -12,6 +12,25 @@ static void count_fork(void)
     pp_forks++;
 }
 
+uint64_t pp_thread(void)
+{
+    static _Atomic uint64_t last;
+    static _Thread_local uint64_t mine;
+    if (mine == 0)
+        mine = ++last;
+    return mine;
+}
+
+int pp_is_task(struct pp_heap *heap)
+{
+    PyObject *now = PyObject_CallNoArgs(heap->current_task);
+    if (now == NULL)
+        PyErr_Clear(); /* no loop runs, so that no task does */
+    const int same = now == heap->task;
+    Py_XDECREF(now);
+    return same;
+}
+
 int pp_heap_usable(struct pp_heap *heap)
 {
     if (heap->handle == NULL) {
@@ -55,6 +74,7 @@ struct transaction {
     enum pheap_durability how;
     int64_t timeout_ms;
     uint64_t serial; /* of the transaction, while it is open; 0: it is not */
+    unsigned forks;  /* pp_forks when it began */
     uint32_t level;
     uint32_t savepoint;
     size_t made_count; /* when it began */
@@ -84,6 +104,7 @@ static PyObject *transaction_enter(PyObject *self, PyObject *unused)
     }
     transaction->level = heap->now.level;
     transaction->serial = heap->now.serial;
+    transaction->forks = pp_forks;
     transaction->made_count = heap->now.made_count;
     return Py_NewRef(self);
 }
@@ -114,6 +135,12 @@ static PyObject *transaction_exit(PyObject *self, PyObject *args)
     PyObject *type, *value, *traceback;
     if (!PyArg_ParseTuple(args, "OOO", &type, &value, &traceback) || pp_heap_usable(heap) < 0)
         return NULL;
+    if (transaction->serial != 0 && transaction->forks != pp_forks) {
+        transaction->serial = 0;
+        pp_fail(heap->state,
+                pheap_fail_with(PHEAP_FORKED, "the transaction belongs to the parent process, which ends it"));
+        return NULL;
+    }
     if (transaction->serial == 0 || heap->now.txn == NULL || heap->now.serial != transaction->serial) {
         PyErr_SetString(PyExc_RuntimeError, "this transaction is not open");
         return NULL;
@@ -206,6 +233,10 @@ static int open_handle(struct pp_heap *heap, unsigned flags, const struct pheap_
     }
     heap->handle = handle;
     heap->forks = pp_forks;
+    struct pheap_info info = {.size = sizeof info};
+    if (pheap_get_info(handle, &info) == PHEAP_OK && info.recovered)
+        return pp_log("info", "%R: recovered: replayed %llu bytes of the log", heap->path,
+                      (unsigned long long)info.replayed_bytes);
     return 0;
 }
 
@@ -307,6 +338,8 @@ static void heap_dealloc(PyObject *self)
     pp_forget_views(heap);
     PyMem_Free(heap->table.seats);
     Py_XDECREF(heap->path);
+    Py_XDECREF(heap->task);
+    Py_XDECREF(heap->current_task);
     pp_free(self);
 }
 
@@ -396,6 +429,8 @@ static PyObject *heap_collect(PyObject *self, PyObject *unused)
         pp_fail(heap->state, status);
         return NULL;
     }
+    if (pp_log("info", "%R: collected %llu objects", heap->path, (unsigned long long)collected) < 0)
+        return NULL;
     return PyLong_FromUnsignedLongLong(collected);
 }
 
@@ -425,9 +460,32 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
             pp_fail(heap->state, status);
             return NULL;
         }
-        if (PyErr_CheckSignals() < 0)
+        /* Whoever handles a signal may have closed the heap. */
+        if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
             return NULL;
     }
+}
+
+static PyObject *heap_bind(PyObject *self, PyObject *args)
+{
+    struct pp_heap *heap = (struct pp_heap *)self;
+    PyObject *task, *current_task;
+    if (!PyArg_ParseTuple(args, "OO:_bind", &task, &current_task))
+        return NULL;
+    PyObject *old[] = {heap->task, heap->current_task};
+    heap->task = Py_NewRef(task);
+    heap->current_task = Py_NewRef(current_task);
+    heap->task_serial = task == Py_None ? 0 : heap->now.serial;
+    Py_XDECREF(old[0]);
+    Py_XDECREF(old[1]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *heap_in_transaction(PyObject *self, void *closure)
+{
+    (void)closure;
+    struct pp_heap *heap = (struct pp_heap *)self;
+    return pp_heap_usable(heap) < 0 ? NULL : PyBool_FromLong(pp_in_transaction(heap));
 }
 
 static PyObject *heap_root(PyObject *self, void *closure)
@@ -497,6 +555,8 @@ static PyMethodDef heap_methods[] = {
      "container\n"
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
+    {"_bind", heap_bind, METH_VARARGS,
+     "_bind(task, current_task)\n--\n\nThe open transaction is of this task alone, not of all that run in its thread."},
     {"alloc", pp_heap_alloc, METH_O,
      "alloc($self, size, /)\n--\n\nA new Block of zeros, in the open transaction, in which it is to be stored "
      "somewhere."},
@@ -529,6 +589,7 @@ static PyMethodDef heap_methods[] = {
 static PyGetSetDef heap_getset[] = {
     {"root", heap_root, NULL, "The dict by which everything else is found.", NULL},
     {"version", heap_version, NULL, "The number of the newest commit of any process.", NULL},
+    {"in_transaction", heap_in_transaction, NULL, "Has this thread a transaction open?", NULL},
     {"path", heap_path, NULL, "The path that it was opened by.", NULL},
     {"closed", heap_closed, NULL, "Was it closed?", NULL},
     {NULL, NULL, NULL, NULL, NULL},

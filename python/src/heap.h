@@ -30,8 +30,8 @@ struct pp_table {
 
 /* The open write transaction. */
 struct pp_now {
-    pheap_txn *txn;      /* NULL: none */
-    unsigned long owner; /* its thread */
+    pheap_txn *txn; /* NULL: none */
+    uint64_t owner; /* pp_thread() of its thread */
     struct pht view;
     uint64_t serial;
     uint32_t level;  /* transactions within it, which are savepoints; 1: only itself */
@@ -54,6 +54,8 @@ struct pp_heap {
 
     struct pp_now now;
     uint64_t serials;
+    uint64_t task_serial; /* of the transaction that belongs to one task of its thread: to `task` */
+    PyObject *task, *current_task;
     struct pp_table table;
     pht_value root;                       /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
     struct pp_export *exports, *released; /* block.h: views of bytes; those that the next begin looks at once more */
@@ -83,6 +85,7 @@ int pp_proxy_init(PyObject *module, struct pp_state *state);
 int pp_map_init(PyObject *module, struct pp_state *state);
 int pp_list_init(PyObject *module, struct pp_state *state);
 int pp_set_init(PyObject *module, struct pp_state *state);
+int pp_watch_init(PyObject *module, struct pp_state *state);
 int pp_block_init(PyObject *module, struct pp_state *state);
 int pp_place_init(PyObject *module, struct pp_state *state);
 int pp_store_init(PyObject *module);
@@ -93,10 +96,15 @@ extern unsigned pp_forks;
 /* Is the heap open?  Else -1, with pheap.Closed raised.  Forgets what the parent process had begun. */
 int pp_heap_usable(struct pp_heap *heap);
 
-/* Has the calling thread a transaction open? */
-static inline int pp_in_transaction(const struct pp_heap *heap)
+/* The number of the calling thread: unlike an identity of the system, no later thread gets it. */
+uint64_t pp_thread(void);
+
+/* Has the calling thread, or the calling task of asyncio, a transaction open?  May run Python code for a task. */
+int pp_is_task(struct pp_heap *heap);
+static inline int pp_in_transaction(struct pp_heap *heap)
 {
-    return heap->now.txn != NULL && heap->now.owner == PyThread_get_thread_ident();
+    return heap->now.txn != NULL && heap->now.owner == pp_thread() &&
+           (heap->task_serial != heap->now.serial || pp_is_task(heap));
 }
 
 /* --------------------------------------------------------------------------------------------------- proxies */

@@ -17,7 +17,7 @@ struct pp_state {
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
     PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *block,
-        *field, *place;
+        *field, *place, *watch;
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
 };
 
@@ -26,6 +26,10 @@ struct pp_state *pp_state_of(PyTypeObject *type);
 
 /* Raise what a status and pheap_error_detail() say, but not in the place of an exception that is raised already. */
 void pp_fail(struct pp_state *state, enum pheap_status status);
+
+/* Tell the logger "pheap", by its method `level`; a text as for PyUnicode_FromFormat().  Handlers are code of the program, so
+ * this is a call that may do anything.  -1 if an exception is raised, be it that it was before. */
+int pp_log(const char *level, const char *format, ...);
 
 /* Make a type and add it to the module. */
 int pp_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **type);

@@ -194,7 +194,14 @@ static PyObject *get_storable(PyObject *self, void *closure)
     return PyBool_FromLong(proxy->snapshot == NULL && !proxy->dead);
 }
 
+static PyObject *get_word(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromUnsignedLongLong(((struct pp_proxy *)self)->word);
+}
+
 static PyGetSetDef getset[] = {
+    {"_word", get_word, NULL, "The word of the object, which is its offset.", NULL},
     {"_heap", get_heap, NULL, "The heap that has the object.", NULL},
     {"_writable", get_storable, NULL, "Can it be changed in a transaction?", NULL},
     {NULL, NULL, NULL, NULL, NULL},
