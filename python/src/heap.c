@@ -556,7 +556,8 @@ static PyMethodDef heap_methods[] = {
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
     {"_bind", heap_bind, METH_VARARGS,
-     "_bind(task, current_task)\n--\n\nThe open transaction is of this task alone, not of all that run in its thread."},
+     "_bind($self, /, task, current_task)\n--\n\nThe open transaction is of this task alone, not of all that run in "
+     "its thread."},
     {"alloc", pp_heap_alloc, METH_O,
      "alloc($self, size, /)\n--\n\nA new Block of zeros, in the open transaction, in which it is to be stored "
      "somewhere."},

@@ -56,13 +56,13 @@ static void watch_dealloc(PyObject *self)
 }
 
 static PyMethodDef methods[] = {
-    {"close", watch_close, METH_NOARGS, "close()\n--\n\nEnd it: then the eventfd may be closed."},
+    {"close", watch_close, METH_NOARGS, "close($self, /)\n--\n\nEnd it: then the eventfd may be closed."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc,
-     (void *)"Watch(heap, version, eventfd)\n--\n\nAdds 1 to the eventfd when there are commits after `version`."},
+    {Py_tp_doc, (void *)"Watch($self, /, heap, version, eventfd)\n--\n\nAdds 1 to the eventfd when there are commits "
+                        "after `version`."},
     {Py_tp_new, (void *)watch_new},
     {Py_tp_dealloc, (void *)watch_dealloc},
     {Py_tp_methods, methods},
