@@ -135,6 +135,42 @@ heap.close()
             self.ended_well(child)
         self.assertEqual(self.root["visits"], processes * threads * count)
 
+    def test_P3_locks_exclude_and_share(self):
+        # Would catch a lock that lets two in, one that keeps sharers apart, and increments under it that get lost.
+        self.root.update({"visits": 0, "inside": 0, "most": 0})
+        program = """
+heap = pheap.open(sys.argv[1], durable=False)
+for _ in range(100):
+    with heap.lock():
+        visits = heap.root["visits"]
+        heap.root["inside"] += 1
+        heap.root["most"] = max(heap.root["most"], heap.root["inside"])
+        heap.root["visits"] = visits + 1
+        heap.root["inside"] -= 1
+heap.close()
+"""
+        for child in [self.start(program, self.path) for _ in range(3)]:
+            self.ended_well(child)
+        self.assertEqual(self.root.plain(), {"visits": 300, "inside": 0, "most": 1})
+        sharer = """
+heap = pheap.open(sys.argv[1])
+with heap.lock(shared=True):
+    print("in", flush=True)
+    signal.pause()
+"""
+        sharers = [self.start(sharer, self.path) for _ in range(2)]
+        for child in sharers:
+            self.assertEqual(child.stdout.readline(), "in\n")
+        with self.heap.lock(shared=True, timeout=10):
+            pass
+        with self.assertRaises(pheap.Timeout), self.heap.lock(timeout=0.01):
+            pass
+        for child in sharers:
+            child.kill()
+            child.wait()
+        with self.heap.lock(timeout=60):
+            pass
+
     def test_P4_a_fresh_process_is_quick(self):
         # Would catch an import of what is slow to import, and work that grows with the heap.  What it takes is printed
         # and measured by bench/python; on a machine that others use, times prove nothing.
@@ -243,6 +279,80 @@ with heap.transaction():
         self.assertEqual(self.root.plain(), {"whole": True})
 
     # ------------------------------------------------------------------------------------------------------------ T
+
+    def test_T1_a_drop_in_for_shelve(self):
+        # Would catch a program for shelve that has to be changed by more than its import, the trap of what is read,
+        # changed and not assigned, and processes that get in each other's way.
+        program = """
+import IMPORT
+with shelve.open(sys.argv[1]) as db:
+    db.setdefault("names", [])
+    db["point"] = complex(1, 2)                        # pickled
+    db["ages"] = {"Joe": 27}
+    names = db["names"]
+    names.append("Joe")
+    db["names"] = names
+    print(sorted(db), db["names"], db["point"], db["ages"], "Ann" in db, len(db))
+"""
+        outputs = []
+        for name, instead in (("standard", "shelve"), ("ours", "pheap.shelf as shelve")):
+            child = self.start(program.replace("IMPORT", instead), self.path.with_name(name))
+            outputs.append(child.communicate(timeout=60)[0])
+        self.assertEqual(outputs[0], outputs[1])
+        self.assertIn("['ages', 'names', 'point'] ['Joe'] (1+2j) {'Joe': 27} False 3", outputs[0])
+        from pheap import shelf
+
+        with shelf.open(self.path.with_name("ours")) as mine:
+            mine["ages"]["Joe"] += 1
+            more = """
+from pheap import shelf as shelve
+with shelve.open(sys.argv[1]) as db:
+    for n in range(100):
+        db[sys.argv[2] + str(n)] = n
+        db["names"].append(sys.argv[2])
+"""
+            for child in [self.start(more, self.path.with_name("ours"), name) for name in "abc"]:
+                self.ended_well(child)
+            self.assertEqual(mine["ages"], {"Joe": 28})
+            self.assertEqual(len(mine), 303)
+            self.assertEqual(sorted(mine["names"]), sorted(["Joe"] + ["a", "b", "c"] * 100))
+
+    def test_T2_shared_objects(self):
+        # Would catch a copy where an object is to be shared, two proxies of one object, and what a dead process held
+        # that is never given back.
+        value = {"list": [1, (2, "three")], "dict": {"a": None}}
+        self.root["value"] = value
+        shared = self.root["value"]
+        self.assertEqual(shared, value)
+        self.assertIs(self.root["value"], shared)
+        shared["other"] = shared["list"]
+        self.assertIs(shared["other"], shared["list"])
+        program = """
+heap = pheap.open(sys.argv[1], durable=False)
+shared = heap.root["value"]
+shared["other"].append("from another process")
+assert shared["other"] is shared["list"]
+held = shared.pop("dict")
+with heap.transaction():
+    temporary = pheap.List(heap, [[n] for n in range(100)])
+print(shared["list"], flush=True)
+signal.pause()
+"""
+        child = self.start(program, self.path)
+        self.assertEqual(child.stdout.readline(), "[1, (2, 'three'), 'from another process']\n")
+        self.assertEqual(shared["list"][2], "from another process")
+        child.kill()
+        child.wait()
+        del shared
+        self.reopen()
+        self.heap.collect()
+        self.assertEqual(self.root["value"]["list"].plain(), [1, (2, "three"), "from another process"])
+        self.assertEqual(self.heap.collect(), 0)
+        before = self.heap.space()["live_blocks"]
+        del self.root["value"]
+        self.heap.collect()
+        self.assertLess(self.heap.space()["live_blocks"], before)
+        self.assertEqual(self.heap.check(), [])
 
     def test_T3_a_prevalent_system(self):
         # Would catch objects that do not come back from the last snapshot and the log behind it, and two recoveries of
