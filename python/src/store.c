@@ -39,7 +39,7 @@ static int field_of(PyObject *tuple, struct pht_field *field)
 }
 
 PyDoc_STRVAR(register_doc,
-             "register_type($self, /, heap, name, version, size, fields)\n--\n\nThe number of a type, in the open "
+             "register_type($module, /, heap, name, version, size, fields)\n--\n\nThe number of a type, in the open "
              "transaction.  fields: (name, kind, size, offset, count, bit_first, bit_count, type)...");
 static PyObject *register_type(PyObject *module, PyObject *args)
 {
@@ -119,9 +119,10 @@ static PyObject *type_tuple(const struct shown *shown)
                          (unsigned long long)shown->layout.size, fields);
 }
 
-PyDoc_STRVAR(show_doc,
-             "show_type($self, /, block, number)\n--\n\nWhat the type of this number is in the heap of a block or map: "
-             "(name, version, size, fields).");
+PyDoc_STRVAR(
+    show_doc,
+    "show_type($module, /, block, number)\n--\n\nWhat the type of this number is in the heap of a block or map: "
+    "(name, version, size, fields).");
 static PyObject *show_type(PyObject *module, PyObject *args)
 {
     struct pp_state *state = PyModule_GetState(module);
@@ -141,7 +142,7 @@ static PyObject *show_type(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(type_of_doc,
-             "type_of($self, /, block)\n--\n\nThe kind of an array, ring or record, and the number of its type.");
+             "type_of($module, /, block)\n--\n\nThe kind of an array, ring or record, and the number of its type.");
 static PyObject *type_of(PyObject *module, PyObject *object)
 {
     struct pp_state *state = PyModule_GetState(module);
@@ -155,19 +156,25 @@ static PyObject *type_of(PyObject *module, PyObject *object)
         return NULL;
     uint64_t offset;
     struct pht_elements elements = {.type = 0};
-    const enum pheap_status status = proxy->kind == PHT_RECORD
+    const enum pheap_status status = proxy->kind == PP_STRUCT
                                          ? pht_record_at(look.t, proxy->word, PHT_ANY_TYPE, &offset, &elements.type)
                                          : pht_elements_at(look.t, proxy->word, PHT_ANY_TYPE, &elements);
     pp_seen(&look);
     return status != PHEAP_OK ? fail(proxy->heap, status)
-                              : Py_BuildValue("IIK", proxy->kind, elements.type, (unsigned long long)elements.capacity);
+                              : Py_BuildValue("IIK", proxy->kind == PP_STRUCT ? PHT_RECORD : proxy->kind, elements.type,
+                                              (unsigned long long)elements.capacity);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- structs */
 
+static PyObject *struct_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t kind)
+{
+    return pp_proxy_as(heap->state->block, heap, snapshot, word, kind == PHT_RECORD ? PP_STRUCT : kind);
+}
+
 PyDoc_STRVAR(
     new_doc,
-    "new_struct($self, /, heap, kind, type, count)\n--\n\nA record, or an array or ring of `count` structs, in the "
+    "new_struct($module, /, heap, kind, type, count)\n--\n\nA record, or an array or ring of `count` structs, in the "
     "open transaction, in which it is to be stored.");
 static PyObject *new_struct(PyObject *module, PyObject *args)
 {
@@ -189,7 +196,7 @@ static PyObject *new_struct(PyObject *module, PyObject *args)
                                                   : pht_array_new(t, type, count, &word);
     if (status == PHEAP_OK)
         status = pp_note_made(heap, word);
-    return status == PHEAP_OK ? pp_proxy_as(heap->state->block, heap, NULL, word, kind) : fail(heap, status);
+    return status == PHEAP_OK ? struct_of(heap, NULL, word, kind) : fail(heap, status);
 }
 
 static struct pp_proxy *map_arg(PyObject *module, PyObject *object)
@@ -203,7 +210,7 @@ static struct pp_proxy *map_arg(PyObject *module, PyObject *object)
 
 PyDoc_STRVAR(
     get_doc,
-    "get_struct($self, /, map, key)\n--\n\nThe block, array, ring or record of a key; None if it is not there.");
+    "get_struct($module, /, map, key)\n--\n\nThe block, array, ring or record of a key; None if it is not there.");
 static PyObject *get_struct(PyObject *module, PyObject *args)
 {
     PyObject *object, *key;
@@ -237,7 +244,7 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
         return fail(map->heap,
                     pheap_fail_with(PHEAP_WRONG_TYPE, "the key has a value of kind %s, not a struct, array or ring",
                                     pht_kind_name(kind)));
-    return pp_proxy_as(map->heap->state->block, map->heap, map->snapshot, value, kind);
+    return struct_of(map->heap, map->snapshot, value, kind);
 }
 
 /* Remove a key: what it has is freed if nothing else has it. */
@@ -263,7 +270,8 @@ static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *m
     return status;
 }
 
-PyDoc_STRVAR(delete_doc, "delete_struct($self, /, map, key)\n--\n\nRemove a key, and free what it has; was it there?");
+PyDoc_STRVAR(delete_doc,
+             "delete_struct($module, /, map, key)\n--\n\nRemove a key, and free what it has; was it there?");
 static PyObject *delete_struct(PyObject *module, PyObject *args)
 {
     PyObject *object, *key;
