@@ -2,6 +2,19 @@ import os
 from typing import Any
 
 from ._block import Block as Block
+from ._classes import chars as chars
+from ._classes import f32 as f32
+from ._classes import f64 as f64
+from ._classes import i16 as i16
+from ._classes import i32 as i32
+from ._classes import i64 as i64
+from ._classes import i8 as i8
+from ._classes import Persistent as Persistent
+from ._classes import Pickled as Pickled
+from ._classes import u16 as u16
+from ._classes import u32 as u32
+from ._classes import u64 as u64
+from ._classes import u8 as u8
 from ._dict import Dict as Dict
 from ._errors import *
 from ._list import List as List
@@ -57,6 +70,19 @@ __all__ = [
     "Evicted",
     "Budget",
     "WrongType",
+    "Persistent",
+    "Pickled",
+    "chars",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "f32",
+    "f64",
 ]
 
 def open(
@@ -72,5 +98,6 @@ def open(
     mode: int = ...,
     checksums: bool = ...,
     pin_wait_ms: int = ...,
+    pickle: bool = ...,
 ) -> Heap: ...
 def plain(value: Any) -> Any: ...

@@ -30,6 +30,21 @@ def run(program, *arguments, **options):
     )
 
 
+PERSON = """
+import pheap
+class Person(pheap.Persistent, name="promises.Person"):
+    name: str
+    age: int = 0
+    friends: list = []
+    def birthday(self):
+        self.age += 1
+        return self.age
+    @property
+    def grown_up(self):
+        return self.age >= 18
+"""
+
+
 class Promises(HeapTest):
     def setUp(self):
         super().setUp()
@@ -114,6 +129,32 @@ class Promises(HeapTest):
             "dict": {"a": {"b": ["deep"]}, "c": None},
         }
         self.assertEqual(self.root.plain(), expected)
+
+    def test_P2_objects_of_classes(self):
+        # Would catch an object that comes back as something else, an attribute that is another one, and a change that
+        # stays in the process that made it.
+        names = {"__name__": "promises"}
+        exec(PERSON, names)
+        person = names["Person"]("Joe", 17)
+        self.root["joe"] = person
+        self.assertIs(self.root["joe"], person)
+        person.friends.append("Ann")
+        person.nickname = "J"
+        program = PERSON + """
+import sys
+joe = pheap.open(sys.argv[1]).root["joe"]
+assert type(joe) is Person and not joe.grown_up
+print(joe.birthday(), joe.grown_up, joe.name, joe.friends, joe.nickname, flush=True)
+"""
+        child = self.start(program, self.path)
+        self.assertEqual(child.stdout.read(), "18 True Joe ['Ann'] J\n")
+        self.ended_well(child)
+        self.assertEqual((person.age, person.grown_up), (18, True))
+        del person
+        self.reopen()
+        joe = self.root["joe"]
+        self.assertIs(type(joe), names["Person"])
+        self.assertEqual((joe.birthday(), joe.name, joe.friends.plain(), joe.nickname), (19, "Joe", ["Ann"], "J"))
 
     def test_P3_increments_are_exact(self):
         # Would catch an increment of a visitor counter that is lost between processes, or between threads.
