@@ -9,11 +9,15 @@ name begins with "$":
     {"$int": "0x..."}           an int that JSON readers would not take
     {"$dict": [[key, value]]}   a dict with other keys than str, or with one that begins with "$"
     {"$is": [number, value]}    a container that is met again, or is in itself: there it is {"$ref": number}
+
+Values of other kinds (blocks, objects of classes, queues, ordered maps) are refused.
 """
 
 import base64
 import math
 from collections import abc
+
+from . import Dict, List, Set
 
 # Python refuses to read or write longer ints in decimal (sys.set_int_max_str_digits).
 _DECIMAL_BITS = 12000
@@ -113,14 +117,14 @@ class Encoder:
             return value if math.isfinite(value) else {"$float": repr(value)}
         if isinstance(value, bytes):
             return {"$bytes": base64.b64encode(value).decode("ascii")}
-        if _is(value, abc.Mapping):
+        if isinstance(value, (dict, Dict)):
             if all(isinstance(key, str) and not key.startswith("$") for key in value):
                 return {key: self._encode(part, (*path, key)) for key, part in value.items()}
             return {"$dict": [[self._encode(k, path), self._encode(part, (*path, k))] for k, part in value.items()]}
-        for kind, name in ((tuple, "$tuple"), (frozenset, "$frozenset"), (abc.MutableSet, "$set")):
+        for kind, name in ((tuple, "$tuple"), (frozenset, "$frozenset"), ((set, Set), "$set")):
             if isinstance(value, kind):
                 return {name: [self._encode(part, (*path, at)) for at, part in enumerate(value)]}
-        if _is(value, abc.MutableSequence):
+        if isinstance(value, (list, List)):
             return [self._encode(part, (*path, at)) for at, part in enumerate(value)]
         raise NotJson(f"{place(path)}: the lossless form has nothing for {type(value).__name__}")
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """python -m pheap."""
 
+import collections
 import contextlib
 import io
 import json
@@ -164,6 +165,8 @@ class MainTest(HeapTest):
         for convert in (to_plain, lambda value: Encoder(value)):
             with self.assertRaisesRegex(NotJson, "/0: .* nothing for object"):
                 convert([object()])
+        with self.assertRaisesRegex(NotJson, "/a: .* nothing for deque"):
+            Encoder({"a": collections.deque()})
 
     def test_check_collect_info(self):
         # Would catch a command that says what is not so.

@@ -28,15 +28,16 @@ def stubbed():
 
 
 def names_in(body, within_class=False):
-    """The names that statements of a stub define, with those of a class as a dict of their own."""
+    """The names that statements of a stub define, with those of a class as a dict of their own; None: an attribute of
+    instances, which the class need not have."""
     names = {}
     for node in body:
         if isinstance(node, ast.ClassDef):
             names[node.name] = names_in(node.body, True)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             names[node.name] = {}
-        elif isinstance(node, ast.AnnAssign) and not within_class:
-            names[node.target.id] = {}
+        elif isinstance(node, ast.AnnAssign):
+            names[node.target.id] = None if within_class else {}
         elif isinstance(node, ast.Assign):
             names.update({target.id: {} for target in node.targets})
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -89,8 +90,8 @@ class Names(unittest.TestCase):
             for name, members in names_in(ast.parse(path.read_text()).body).items():
                 if members or name in getattr(module, "__all__", ()):
                     value = getattr(module, name)
-                    for member in members:
-                        if member in LATER:
+                    for member, inner in members.items():
+                        if inner is None or member in LATER:
                             continue
                         self.assertTrue(hasattr(value, member), f"{path.name}: {name}.{member} is not there")
 
