@@ -15,6 +15,7 @@ heap and writes to it.  A tuple comes back as a tuple.
 
 from . import _errors, _pheap, _share
 from ._block import Block
+from ._classes import Persistent, Pickled, chars, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from ._dict import Dict
 from ._errors import *  # noqa: F403
 from ._list import List
@@ -22,6 +23,7 @@ from ._pheap import Heap, Snapshot, Transaction
 from ._set import Set
 
 __all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Block", *_errors.__all__]
+__all__ += ["Persistent", "Pickled", "chars", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"]
 
 
 def open(
@@ -37,11 +39,13 @@ def open(
     mode=0,
     checksums=False,
     pin_wait_ms=0,
+    pickle=False,
 ):
     """Open the heap in the file `path`.
 
     flag: "r" for reading; "w" to change a heap that is there; "c" makes it if it is not; "n" makes it, or removes all
-    that it has.  durable: is a transaction that does not say on stable storage when it ends, or soon after?  The other
+    that it has.  pickle: objects of types that a heap does not know are stored as pickles, and loaded, which is safe only with
+    heaps of people whom you trust.  durable: is a transaction that does not say on stable storage when it ends, or soon after?  The other
     options are those of pheap_open(3), in bytes; 0 is the default.
     """
     if flag not in ("r", "w", "c", "n"):
@@ -49,8 +53,9 @@ def open(
     heap = Heap(
         path, flag in "cn", flag == "r", durable, reserve, budget, log_limit, segment, buffer, mode, checksums, pin_wait_ms
     )
-    options = dict(durable=durable, reserve=reserve, budget=budget, checksums=checksums, pin_wait_ms=pin_wait_ms)
+    options = dict(durable=durable, reserve=reserve, budget=budget, checksums=checksums, pin_wait_ms=pin_wait_ms, pickle=pickle)
     _share.remember(heap, flag, options)
+    heap._pickle = bool(pickle)
     if flag == "n":
         heap.root.clear()
     return heap
