@@ -41,8 +41,8 @@ def _place(heap, name):
     if name is None:
         return _NAMES
     if isinstance(name, Proxy):
-        if os.path.realpath(name._heap.path) != os.path.realpath(heap.path):
-            raise ValueError("the object to be locked is in another heap")
+        if name._heap is None or os.path.realpath(name._heap._file) != os.path.realpath(heap._file):
+            raise ValueError("the object to be locked is in no heap, or in another one")
         return _OBJECTS + name._word
     if isinstance(name, str):
         name = name.encode("utf-8", "surrogatepass")
@@ -199,6 +199,9 @@ class Lock:
         with _mutex:
             hold.file = self._open_file()
             status = os.fstat(hold.file)
+            if (status.st_dev, status.st_ino) != self.heap._inode:
+                os.close(hold.file)
+                raise _errors.Replaced(f"{self.heap.path}: another file is in the place of the heap")
             hold.key = status.st_dev, status.st_ino, self._at
             for other in _holds:
                 if other.key == hold.key and other.owner == owner and not (self.shared and other.shared and other.granted):
@@ -219,7 +222,9 @@ class Lock:
         except OSError as error:
             if self.shared:
                 return os.open(self.heap._file, os.O_RDONLY | os.O_CLOEXEC)
-            raise _errors.Permission(f"{self.heap.path}: an exclusive lock needs a file that may be written: {error}") from None
+            raise _errors.Permission(
+                f"{self.heap.path}: an exclusive lock needs a file that may be written: {error}"
+            ) from None
 
     def _attempts(self, hold, wait):
         """Yields how long to pause before the next attempt, until the lock is there; with `wait` it blocks instead."""
@@ -233,11 +238,4 @@ class Lock:
         if waited >= _SLOW:
             log("info", "%r: waited for %.1f s", self, waited)
         _unlock(hold, self._at + _GATE, 1)
-        try:
-            status = os.stat(self.heap._file)
-            replaced = (status.st_dev, status.st_ino) != hold.key[:2]
-        except FileNotFoundError:
-            replaced = True
-        if replaced:
-            raise _errors.Replaced(f"{self.heap.path}: the file of the heap was removed or replaced")
         hold.granted = True

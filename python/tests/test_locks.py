@@ -123,6 +123,7 @@ class Locks(HeapTest):
             self.assertTrue(self.held_elsewhere(name="x"))  # as a program in C would say it
         with pheap.open(self.path.with_name("other"), durable=False) as other:
             self.assertRaises(ValueError, self.heap.lock, name=other.root)
+            self.assertRaises(ValueError, self.heap.lock, name=type("Detached", (pheap.Persistent,), {})())
             with other.lock(), self.heap.lock():
                 pass
 
@@ -309,7 +310,8 @@ class Locks(HeapTest):
         moved = self.path.with_name("moved")
         os.rename(self.path, moved)
         self.assertRaises(pheap.Replaced, self.heap.lock().acquire)
-        moved.with_name("a.heap").write_bytes(b"")
+        self.path.write_bytes(b"")
+        self.assertRaises(pheap.Replaced, self.heap.lock().acquire)
         os.rename(moved, self.path)
         with self.heap.lock():
             pass

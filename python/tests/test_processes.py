@@ -407,6 +407,16 @@ class Logging(HeapTest):
         self.assertRegex(logs.output[0], "INFO:pheap:.*a.heap.*recovered")
         self.assertRegex(logs.output[1], "INFO:pheap:.*a.heap.*collected 0")
 
+    def test_stray_stores(self):
+        with self.heap.transaction():
+            self.root["block"] = block = self.heap.alloc(100)
+            view = memoryview(block)
+        view[0] = 1
+        with self.assertLogs("pheap", "ERROR") as logs, self.assertRaises(pheap.StrayStore):
+            self.root["a"] = 1
+        self.assertEqual(len(logs.output), 1)
+        view.release()
+
     def test_slow_waits(self):
         lock = self.heap.lock()
         ready = threading.Event()
