@@ -451,6 +451,19 @@ class Logging(HeapTest):
         self.assertRaises(KeyboardInterrupt, self.heap.collect)
         self.root["a"] = 1
 
+    def test_silent(self):
+        # A program that has imported logging, and not set it up, has nothing on its stderr.
+        code = (
+            "import logging, sys, threading, time, pheap\nh = pheap.open(sys.argv[1])\n"
+            "with h.transaction():\n  h.root['b'] = b = h.alloc(9)\n  v = memoryview(b)\n"
+            "v[0] = 1\n"
+            "try: h.root['a'] = 1\n"
+            "except pheap.StrayStore: v.release()\n"
+            "else: sys.exit(1)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(self.path)], capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_not_imported_for_nothing(self):
         # The first value of a short script: nothing is imported that takes long.
         code = (
