@@ -222,7 +222,7 @@ static enum pheap_status find(struct pht *t, const struct place *place, uint64_t
     struct pht_elements elements;
     uint64_t there = 0;
     const struct pp_proxy *block = place->block;
-    if (block->kind == PHT_RECORD) {
+    if (block->kind == PP_STRUCT) {
         status = pht_record_at(t, block->word, place->type, offset, NULL);
         there = place->record;
     } else {
@@ -238,7 +238,7 @@ static enum pheap_status find(struct pht *t, const struct place *place, uint64_t
         return pheap_fail_with(PHEAP_INVALID,
                                "there is no such element any more: bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, at,
                                at + length, there);
-    if (block->kind != PHT_RECORD && elements.count > 0) {
+    if (block->kind != PP_STRUCT && elements.count > 0) {
         const uint64_t whole = elements.capacity * elements.size, from = elements.first * elements.size + at;
         *offset += from < whole ? from : from - whole;
         if (from < whole && length > whole - from)
