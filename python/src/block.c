@@ -211,7 +211,8 @@ static PyObject *block_word(PyObject *self, void *closure)
 static PyObject *block_kind(PyObject *self, void *closure)
 {
     (void)closure;
-    return PyUnicode_FromString(pht_kind_name((enum pht_kind)proxy_of(self)->kind));
+    const uint32_t kind = proxy_of(self)->kind;
+    return PyUnicode_FromString(pht_kind_name(kind == PP_STRUCT ? PHT_RECORD : (enum pht_kind)kind));
 }
 
 static PyGetSetDef getset[] = {

@@ -126,8 +126,8 @@ PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_va
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind);
 
 /* The same of any class, which the object's kind has or not. */
-PyObject *pp_proxy_as(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
-                      uint32_t kind);
+PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                         uint32_t kind);
 
 /* Its object is gone. */
 void pp_proxy_die(struct pp_proxy *proxy);

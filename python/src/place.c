@@ -222,7 +222,7 @@ static enum pheap_status find(struct pht *t, const struct place *place, uint64_t
     struct pht_elements elements;
     uint64_t there = 0;
     const struct pp_proxy *block = place->block;
-    if (block->kind == PHT_RECORD) {
+    if (block->kind == PP_STRUCT) {
         status = pht_record_at(t, block->word, place->type, offset, NULL);
         there = place->record;
     } else {
@@ -238,7 +238,7 @@ static enum pheap_status find(struct pht *t, const struct place *place, uint64_t
         return pheap_fail_with(PHEAP_INVALID,
                                "there is no such element any more: bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, at,
                                at + length, there);
-    if (block->kind != PHT_RECORD && elements.count > 0) {
+    if (block->kind != PP_STRUCT && elements.count > 0) {
         const uint64_t whole = elements.capacity * elements.size, from = elements.first * elements.size + at;
         *offset += from < whole ? from : from - whole;
         if (from < whole && length > whole - from)
@@ -294,8 +294,10 @@ static PyObject *get(const struct place *place, const struct field *field, uint6
 {
     unsigned char few[64], *bytes = few;
     PyObject *object = NULL;
-    if (is_nested(field))
-        return place_at(field->make, place, at, field);
+    if (is_nested(field)) {
+        struct pp_look look; /* whether there is still something is soon seen; what is known to be gone is told now */
+        return place->block->dead && pp_look(&look, place->block) < 0 ? NULL : place_at(field->make, place, at, field);
+    }
     if (field->size > sizeof few && (bytes = malloc(field->size)) == NULL)
         return PyErr_NoMemory();
     if (fetch(place, at, field->size, 1, field->size, false, bytes) == 0)
@@ -483,6 +485,11 @@ static int elements(PyObject *self, struct field **element)
     return -1;
 }
 
+static bool is_ring(const struct place *place)
+{
+    return place->block->kind == PHT_RING && place->count == 0;
+}
+
 static Py_ssize_t place_length(PyObject *self)
 {
     const struct place *place = place_of(self);
@@ -490,7 +497,7 @@ static Py_ssize_t place_length(PyObject *self)
     struct pp_look look;
     if (elements(self, &element) < 0)
         return -1;
-    const bool ring = place->block->kind == PHT_RING && place->count == 0;
+    const bool ring = is_ring(place);
     if (pp_look(&look, place->block) < 0)
         return -1;
     uint64_t count = place->count;
@@ -504,7 +511,8 @@ static Py_ssize_t place_length(PyObject *self)
 
 static int check_index(PyObject *self, Py_ssize_t *index)
 {
-    const Py_ssize_t length = place_length(self);
+    /* An array does not change its length, and whether it is there at all is seen when the element is wanted. */
+    const Py_ssize_t length = is_ring(place_of(self)) ? place_length(self) : (Py_ssize_t)place_of(self)->count;
     if (length < 0)
         return -1;
     if (*index >= 0 && *index < length)
@@ -647,7 +655,7 @@ static PyObject *place_bytes(PyObject *self, PyObject *unused)
 {
     (void)unused;
     const struct place *place = place_of(self);
-    const bool ring = place->block->kind == PHT_RING && place->element != NULL && place->count == 0;
+    const bool ring = place->element != NULL && is_ring(place);
     uint64_t size = place->size, count = 1;
     if (ring) {
         const Py_ssize_t length = place_length(self);

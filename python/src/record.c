@@ -104,19 +104,12 @@ static PyObject *give(struct pp_heap *heap, struct pp_record *record)
                                                    : Py_NewRef((PyObject *)record);
 }
 
-/* A struct of a store is a record, too, but its proxy is a Block. */
-static bool is_ours(const struct pp_proxy *proxy)
-{
-    return proxy->kind == PHT_RECORD &&
-           (proxy->heap == NULL || PyObject_TypeCheck((PyObject *)proxy, proxy->heap->state->record));
-}
-
 PyObject *pp_record_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t number)
 {
     const struct pp_table *table = snapshot != NULL ? &snapshot->table : &heap->table;
     struct pp_record *known = (struct pp_record *)pp_table_get(table, word);
-    if (known != NULL && known->proxy.kind == PHT_RECORD && !is_ours(&known->proxy))
-        return Py_NewRef((PyObject *)known);
+    if (known != NULL && known->proxy.kind == PP_STRUCT)
+        return Py_NewRef((PyObject *)known); /* a struct of a store, which the program has as such */
     if (known != NULL && known->proxy.kind == PHT_RECORD && known->body == word && known->layout->number == number)
         return give(heap, known);
     struct pp_layout *layout;
@@ -171,7 +164,7 @@ void pp_record_revert(struct pp_proxy *proxy)
 
 bool pp_record_is_new(const struct pp_proxy *proxy)
 {
-    return is_ours(proxy) && ((const struct pp_record *)proxy)->plain != NULL;
+    return proxy->kind == PHT_RECORD && ((const struct pp_record *)proxy)->plain != NULL;
 }
 
 void pp_record_stored(PyObject *object, pht_value word)

@@ -152,12 +152,13 @@ static PyObject *type_of(PyObject *module, PyObject *object)
         return NULL;
     uint64_t offset;
     struct pht_elements elements = {.type = 0};
-    const enum pheap_status status = proxy->kind == PHT_RECORD
+    const enum pheap_status status = proxy->kind == PP_STRUCT
                                          ? pht_record_at(look.t, proxy->word, PHT_ANY_TYPE, &offset, &elements.type)
                                          : pht_elements_at(look.t, proxy->word, PHT_ANY_TYPE, &elements);
     pp_seen(&look);
     return status != PHEAP_OK ? fail(proxy->heap, status)
-                              : Py_BuildValue("IIK", proxy->kind, elements.type, (unsigned long long)elements.capacity);
+                              : Py_BuildValue("IIK", proxy->kind == PP_STRUCT ? PHT_RECORD : proxy->kind, elements.type,
+                                              (unsigned long long)elements.capacity);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- structs */
@@ -185,7 +186,9 @@ static PyObject *new_struct(PyObject *module, PyObject *args)
                                                   : pht_array_new(t, type, count, &word);
     if (status == PHEAP_OK)
         status = pp_note_made(heap, word);
-    return status == PHEAP_OK ? pp_proxy_as(heap->state->block, heap, NULL, word, kind) : fail(heap, status);
+    return status == PHEAP_OK
+               ? pp_proxy_found(heap->state->block, heap, NULL, word, kind == PHT_RECORD ? PP_STRUCT : kind)
+               : fail(heap, status);
 }
 
 static struct pp_proxy *map_arg(PyObject *module, PyObject *object)
@@ -232,7 +235,14 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
         return fail(map->heap,
                     pheap_fail_with(PHEAP_WRONG_TYPE, "the key has a value of kind %s, not a struct, array or ring",
                                     pht_kind_name(kind)));
-    return pp_proxy_as(map->heap->state->block, map->heap, map->snapshot, value, kind);
+    const struct pp_table *table = map->snapshot != NULL ? &map->snapshot->table : &map->heap->table;
+    const struct pp_proxy *other = pp_table_get(table, value);
+    if (other != NULL && other->kind == PHT_RECORD && (int)kind == PHT_RECORD)
+        return fail(map->heap,
+                    pheap_fail_with(PHEAP_WRONG_TYPE, "the program has the record as an object of a class; it "
+                                                      "cannot be used as a struct at the same time"));
+    const uint32_t proxy_kind = (int)kind == PHT_RECORD ? (uint32_t)PP_STRUCT : (uint32_t)kind;
+    return pp_proxy_found(map->heap->state->block, map->heap, map->snapshot, value, proxy_kind);
 }
 
 /* Remove a key: what it has is freed if nothing else has it. */
