@@ -10,7 +10,7 @@
 
 What is stored is None, bool, int, float, str, bytes, and dict, list, set and tuple of such.  A dict, list or set that
 is assigned is copied into the heap, with all that is in it; what is read back is a Dict, List or Set, which reads from the
-heap and writes to it.  A tuple comes back as a tuple.
+heap and writes to it.  A tuple comes back as a tuple.  Objects of one's own classes are stored if these are Persistent.
 """
 
 from . import _errors, _pheap, _share

@@ -5,10 +5,12 @@ import sys
 from weakref import WeakValueDictionary
 
 from . import _pheap
+from ._errors import BY_STATUS
 from ._plain import plain
 from ._repr import guarded
 
 _SIGNED, _UNSIGNED, _FLOAT, _BOOL, _CHAR, _VALUE = range(1, 7)
+_WRONG_TYPE = 34
 _OTHERS = "__dict__"
 _NONE = NotImplemented  # "there is none", where None is a value
 
@@ -135,8 +137,8 @@ class Persistent(_pheap.Record):
     is identity, unless the class says otherwise.  copy(), pickle and plain() give a detached one.
 
     Objects are found by the name of their class, module and all, which is imported if need be; `class Person(
-    pheap.Persistent, name="people.Person", version=2)` gives another one, and a number of the layout, which else is
-    counted by the heap.  If the fields have changed since an object was stored, it is read as it is: fields that were added
+    pheap.Persistent, name="people.Person", version=2, others=False)` gives another one, a number of the layout, which else
+    is counted by the heap, and only the fields, without room for other attributes: the struct of a C program.  If the fields have changed since an object was stored, it is read as it is: fields that were added
     have their default, those that were removed are hidden.  It gets the new fields when it is changed, or by
     heap.migrate(Person).  A function __pheap_migrate__(cls, version, fields) can say what becomes of the old ones: it gets
     a dict of all attributes, and returns that of the new.
@@ -146,7 +148,7 @@ class Persistent(_pheap.Record):
     __pheap_defaults__ = {}
     __pheap_fields__ = ()
 
-    def __init_subclass__(cls, *, name=None, version=0, **kwargs):
+    def __init_subclass__(cls, *, name=None, version=0, others=True, **kwargs):
         super().__init_subclass__(**kwargs)
         if name is None:
             name = f"{cls.__module__}.{cls.__qualname__}"
@@ -171,10 +173,11 @@ class Persistent(_pheap.Record):
             cls.__pheap_migrate__ = classmethod(hook)
         cls.__pheap_own__ = tuple(own)
         cls.__pheap_fields__ = tuple(fields)
+        cls.__match_args__ = cls.__pheap_fields__
         cls.__pheap_shape__ = _pheap.Shape(
             name,
             version,
-            (*fields.values(), (_OTHERS, _VALUE, 8, 1, 0, 0)),
+            (*fields.values(), (_OTHERS, _VALUE, 8, 1, 0, 0)) if others else tuple(fields.values()),
             getattr(cls, "__pheap_migrate__", None) is not None,
         )
         for field in fields.values():
@@ -420,9 +423,9 @@ def move(obj, name, value):
     """Change an object of another layout (NotImplemented: delete the attribute), which gets that of its class."""
     if obj._layout()[2]:  # somebody knows more of it than this program: nothing may be lost
         slot = type(obj).__dict__.get(name)
-        if isinstance(slot, _pheap.Slot):
-            return slot._set_in_place(obj, value)
-        raise _pheap_errors().WrongType(
+        if isinstance(slot, _pheap.Slot) and slot._set_in_place(obj, value):
+            return
+        raise BY_STATUS[_WRONG_TYPE](
             f"{type(obj).__qualname__}: the heap has a newer version of this class, so {name!r} cannot be set; "
             "update the program, or call heap.migrate()"
         )
@@ -432,12 +435,6 @@ def move(obj, name, value):
     else:
         new._set(name, value)
     obj._become(new)
-
-
-def _pheap_errors():
-    from . import _errors
-
-    return _errors
 
 
 def migrate(heap, cls):

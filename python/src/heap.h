@@ -141,10 +141,6 @@ static inline bool pp_holds(const struct pp_heap *heap)
     return heap->table.used > 1 || (heap->table.used == 1 && pp_table_get(&heap->table, heap->root) == NULL);
 }
 
-/* The same for an object that was found, of a class that is known. */
-PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
-                         uint32_t kind);
-
 /* Let a record without a word be the heap's proxy for this one; and take that back. */
 enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind);
 void pp_proxy_release(struct pp_proxy *proxy);

@@ -479,7 +479,20 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     struct pht *t = change->t;
     uint32_t number;
     pht_value sign;
-    enum pheap_status status = pht_record_take(t, record->proxy.word, from);
+    /* What it leaves behind may be held by the program. */
+    enum pheap_status status = PHEAP_OK;
+    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++) {
+        const struct pht_field *field = &record->layout->is.fields[i];
+        pht_value old;
+        bool kept;
+        if (field->kind != PHT_FIELD_VALUE)
+            continue;
+        memcpy(&old, t->base + record->at + field->offset, sizeof old);
+        if (old != PHT_ABSENT)
+            status = pp_park(change->heap, old, &kept);
+    }
+    if (status == PHEAP_OK)
+        status = pht_record_take(t, record->proxy.word, from);
     if (status == PHEAP_OK)
         return pht_discard(t, from);
     if (status != PHEAP_INVALID)

@@ -308,15 +308,26 @@ static int slot_set(PyObject *self, PyObject *object, PyObject *value)
 }
 
 PyDoc_STRVAR(in_place_doc, "_set_in_place(object, value)\n--\n\n"
-                           "Set it in the layout that the object has, if that has such a field.");
+                           "Set it in the layout that the object has, and say True; False: that has no such field.");
 static PyObject *slot_set_in_place(PyObject *self, PyObject *args)
 {
     PyObject *object, *value;
     if (!PyArg_ParseTuple(args, "OO", &object, &value))
         return NULL;
-    if (set_checked((struct slot *)self, object, value == Py_NotImplemented ? NULL : value, false) < 0)
+    struct slot *slot = (struct slot *)self;
+    struct pp_look look;
+    bool there;
+    if (!PyObject_TypeCheck(object, slot->state->record) || pp_is_detached((struct pp_record *)object))
+        Py_RETURN_FALSE;
+    if (pp_record_look((struct pp_record *)object, &look) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    const bool same = field_in(slot, ((struct pp_record *)object)->layout, &there) != NULL;
+    pp_seen(&look);
+    if (!same)
+        Py_RETURN_FALSE;
+    if (set_checked(slot, object, value == Py_NotImplemented ? NULL : value, false) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
 }
 
 /* -------------------------------------------------------------------------------------------------------- the type */

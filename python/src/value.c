@@ -289,10 +289,25 @@ static int fill_record(struct pp_plan *plan, size_t number)
             result = PyErr_Occurred() ? -1 : add_item(plan, (struct pp_item){.any = pht_of(PHT_ABSENT), .box = -1});
         }
     }
+    if (result == 0 && PyDict_Size(state) > 0 && pp_struct_find(&shape->is, PP_OTHERS) < 0) {
+        PyErr_Format(PyExc_TypeError, "objects of %R have no other attributes than its fields: %R",
+                     (PyObject *)Py_TYPE(source), state);
+        result = -1;
+    }
     Py_DECREF(state);
     plan->boxes[number].shape = shape;
     plan->boxes[number].count = plan->item_count - plan->boxes[number].first;
     return result;
+}
+
+/* An element of a set or a key, which objects are not: the heap knows them by their word only. */
+static int add_key(struct pp_plan *plan, PyObject *key)
+{
+    if (!PyObject_TypeCheck(key, plan->heap->state->record))
+        return pp_plan_add(plan, key);
+    PyErr_Format(PyExc_TypeError, "objects of persistent classes cannot be keys or elements of sets in a heap: %R",
+                 (PyObject *)Py_TYPE(key));
+    return -1;
 }
 
 static int fill_box(struct pp_plan *plan, size_t number)
@@ -308,7 +323,7 @@ static int fill_box(struct pp_plan *plan, size_t number)
         int result = items == NULL ? -1 : 0;
         for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(items); i++) {
             PyObject *pair = PyList_GetItem(items, i);
-            result = pp_plan_add(plan, PyTuple_GetItem(pair, 0));
+            result = add_key(plan, PyTuple_GetItem(pair, 0));
             if (result == 0)
                 result = pp_plan_add(plan, PyTuple_GetItem(pair, 1));
             if (result == 0)
@@ -321,7 +336,8 @@ static int fill_box(struct pp_plan *plan, size_t number)
         PyObject *elements = PySequence_List(source);
         int result = elements == NULL ? -1 : 0;
         for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(elements); i++)
-            result = pp_plan_add(plan, PyList_GetItem(elements, i));
+            result = plan->boxes[number].kind == PHT_SET ? add_key(plan, PyList_GetItem(elements, i))
+                                                         : pp_plan_add(plan, PyList_GetItem(elements, i));
         Py_XDECREF(elements);
         if (result < 0)
             return -1;
@@ -532,7 +548,7 @@ int pp_plan_key(struct pp_plan *plan, PyObject *key)
     /* Of most keys it is known. */
     if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key) && PyObject_Hash(key) == -1)
         return -1;
-    return pp_plan_add(plan, key);
+    return add_key(plan, key);
 }
 
 /* ------------------------------------------------------------------------------------------------------- needles */
@@ -568,6 +584,17 @@ int pp_needle(struct pp_needle *needle, PyObject *object)
     if (object == Py_None) {
         needle->any = pht_none();
         return 1;
+    }
+    if (PyUnicode_CheckExact(object)) {
+        /* Most keys. */
+        Py_ssize_t length;
+        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
+        if (utf8 != NULL) {
+            needle->any = pht_str(utf8, (uint64_t)length);
+            needle->keep = Py_NewRef(object);
+            return 1;
+        }
+        PyErr_Clear(); /* a surrogate, or no memory: once more below */
     }
     if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
         compares_as(object, &PyBytes_Type))

@@ -257,6 +257,16 @@ class Structs(unittest.TestCase):
             size = db.heap.info()["heap_bytes"]
             self.assertLess(size, 8 * 800_000)
 
+    def test_seen_as_values(self):
+        # Would catch a struct that dies because somebody looks at the dict that has it.
+        with DB.create(self.path) as db:
+            point = db.new(Point)
+            db.put("p", point)
+            index = db.heap.root["structs"]
+            self.assertEqual([list(index), len(list(index.values()))], [["p"], 1])
+            point.x = 4
+            self.assertEqual(db.get("p", Point).x, 4)
+
     def test_never_put(self):
         # What got no key is gone with the store that made it; what another has at hand stays.
         with DB.create(self.path) as db:
