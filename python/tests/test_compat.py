@@ -39,8 +39,7 @@ class Graph(HeapTest):
             [sys.executable, "-c", textwrap.dedent(code), str(self.path), *map(str, args)], stdout=subprocess.PIPE, text=True
         )
 
-    def test_native_syntax(self):
-        # P1
+    def test_P1_native_syntax(self):
         with compat.open(self.path) as heap:
             root = heap.root
             root["int"], root["float"], root["str"] = 1, 1.5, "s"
@@ -52,8 +51,8 @@ class Graph(HeapTest):
         self.reopen()
         self.assertEqual(self.root, {"int": 2, "float": 1.5, "str": "s", "list": [2, 2], "dict": {"a": {"b": [2, 2]}}})
 
-    def test_persons(self):
-        # P2: they come back as their class, in another process, too.
+    def test_P2_persons(self):
+        # They come back as their class, in another process, too.
         self.root["joe"] = joe = Person("Joe", 27)
         self.root["people"] = [joe, Person("Ann", 31)]
         joe.lockExcl()
@@ -79,8 +78,8 @@ class Graph(HeapTest):
         self.assertEqual(out, "Person Joe is 29\n")
         self.assertEqual(joe.age, 29)
 
-    def test_visitors(self):
-        # P3: N processes, each with two threads, M visits each: the count is exact.
+    def test_P3_visitors(self):
+        # N processes, each with two threads, M visits each: the count is exact.
         self.root["visitors"] = 0
         self.root["page"] = Person("Page", 1)
         code = """
@@ -143,8 +142,8 @@ class Graph(HeapTest):
         a.unlock()
         self.assertRaises(RuntimeError, Person("x", 1).lockExcl)
 
-    def test_death_of_the_owner(self):
-        # P6: the next one gets the lock, and finds what was committed.
+    def test_P6_death_of_the_owner(self):
+        # The next one gets the lock, and finds what was committed.
         self.root["visitors"] = 1
         code = """
             import os, sys
@@ -163,8 +162,8 @@ class Graph(HeapTest):
         self.assertEqual(self.root["visitors"], 2)
         self.root.unlock()
 
-    def test_many_heaps(self):
-        # P6: any number at a time.
+    def test_P6_many_heaps(self):
+        # Any number at a time.
         heaps = [compat.open(self.path.with_name(f"heap{i}")) for i in range(5)]
         for i, heap in enumerate(heaps):
             heap.root.lockExcl()

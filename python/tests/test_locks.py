@@ -49,8 +49,8 @@ class Locks(HeapTest):
             self.assertIsInstance(got, pheap.Timeout)
         return got is not None
 
-    def test_counter_of_visitors(self):
-        # P3: N processes of K threads, M visits each, every one two transactions: the count is exact.
+    def test_P3_counter_of_visitors(self):
+        # N processes of K threads, M visits each, every one two transactions: the count is exact.
         self.root["visitors"] = 0
         code = """
             def visit():
@@ -158,8 +158,8 @@ class Locks(HeapTest):
         with self.heap.transaction(), self.heap.lock():
             self.root["a"] = 1
 
-    def test_death_of_the_holder(self):
-        # P6: nobody has to clean up.
+    def test_P6_death_of_the_holder(self):
+        # Nobody has to clean up.
         holder = child(
             """
             locks = [h.lock(name=name).acquire() for name in "pq"]

@@ -96,8 +96,8 @@ class Judged(unittest.TestCase):
 
 
 class Live(ShelfTest):
-    def test_no_trap(self):
-        # T1: what shelve loses.
+    def test_T1_no_trap(self):
+        # What shelve loses.
         with shelf.open(self.path) as s:
             s["list"] = [1]
             s["list"].append(2)
@@ -116,8 +116,8 @@ class Live(ShelfTest):
             self.assertEqual(s["n"], 2)
             self.assertEqual(s["new"], [1, 2])
 
-    def test_many_processes(self):
-        # T1: each finds what the others did, and loses nothing of it, with the shelf open in all of them.
+    def test_T1_many_processes(self):
+        # Each finds what the others did, and loses nothing of it, with the shelf open in all of them.
         with shelf.open(self.path) as s:
             s["list"], s["n"] = [], 0
             code = (
