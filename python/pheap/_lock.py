@@ -72,11 +72,11 @@ def _unlock(hold, place, count):
 
 def _drop(hold):
     with _mutex:
-        _holds.discard(hold)
-        file, hold.file = hold.file, -1
-        if file >= 0:
+        if hold.file >= 0:
             # A process that is just being made may have a copy of the file: closing would leave the lock to it.
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, pack("@hhqqi0q", fcntl.F_UNLCK, os.SEEK_SET, hold.key[2], 2, 0))
+            _unlock(hold, hold.key[2], 2)
+            _holds.discard(hold)
+            file, hold.file = hold.file, -1
             os.close(file)
 
 
@@ -167,10 +167,10 @@ class Lock:
         hold = self._mine.get(owner)
         if hold is None:
             raise RuntimeError(f"{self!r} is not held by this thread")
-        del self._mine[owner]
-        if hold.file < 0:
+        theirs = hold.file < 0
+        self._forget(hold)
+        if theirs:
             raise _errors.Forked(f"{self!r} belongs to the parent process")
-        _drop(hold)
 
     def _pause(self, pause, waited):
         """How long to pause, after having waited so long: an exception if there is no time left."""
@@ -186,9 +186,9 @@ class Lock:
         return min(pause, self.timeout - waited)
 
     def _forget(self, hold):
+        _drop(hold)  # first: an interrupt must not find a lock that nobody knows of
         if self._mine.get(hold.owner) is hold:
             del self._mine[hold.owner]
-        _drop(hold)
 
     def _open(self, owner):
         """A hold of this owner, which has nothing yet."""

@@ -426,15 +426,21 @@ class Logging(HeapTest):
                 ready.set()
                 time.sleep(1.2)
 
-        for what in (self.heap.transaction, self.heap.lock):
-            thread = threading.Thread(target=hold)
-            thread.start()
-            ready.wait()
-            with self.assertLogs("pheap", "INFO") as logs, what(timeout=TIMEOUT):
+        def wait(what):
+            with what(timeout=TIMEOUT):
                 pass
-            self.assertRegex(logs.output[0], "wait")
-            thread.join()
-            ready.clear()
+
+        with self.assertLogs("pheap", "INFO") as logs:
+            threads = [threading.Thread(target=hold)]
+            threads += [threading.Thread(target=wait, args=(what,)) for what in (self.heap.transaction, self.heap.lock)]
+            threads[0].start()
+            ready.wait()
+            for thread in threads[1:]:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        self.assertRegex("".join(logs.output), "waiting to write.*held the writer lock")
+        self.assertRegex("".join(logs.output), "lock of.*waited for")
 
     def test_a_handler_that_fails(self):
         # What is raised meanwhile goes out, and the heap is open.

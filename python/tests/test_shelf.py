@@ -64,8 +64,9 @@ def judge():
                 # The modules of dbm make no difference to us: one of them is enough.
                 if "File_" in key and not key.endswith("_dumbShelve"):
                     continue
-                if options and "Proto" in key and "Proto5File" not in key:
-                    continue  # what is pickled how is not ours
+                # How a value is pickled is not ours: the first and the last protocol, the last alone for copies.
+                if "Proto" in key and not key.startswith(("TestProto5File", "TestProto0File")[: 1 + (not options)]):
+                    continue
                 found[f"Judge{name}{key}"] = type(f"Judge{name}{key}", (InADirectory, value), {"__module__": __name__})
     return found
 
@@ -92,7 +93,7 @@ class Judged(unittest.TestCase):
             self.skipTest("CPython's tests are missing (Debian: libpython3.11-testsuite)")
         judges = [value for key, value in globals().items() if key.startswith("Judge") and key != "Judged"]
         count = sum(unittest.defaultTestLoader.loadTestsFromTestCase(each).countTestCases() for each in judges)
-        self.assertGreater(count, 200)
+        self.assertGreater(count, 90)
 
 
 class Live(ShelfTest):
