@@ -14,7 +14,8 @@ import fcntl
 import os
 import time
 import warnings
-from _thread import allocate_lock, get_ident
+from _thread import _local, allocate_lock
+from itertools import count
 from struct import pack
 
 from . import _errors
@@ -35,6 +36,36 @@ class _Hold:
     """One open file that has the lock, or wants it."""
 
     __slots__ = "file", "owner", "shared", "key", "granted"
+
+
+class _Thread:
+    """A thread, for as long as it lives; its locks end with it.  Identities of the system are given again, these are not."""
+
+    def __init__(self):
+        self.number = next(_numbers)
+        self.process = os.getpid()
+
+    def __del__(self):
+        try:
+            # In a child the other threads end, too, and must not take away what they have in the parent.
+            mine = [hold for hold in _holds if hold.owner == self.number] if os.getpid() == self.process else ()
+        except (AttributeError, TypeError):
+            return  # the interpreter ends
+        for hold in mine:
+            _drop(hold)
+
+
+_numbers = count()
+_threads = _local()
+
+
+def _me():
+    """The number of this thread."""
+    try:
+        return _threads.it.number
+    except AttributeError:
+        _threads.it = _Thread()
+        return _threads.it.number
 
 
 def _place(heap, name):
@@ -100,8 +131,8 @@ def after_fork_in_child():
 class Lock:
     """What Heap.lock() returns: a lock, to be held within its with block, or from acquire() to release().
 
-    One Lock serves any number of threads, each of which holds it for itself.  It is not held by the children that a holder
-    forks.  A thread that has the lock and would wait for itself gets a RuntimeError.
+    One Lock serves any number of threads, each of which holds it for itself, and at most until it ends.  It is not held by
+    the children that a holder forks.  A thread that has the lock and would wait for itself gets a RuntimeError.
     """
 
     def __init__(self, heap, shared, timeout, name):
@@ -120,13 +151,16 @@ class Lock:
         return type(self), (self.heap, self.shared, self.timeout, self.name)
 
     def __repr__(self):
-        name = "" if self.name is None else f" {self.name!r:.80}"
+        if isinstance(self.name, Proxy):
+            name = f" of the {type(self.name).__name__} at {self._at - _OBJECTS:#x}"
+        else:
+            name = "" if self.name is None else f" {self.name!r:.80}"
         return f"<{'shared ' if self.shared else ''}lock{name} of {self.heap!r}>"
 
     @property
     def held(self):
         """Does this thread hold it?"""
-        hold = self._mine.get(get_ident())
+        hold = self._mine.get(_me())
         return hold is not None and hold.granted and hold.file >= 0
 
     def acquire(self):
@@ -134,7 +168,7 @@ class Lock:
 
         Within a transaction there is no waiting without a timeout, for the holder may be waiting for that: pheap.Busy.
         """
-        hold = self._open(get_ident())
+        hold = self._open(_me())
         try:
             for pause in self._attempts(hold, self.timeout is None and not self.heap.in_transaction):
                 time.sleep(pause)
@@ -145,13 +179,13 @@ class Lock:
 
     def release(self):
         """Let go of it."""
-        self._release(get_ident())
+        self._release(_me())
 
     def __enter__(self):
         return self.acquire()
 
     def __exit__(self, *failure):
-        hold = self._mine.get(get_ident())
+        hold = self._mine.get(_me())
         if hold is not None and hold.file < 0:
             del self._mine[hold.owner]  # the block was entered in a parent process
         else:

@@ -29,7 +29,7 @@
 
 import ctypes
 import os
-from _thread import get_ident
+from _thread import _local
 
 from . import _errors, _pheap
 from . import open as _open
@@ -40,7 +40,7 @@ __all__ = ["open", "PersistentBase", "DB", "Object", "Array", "Ring"]
 
 # ------------------------------------------------------------------------------------------- objects that are locked
 
-_locks = {}  # (thread, heap, word of an object): its lock, and the object, so that it stays what it is
+_mine = _local()  # of a thread: a dict (heap, word of an object): its lock, which has the object, so that it stays what it is
 
 
 def open(path, **options):
@@ -51,17 +51,16 @@ def open(path, **options):
 def _place(obj):
     if obj._heap is None:
         raise RuntimeError("an object is locked in a heap: store it first")
-    return get_ident(), obj._heap._file, obj._word
+    if not hasattr(_mine, "locks"):
+        _mine.locks = {}
+    return obj._heap._file, obj._word
 
 
 def _take(obj, shared, timeout):
     place = _place(obj)
-    held = _locks.get(place)
-    if held is not None and not held.held:
-        del _locks[place]  # it is of the parent process
     lock = obj._heap.lock(shared=shared, timeout=timeout, name=obj)
     lock.acquire()
-    _locks[place] = lock
+    _mine.locks[place] = lock
 
 
 def _lock_exclusive(self, timeout=None):
@@ -76,7 +75,8 @@ def _lock_shared(self, timeout=None):
 
 def _unlock(self):
     """Let go of the lock on this object.  RuntimeError if this thread does not have it."""
-    lock = _locks.pop(_place(self), None)
+    place = _place(self)
+    lock = _mine.locks.pop(place, None)
     if lock is None:
         raise RuntimeError("this thread has not locked the object")
     lock.release()

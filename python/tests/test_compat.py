@@ -133,6 +133,12 @@ class Graph(HeapTest):
         thread.start()
         thread.join(TIMEOUT)
         self.assertEqual(got, [False, False, False, True, True])
+        thread = threading.Thread(target=self.root.lockExcl)  # which ends without unlocking
+        with self.assertWarnsRegex(ResourceWarning, "lock of the Dict .* not released"):
+            thread.start()
+            thread.join(TIMEOUT)
+        self.root.lockExcl(timeout=TIMEOUT)
+        self.root.unlock()
         self.assertRaises(RuntimeError, a.lockExcl)
         self.assertRaises(RuntimeError, a.lockShared)
         a.unlock()

@@ -183,6 +183,14 @@ class Locks(HeapTest):
             waiting.clear()
             gc.collect()
 
+    def test_P6_death_of_a_thread(self):
+        # Its locks end with it, however long the Lock object lives; and the next thread of its identity has nothing.
+        lock = self.heap.lock()
+        for _ in range(5):
+            self.assertIs(self.in_thread(lock.acquire), lock)
+            self.assertFalse(self.held_elsewhere())
+        self.assertIs(self.in_thread(lambda: lock.held), False)
+
     def test_fork(self):
         # Would catch a child that keeps the lock when its parent has died.
         parent = child(
