@@ -142,23 +142,28 @@ ph_status ph_guards_check(struct ph_core *core, uint64_t lsn)
     return status;
 }
 
+/* A guard of the list, which gets shorter only under the writer lock. */
+static struct ph_guard get_guard(struct ph_guards *guards, uint32_t index)
+{
+    ph_local_lock(&guards->lock);
+    const struct ph_guard guard = guards->list[index];
+    ph_local_unlock(&guards->lock);
+    return guard;
+}
+
 ph_status ph_guards_track(struct ph_core *core)
 {
     struct ph_guards *guards = &core->guards;
     ph_status status = PH_OK;
-    if (guards->used == 0)
-        return PH_OK;
-    ph_local_lock(&guards->lock);
     for (uint32_t i = 0; status == PH_OK && i < guards->used; i++) {
-        const struct ph_guard *guard = &guards->list[i];
+        const struct ph_guard guard = get_guard(guards, i);
         const struct ph_space space = {core->edits.base, core->edits.heap_size};
         uint64_t start, size;
-        if (guard->count == 0 || ph_alloc_kind(space, guard->from) != PH_KIND_LIVE ||
-            ph_alloc_find(space, guard->from, &start, &size) != PH_OK || guard->to > start + size)
+        if (guard.count == 0 || ph_alloc_kind(space, guard.from) != PH_KIND_LIVE ||
+            ph_alloc_find(space, guard.from, &start, &size) != PH_OK || guard.to > start + size)
             continue; /* its block was freed */
-        status = ph_track_range(core, guard->from, guard->to - guard->from);
+        status = ph_track_range(core, guard.from, guard.to - guard.from);
     }
-    ph_local_unlock(&guards->lock);
     return status;
 }
 

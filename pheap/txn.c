@@ -251,6 +251,8 @@ static ph_status start(struct ph_core *core)
         status = ph_verify(core, "between transactions");
     if (status == PH_OK)
         status = ph_guards_check(core, core->begin_mark.lsn);
+    else
+        ph_guards_disarm(core); /* the view is made anew */
     if (status == PH_OK)
         status = ph_view_move(&core->write_view, core->begin_mark.lsn);
     if (status == PH_OK && !within_budget(&core->write_view))

@@ -170,6 +170,37 @@ static void guard__tells_others_from_strays(void **state)
     }
 }
 
+static void verify_goes_along(enum method method)
+{
+    pheap *heap = open_by(method, "verify", PHEAP_VERIFY);
+    const uint64_t block = make_block(heap, LENGTH, 1);
+    uint8_t *bytes;
+    pheap_txn *txn = begin(heap);
+    ok(pheap_guard(txn, block, LENGTH, (void **)&bytes));
+    bytes[9] = 2;
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    for (unsigned round = 0; round < 3; round++) {
+        bytes[5000 * round] = 77;
+        expect(PHEAP_STRAY_STORE, pheap_begin(heap, &txn));
+        txn = begin(heap); /* told once, whoever saw it */
+        require_equal(bytes[5000 * round], 1);
+        bytes[9]++;
+        ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    }
+    txn = begin(heap);
+    require_equal(bytes[9], 5);
+    ok(pheap_abort(txn));
+    ok(pheap_unguard(heap, block, LENGTH));
+    ok(pheap_close(heap));
+}
+
+/* Catches: a stray store that is reported twice, by the verify mode and by the guard. */
+static void guard__and_the_verify_mode_tell_once(void **state)
+{
+    (void)state;
+    each_method(verify_goes_along);
+}
+
 static void block_goes(enum method method)
 {
     pheap *heap = open_by(method, "goes", 0);
@@ -249,6 +280,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(guard__tracks_later_transactions),
         cmocka_unit_test(guard__undoes_what_is_stored_between_transactions),
         cmocka_unit_test(guard__tells_others_from_strays),
+        cmocka_unit_test(guard__and_the_verify_mode_tell_once),
         cmocka_unit_test(guard__outlives_its_block),
         cmocka_unit_test(guard__without_memory_keeps_nothing),
     };

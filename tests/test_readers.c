@@ -557,6 +557,29 @@ static void glance__holds_until_somebody_commits(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a glance that holds while its view is being reset, which shows pages of an older version for a moment. */
+static void glance__ends_when_its_view_moves(void **state)
+{
+    (void)state;
+    struct pheap_options options = small_options();
+    options.budget_bytes = 100u << 10; /* two rounds change more: the reader after them drops all pages */
+    options.read_views = 1;
+    pheap *heap = create_with("glance-moves", options);
+    const volatile uint64_t *words;
+    uint64_t moved = 0;
+    for (uint64_t round = 1; round < 100; round++) {
+        commit_all(heap, round);
+        const struct pheap_glance glance = take_glance(heap, &words);
+        pheap_read *reader = read_begin(heap, 0);
+        moved += !pheap_glance_holds(&glance);
+        require_round(reader, round);
+        ok(pheap_read_end(reader));
+        require(words[0] == round);
+    }
+    require(moved > 0);
+    ok(pheap_close(heap));
+}
+
 static void commit_rounds(const struct peer *test, const char *path)
 {
     pheap *heap = open_heap(path);
@@ -951,6 +974,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(evictable__of_another_process),
         cmocka_unit_test(evictable__many_threads),
         cmocka_unit_test(glance__holds_until_somebody_commits),
+        cmocka_unit_test(glance__ends_when_its_view_moves),
         cmocka_unit_test(glance__beside_a_writer),
         cmocka_unit_test(pin_wait__as_long_as_asked_for),
         cmocka_unit_test(budget__held_by_a_reader),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Block: raw bytes in a heap."""
 
+import io
+
 from . import _pheap
 
 
@@ -28,6 +30,10 @@ class Block(_pheap.Block):
         """Its bytes, in place, as a numpy array."""
         return numpy().frombuffer(self, dtype, count, offset)
 
+    def file(self, offset=0):
+        """A file on its bytes, from `offset` on, for pickle.dump() and the like.  It does not get longer than the block."""
+        return BlockFile(self, offset)
+
     def __repr__(self):
         try:
             return f"<pheap.Block of {len(self)} bytes at {self.offset:#x}>"
@@ -36,6 +42,48 @@ class Block(_pheap.Block):
 
     def __reduce_ex__(self, protocol):
         return bytes, (bytes(self),)
+
+
+class BlockFile(io.RawIOBase):
+    """A file on the bytes of a block.  A write is a change like others: of the open transaction, or one of its own."""
+
+    def __init__(self, block, offset):
+        self._block = block
+        self.seek(offset)
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return self._block._writable
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self._at
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: getattr(self, "_at", 0), io.SEEK_END: len(self._block)}[whence]
+        if at < 0:
+            raise ValueError("a negative place in a block")
+        self._at = at
+        return at
+
+    def readinto(self, buffer):
+        data = self._block[self._at : self._at + len(memoryview(buffer).cast("B"))]
+        memoryview(buffer).cast("B")[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def write(self, data):
+        with memoryview(data) as view:
+            size = view.nbytes
+            if size > len(self._block) - self._at:
+                raise ValueError(f"{size} bytes at {self._at} do not fit in a block of {len(self._block)}")
+            self._block[self._at : self._at + size] = view
+        self._at += size
+        return size
 
 
 def numpy():

@@ -14,7 +14,8 @@ import fcntl
 import os
 import time
 import warnings
-from _thread import allocate_lock, get_ident
+from _thread import _local, allocate_lock
+from itertools import count
 from struct import pack
 
 from . import _errors
@@ -37,12 +38,42 @@ class _Hold:
     __slots__ = "file", "owner", "shared", "key", "granted"
 
 
+class _Thread:
+    """A thread, for as long as it lives; its locks end with it.  Identities of the system are given again, these are not."""
+
+    def __init__(self):
+        self.number = next(_numbers)
+        self.process = os.getpid()
+
+    def __del__(self):
+        try:
+            # In a child the other threads end, too, and must not take away what they have in the parent.
+            mine = [hold for hold in _holds if hold.owner == self.number] if os.getpid() == self.process else ()
+        except (AttributeError, TypeError):
+            return  # the interpreter ends
+        for hold in mine:
+            _drop(hold)
+
+
+_numbers = count()
+_threads = _local()
+
+
+def _me():
+    """The number of this thread."""
+    try:
+        return _threads.it.number
+    except AttributeError:
+        _threads.it = _Thread()
+        return _threads.it.number
+
+
 def _place(heap, name):
     if name is None:
         return _NAMES
     if isinstance(name, Proxy):
-        if os.path.realpath(name._heap.path) != os.path.realpath(heap.path):
-            raise ValueError("the object to be locked is in another heap")
+        if name._heap is None or os.path.realpath(name._heap._file) != os.path.realpath(heap._file):
+            raise ValueError("the object to be locked is in no heap, or in another one")
         return _OBJECTS + name._word
     if isinstance(name, str):
         name = name.encode("utf-8", "surrogatepass")
@@ -72,11 +103,11 @@ def _unlock(hold, place, count):
 
 def _drop(hold):
     with _mutex:
-        _holds.discard(hold)
-        file, hold.file = hold.file, -1
-        if file >= 0:
+        if hold.file >= 0:
             # A process that is just being made may have a copy of the file: closing would leave the lock to it.
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, pack("@hhqqi0q", fcntl.F_UNLCK, os.SEEK_SET, hold.key[2], 2, 0))
+            _unlock(hold, hold.key[2], 2)
+            _holds.discard(hold)
+            file, hold.file = hold.file, -1
             os.close(file)
 
 
@@ -100,8 +131,8 @@ def after_fork_in_child():
 class Lock:
     """What Heap.lock() returns: a lock, to be held within its with block, or from acquire() to release().
 
-    One Lock serves any number of threads, each of which holds it for itself.  It is not held by the children that a holder
-    forks.  A thread that has the lock and would wait for itself gets a RuntimeError.
+    One Lock serves any number of threads, each of which holds it for itself, and at most until it ends.  It is not held by
+    the children that a holder forks.  A thread that has the lock and would wait for itself gets a RuntimeError.
     """
 
     def __init__(self, heap, shared, timeout, name):
@@ -120,13 +151,16 @@ class Lock:
         return type(self), (self.heap, self.shared, self.timeout, self.name)
 
     def __repr__(self):
-        name = "" if self.name is None else f" {self.name!r:.80}"
+        if isinstance(self.name, Proxy):
+            name = f" of the {type(self.name).__name__} at {self._at - _OBJECTS:#x}"
+        else:
+            name = "" if self.name is None else f" {self.name!r:.80}"
         return f"<{'shared ' if self.shared else ''}lock{name} of {self.heap!r}>"
 
     @property
     def held(self):
         """Does this thread hold it?"""
-        hold = self._mine.get(get_ident())
+        hold = self._mine.get(_me())
         return hold is not None and hold.granted and hold.file >= 0
 
     def acquire(self):
@@ -134,7 +168,7 @@ class Lock:
 
         Within a transaction there is no waiting without a timeout, for the holder may be waiting for that: pheap.Busy.
         """
-        hold = self._open(get_ident())
+        hold = self._open(_me())
         try:
             for pause in self._attempts(hold, self.timeout is None and not self.heap.in_transaction):
                 time.sleep(pause)
@@ -145,13 +179,13 @@ class Lock:
 
     def release(self):
         """Let go of it."""
-        self._release(get_ident())
+        self._release(_me())
 
     def __enter__(self):
         return self.acquire()
 
     def __exit__(self, *failure):
-        hold = self._mine.get(get_ident())
+        hold = self._mine.get(_me())
         if hold is not None and hold.file < 0:
             del self._mine[hold.owner]  # the block was entered in a parent process
         else:
@@ -167,10 +201,10 @@ class Lock:
         hold = self._mine.get(owner)
         if hold is None:
             raise RuntimeError(f"{self!r} is not held by this thread")
-        del self._mine[owner]
-        if hold.file < 0:
+        theirs = hold.file < 0
+        self._forget(hold)
+        if theirs:
             raise _errors.Forked(f"{self!r} belongs to the parent process")
-        _drop(hold)
 
     def _pause(self, pause, waited):
         """How long to pause, after having waited so long: an exception if there is no time left."""
@@ -186,9 +220,9 @@ class Lock:
         return min(pause, self.timeout - waited)
 
     def _forget(self, hold):
+        _drop(hold)  # first: an interrupt must not find a lock that nobody knows of
         if self._mine.get(hold.owner) is hold:
             del self._mine[hold.owner]
-        _drop(hold)
 
     def _open(self, owner):
         """A hold of this owner, which has nothing yet."""
@@ -199,6 +233,9 @@ class Lock:
         with _mutex:
             hold.file = self._open_file()
             status = os.fstat(hold.file)
+            if (status.st_dev, status.st_ino) != self.heap._inode:
+                os.close(hold.file)
+                raise _errors.Replaced(f"{self.heap.path}: another file is in the place of the heap")
             hold.key = status.st_dev, status.st_ino, self._at
             for other in _holds:
                 if other.key == hold.key and other.owner == owner and not (self.shared and other.shared and other.granted):
@@ -219,7 +256,9 @@ class Lock:
         except OSError as error:
             if self.shared:
                 return os.open(self.heap._file, os.O_RDONLY | os.O_CLOEXEC)
-            raise _errors.Permission(f"{self.heap.path}: an exclusive lock needs a file that may be written: {error}") from None
+            raise _errors.Permission(
+                f"{self.heap.path}: an exclusive lock needs a file that may be written: {error}"
+            ) from None
 
     def _attempts(self, hold, wait):
         """Yields how long to pause before the next attempt, until the lock is there; with `wait` it blocks instead."""
@@ -233,11 +272,4 @@ class Lock:
         if waited >= _SLOW:
             log("info", "%r: waited for %.1f s", self, waited)
         _unlock(hold, self._at + _GATE, 1)
-        try:
-            status = os.stat(self.heap._file)
-            replaced = (status.st_dev, status.st_ino) != hold.key[:2]
-        except FileNotFoundError:
-            replaced = True
-        if replaced:
-            raise _errors.Replaced(f"{self.heap.path}: the file of the heap was removed or replaced")
         hold.granted = True

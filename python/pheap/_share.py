@@ -10,7 +10,7 @@ from _thread import allocate_lock
 from ._errors import Error, StrayStore
 from ._pheap import Heap
 
-_heaps = weakref.WeakKeyDictionary()  # open heaps: (absolute path, flag, options)
+_heaps = weakref.WeakKeyDictionary()  # open heaps: (absolute path, flag, options, device and inode)
 _unpickled = {}  # (absolute path, flag): heaps that came out of pickles, until they are closed or the process ends
 _importing = allocate_lock()  # held while _lock is imported, and while the process forks
 _locks = None  # that module, while the process forks
@@ -19,7 +19,9 @@ _worker = False  # is close_all() done at the end of a worker of multiprocessing
 
 def remember(heap, flag, options):
     """Note how a heap was opened."""
-    _heaps[heap] = os.path.abspath(heap.path), "r" if flag == "r" else "w", options
+    path = os.path.abspath(heap.path)
+    status = os.stat(path)
+    _heaps[heap] = path, "r" if flag == "r" else "w", options, (status.st_dev, status.st_ino)
     if not _worker and "multiprocessing.util" in sys.modules:
         _close_with_worker()
 
@@ -29,12 +31,12 @@ def _file(heap):
 
 
 def _reduce(heap, protocol):
-    return _reopen, _heaps[heap]
+    return _reopen, _heaps[heap][:3]
 
 
 def _reopen(path, flag, options):
     """The heap of a pickle: one that is open here; else one for all pickles, so that a worker does not open it each time."""
-    for heap, (its_path, its_flag, _) in list(_heaps.items()):
+    for heap, (its_path, its_flag, *_) in list(_heaps.items()):
         if its_path == path and its_flag == flag and not heap.closed:
             return heap
     from . import open
@@ -59,6 +61,7 @@ Heap.__reduce_ex__ = _reduce
 Heap.lock = _lock
 Heap.durable = property(lambda heap: _heaps[heap][2]["durable"], doc="Is a transaction that does not say durable?")
 Heap._file = property(_file, doc="The absolute path.")
+Heap._inode = property(lambda heap: _heaps[heap][3], doc="Device and inode of its file.")
 
 
 @atexit.register

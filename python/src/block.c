@@ -212,7 +212,7 @@ static PyObject *block_kind(PyObject *self, void *closure)
 {
     (void)closure;
     const uint32_t kind = proxy_of(self)->kind;
-    return PyUnicode_FromString(pht_kind_name(kind == PP_STRUCT ? (enum pht_kind)PHT_RECORD : (enum pht_kind)kind));
+    return PyUnicode_FromString(pht_kind_name(kind == PP_STRUCT ? PHT_RECORD : (enum pht_kind)kind));
 }
 
 static PyGetSetDef getset[] = {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Write transactions: begin, commit, abort, and changes that are transactions of their own. */
 #include "python/src/block.h"
+#include "python/src/record.h"
 
 #include <stdlib.h>
 
@@ -169,7 +170,8 @@ static enum pheap_status meet(struct search *search, pht_value word)
         search->held = true;
     else if (kind == PHT_SET || kind < PHT_MAP)
         return PHEAP_OK; /* has no containers */
-    else if (search->count < SEARCH_CONTAINERS && (kind == PHT_MAP || kind == PHT_LIST || kind == PHT_TUPLE))
+    else if (search->count < SEARCH_CONTAINERS &&
+             (kind == PHT_MAP || kind == PHT_LIST || kind == PHT_TUPLE || kind == PHT_RECORD))
         search->found[search->count++] = word;
     else
         search->held = true;
@@ -208,17 +210,47 @@ static enum pheap_status search_sequence(struct search *search, pht_value sequen
     return status;
 }
 
+static enum pheap_status search_record(struct search *search, pht_value record)
+{
+    struct pht *t = &search->heap->now.view;
+    struct pp_layout *layout;
+    uint64_t offset;
+    uint32_t number;
+    enum pheap_status status = pht_record_at(t, record, PHT_ANY_TYPE, &offset, &number);
+    if (status == PHEAP_OK)
+        status = pp_layout_of(search->heap, t, number, &layout);
+    if (status == PHEAP_OK && layout->is.count > search->budget)
+        search->held = true;
+    for (uint32_t i = 0; status == PHEAP_OK && !search->held && i < layout->is.count; i++) {
+        const struct pht_field *field = &layout->is.fields[i];
+        pht_value value;
+        if (field->kind != PHT_FIELD_VALUE)
+            continue;
+        if (field->count > 1)
+            search->held = true; /* no class has such */
+        memcpy(&value, t->base + offset + field->offset, sizeof value);
+        status = meet(search, value);
+    }
+    search->budget -= search->held || status != PHEAP_OK ? 0 : layout->is.count;
+    return status;
+}
+
 /* Has the program a proxy of what the word names, or of something that goes with it? */
 static enum pheap_status is_held(struct pp_heap *heap, pht_value word, bool *held)
 {
-    struct search search = {.heap = heap, .budget = SEARCH_WORDS};
+    struct search search; /* not zeroed: it is large, and most words name no container */
+    search.heap = heap;
+    search.count = 0;
+    search.budget = SEARCH_WORDS;
+    search.held = false;
     enum pheap_status status = meet(&search, word);
     for (size_t i = 0; status == PHEAP_OK && !search.held && i < search.count; i++) {
         enum pht_kind kind;
         status = pht_kind_of(&heap->now.view, search.found[i], &kind);
         if (status == PHEAP_OK)
-            status = kind == PHT_MAP ? search_map(&search, search.found[i])
-                                     : search_sequence(&search, search.found[i], kind == PHT_TUPLE);
+            status = kind == PHT_MAP      ? search_map(&search, search.found[i])
+                     : kind == PHT_RECORD ? search_record(&search, search.found[i])
+                                          : search_sequence(&search, search.found[i], kind == PHT_TUPLE);
     }
     *held = search.held;
     return status;

@@ -170,8 +170,10 @@ void pp_fail_views(struct pp_heap *heap, enum pheap_status status)
     if (text != NULL && class != NULL)
         PyErr_SetObject(class, text);
     Py_XDECREF(number);
-    Py_XDECREF(text);
     pp_forget_views(heap);
+    if (text != NULL)
+        (void)pp_log("error", "%U", text);
+    Py_XDECREF(text);
 }
 
 /* --------------------------------------------------------------------------------------------------------- buffers */

@@ -335,8 +335,9 @@ static void heap_dealloc(PyObject *self)
         /* Of another thread it cannot be: that would hold the heap.  Errors have nobody to tell them to. */
         if (heap->now.txn != NULL)
             pp_abort(heap);
-        const enum pheap_status status = pheap_close(heap->handle);
-        (void)status;
+        enum pheap_status status;
+        Py_BEGIN_ALLOW_THREADS status = pheap_close(heap->handle);
+        Py_END_ALLOW_THREADS(void) status;
     }
     pp_forget_views(heap);
     PyMem_Free(heap->table.seats);

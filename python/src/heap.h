@@ -79,10 +79,6 @@ struct pp_snapshot {
     struct pp_table table;
 };
 
-/* The kind of a proxy that is a Block, of the struct store, on a record: objects of Persistent have PHT_RECORD, and are
- * larger.  One word has one of both; who asks for the other one makes the first worthless. */
-enum { PP_STRUCT = PHT_RECORD - 1 };
-
 struct pp_proxy {
     PyObject_HEAD struct pp_heap *heap;
     struct pp_snapshot *snapshot; /* NULL: the newest version */
@@ -130,8 +126,8 @@ PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_va
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind);
 
 /* The same of any class, which the object's kind has or not. */
-PyObject *pp_proxy_as(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
-                      uint32_t kind);
+PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                         uint32_t kind);
 
 /* Its object is gone. */
 void pp_proxy_die(struct pp_proxy *proxy);
@@ -144,10 +140,6 @@ static inline bool pp_holds(const struct pp_heap *heap)
 {
     return heap->table.used > 1 || (heap->table.used == 1 && pp_table_get(&heap->table, heap->root) == NULL);
 }
-
-/* The same for an object that was found, of a class that is known. */
-PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
-                         uint32_t kind);
 
 /* Let a record without a word be the heap's proxy for this one; and take that back. */
 enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind);

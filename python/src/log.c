@@ -4,14 +4,16 @@
 
 #include <stdarg.h>
 
+/* pheap._log, if somebody has imported logging. */
 static PyObject *logger(void)
 {
     PyObject *name = PyUnicode_FromString("logging");
-    PyObject *module = name == NULL ? NULL : PyImport_GetModule(name);
-    PyObject *found = module == NULL ? NULL : PyObject_CallMethod(module, "getLogger", "s", "pheap");
-    Py_XDECREF(module);
+    PyObject *logging = name == NULL ? NULL : PyImport_GetModule(name);
     Py_XDECREF(name);
-    return found;
+    if (logging == NULL)
+        return NULL;
+    Py_DECREF(logging);
+    return PyImport_ImportModule("pheap._log");
 }
 
 int pp_log(const char *level, const char *format, ...)
@@ -24,7 +26,7 @@ int pp_log(const char *level, const char *format, ...)
         va_start(arguments, format);
         PyObject *text = PyUnicode_FromFormatV(format, arguments);
         va_end(arguments);
-        PyObject *done = text == NULL ? NULL : PyObject_CallMethod(target, level, "sO", "%s", text);
+        PyObject *done = text == NULL ? NULL : PyObject_CallMethod(target, "log", "ssO", level, "%s", text);
         Py_XDECREF(done);
         Py_XDECREF(text);
         Py_DECREF(target);

@@ -12,6 +12,9 @@
 /* Kinds of values are numbers below this. */
 enum { PP_KINDS = 17 };
 
+/* The kind of a proxy of a record that is used as a plain struct, by pheap.struct: its class is not that of its type. */
+enum { PP_STRUCT = 62 };
+
 struct pp_state {
     PyObject *errors; /* dict: status -> class, of pheap._errors */
     PyObject *closed; /* pheap.Closed */

@@ -143,7 +143,7 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
 PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t kind)
 {
     struct pp_proxy *proxy = pp_table_get(snapshot != NULL ? &snapshot->table : &heap->table, word);
-    if (proxy != NULL && proxy->kind == kind)
+    if (proxy != NULL && (proxy->kind == kind || (proxy->kind == PP_STRUCT && kind == PHT_RECORD)))
         return Py_NewRef((PyObject *)proxy);
     PyObject *class = kind < PP_KINDS ? heap->state->classes[kind] : NULL;
     if (class == NULL) {
@@ -163,12 +163,6 @@ PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_sn
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind)
 {
     return make(class, heap, NULL, word, kind);
-}
-
-PyObject *pp_proxy_as(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
-                      uint32_t kind)
-{
-    return make(class, heap, snapshot, word, kind);
 }
 
 enum pheap_status pp_note_made(struct pp_heap *heap, pht_value word)

@@ -108,6 +108,8 @@ PyObject *pp_record_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_v
 {
     const struct pp_table *table = snapshot != NULL ? &snapshot->table : &heap->table;
     struct pp_record *known = (struct pp_record *)pp_table_get(table, word);
+    if (known != NULL && known->proxy.kind == PP_STRUCT)
+        return Py_NewRef((PyObject *)known); /* a struct of a store, which the program has as such */
     if (known != NULL && known->proxy.kind == PHT_RECORD && known->body == word && known->layout->number == number)
         return give(heap, known);
     struct pp_layout *layout;
@@ -477,7 +479,20 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     struct pht *t = change->t;
     uint32_t number;
     pht_value sign;
-    enum pheap_status status = pht_record_take(t, record->proxy.word, from);
+    /* What it leaves behind may be held by the program. */
+    enum pheap_status status = PHEAP_OK;
+    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++) {
+        const struct pht_field *field = &record->layout->is.fields[i];
+        pht_value old;
+        bool kept;
+        if (field->kind != PHT_FIELD_VALUE)
+            continue;
+        memcpy(&old, t->base + record->at + field->offset, sizeof old);
+        if (old != PHT_ABSENT)
+            status = pp_park(change->heap, old, &kept);
+    }
+    if (status == PHEAP_OK)
+        status = pht_record_take(t, record->proxy.word, from);
     if (status == PHEAP_OK)
         return pht_discard(t, from);
     if (status != PHEAP_INVALID)

@@ -167,11 +167,6 @@ static PyObject *type_of(PyObject *module, PyObject *object)
 
 /* ---------------------------------------------------------------------------------------------------------- structs */
 
-static PyObject *struct_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t kind)
-{
-    return pp_proxy_as(heap->state->block, heap, snapshot, word, kind == PHT_RECORD ? PP_STRUCT : kind);
-}
-
 PyDoc_STRVAR(
     new_doc,
     "new_struct($module, /, heap, kind, type, count)\n--\n\nA record, or an array or ring of `count` structs, in the "
@@ -196,7 +191,9 @@ static PyObject *new_struct(PyObject *module, PyObject *args)
                                                   : pht_array_new(t, type, count, &word);
     if (status == PHEAP_OK)
         status = pp_note_made(heap, word);
-    return status == PHEAP_OK ? struct_of(heap, NULL, word, kind) : fail(heap, status);
+    return status == PHEAP_OK
+               ? pp_proxy_found(heap->state->block, heap, NULL, word, kind == PHT_RECORD ? PP_STRUCT : kind)
+               : fail(heap, status);
 }
 
 static struct pp_proxy *map_arg(PyObject *module, PyObject *object)
@@ -244,7 +241,14 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
         return fail(map->heap,
                     pheap_fail_with(PHEAP_WRONG_TYPE, "the key has a value of kind %s, not a struct, array or ring",
                                     pht_kind_name(kind)));
-    return struct_of(map->heap, map->snapshot, value, kind);
+    const struct pp_table *table = map->snapshot != NULL ? &map->snapshot->table : &map->heap->table;
+    const struct pp_proxy *other = pp_table_get(table, value);
+    if (other != NULL && other->kind == PHT_RECORD && (int)kind == PHT_RECORD)
+        return fail(map->heap,
+                    pheap_fail_with(PHEAP_WRONG_TYPE, "the program has the record as an object of a class; it "
+                                                      "cannot be used as a struct at the same time"));
+    const uint32_t proxy_kind = (int)kind == PHT_RECORD ? (uint32_t)PP_STRUCT : (uint32_t)kind;
+    return pp_proxy_found(map->heap->state->block, map->heap, map->snapshot, value, proxy_kind);
 }
 
 /* Remove a key: what it has is freed if nothing else has it. */

@@ -585,6 +585,17 @@ int pp_needle(struct pp_needle *needle, PyObject *object)
         needle->any = pht_none();
         return 1;
     }
+    if (PyUnicode_CheckExact(object)) {
+        /* Most keys. */
+        Py_ssize_t length;
+        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
+        if (utf8 != NULL) {
+            needle->any = pht_str(utf8, (uint64_t)length);
+            needle->keep = Py_NewRef(object);
+            return 1;
+        }
+        PyErr_Clear(); /* a surrogate, or no memory: once more below */
+    }
     if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
         compares_as(object, &PyBytes_Type))
         return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;

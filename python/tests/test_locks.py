@@ -49,8 +49,8 @@ class Locks(HeapTest):
             self.assertIsInstance(got, pheap.Timeout)
         return got is not None
 
-    def test_counter_of_visitors(self):
-        # P3: N processes of K threads, M visits each, every one two transactions: the count is exact.
+    def test_P3_counter_of_visitors(self):
+        # N processes of K threads, M visits each, every one two transactions: the count is exact.
         self.root["visitors"] = 0
         code = """
             def visit():
@@ -123,6 +123,7 @@ class Locks(HeapTest):
             self.assertTrue(self.held_elsewhere(name="x"))  # as a program in C would say it
         with pheap.open(self.path.with_name("other"), durable=False) as other:
             self.assertRaises(ValueError, self.heap.lock, name=other.root)
+            self.assertRaises(ValueError, self.heap.lock, name=type("Detached", (pheap.Persistent,), {})())
             with other.lock(), self.heap.lock():
                 pass
 
@@ -157,8 +158,8 @@ class Locks(HeapTest):
         with self.heap.transaction(), self.heap.lock():
             self.root["a"] = 1
 
-    def test_death_of_the_holder(self):
-        # P6: nobody has to clean up.
+    def test_P6_death_of_the_holder(self):
+        # Nobody has to clean up.
         holder = child(
             """
             locks = [h.lock(name=name).acquire() for name in "pq"]
@@ -181,6 +182,14 @@ class Locks(HeapTest):
             warnings.simplefilter("ignore", ResourceWarning)
             waiting.clear()
             gc.collect()
+
+    def test_P6_death_of_a_thread(self):
+        # Its locks end with it, however long the Lock object lives; and the next thread of its identity has nothing.
+        lock = self.heap.lock()
+        for _ in range(5):
+            self.assertIs(self.in_thread(lock.acquire), lock)
+            self.assertFalse(self.held_elsewhere())
+        self.assertIs(self.in_thread(lambda: lock.held), False)
 
     def test_fork(self):
         # Would catch a child that keeps the lock when its parent has died.
@@ -309,7 +318,8 @@ class Locks(HeapTest):
         moved = self.path.with_name("moved")
         os.rename(self.path, moved)
         self.assertRaises(pheap.Replaced, self.heap.lock().acquire)
-        moved.with_name("a.heap").write_bytes(b"")
+        self.path.write_bytes(b"")
+        self.assertRaises(pheap.Replaced, self.heap.lock().acquire)
         os.rename(moved, self.path)
         with self.heap.lock():
             pass

@@ -407,6 +407,16 @@ class Logging(HeapTest):
         self.assertRegex(logs.output[0], "INFO:pheap:.*a.heap.*recovered")
         self.assertRegex(logs.output[1], "INFO:pheap:.*a.heap.*collected 0")
 
+    def test_stray_stores(self):
+        with self.heap.transaction():
+            self.root["block"] = block = self.heap.alloc(100)
+            view = memoryview(block)
+        view[0] = 1
+        with self.assertLogs("pheap", "ERROR") as logs, self.assertRaises(pheap.StrayStore):
+            self.root["a"] = 1
+        self.assertEqual(len(logs.output), 1)
+        view.release()
+
     def test_slow_waits(self):
         lock = self.heap.lock()
         ready = threading.Event()
@@ -416,15 +426,21 @@ class Logging(HeapTest):
                 ready.set()
                 time.sleep(1.2)
 
-        for what in (self.heap.transaction, self.heap.lock):
-            thread = threading.Thread(target=hold)
-            thread.start()
-            ready.wait()
-            with self.assertLogs("pheap", "INFO") as logs, what(timeout=TIMEOUT):
+        def wait(what):
+            with what(timeout=TIMEOUT):
                 pass
-            self.assertRegex(logs.output[0], "wait")
-            thread.join()
-            ready.clear()
+
+        with self.assertLogs("pheap", "INFO") as logs:
+            threads = [threading.Thread(target=hold)]
+            threads += [threading.Thread(target=wait, args=(what,)) for what in (self.heap.transaction, self.heap.lock)]
+            threads[0].start()
+            ready.wait()
+            for thread in threads[1:]:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        self.assertRegex("".join(logs.output), "waiting to write.*held the writer lock")
+        self.assertRegex("".join(logs.output), "lock of.*waited for")
 
     def test_a_handler_that_fails(self):
         # What is raised meanwhile goes out, and the heap is open.
@@ -440,6 +456,19 @@ class Logging(HeapTest):
         logger.setLevel("INFO")
         self.assertRaises(KeyboardInterrupt, self.heap.collect)
         self.root["a"] = 1
+
+    def test_silent(self):
+        # A program that has imported logging, and not set it up, has nothing on its stderr.
+        code = (
+            "import logging, sys, threading, time, pheap\nh = pheap.open(sys.argv[1])\n"
+            "with h.transaction():\n  h.root['b'] = b = h.alloc(9)\n  v = memoryview(b)\n"
+            "v[0] = 1\n"
+            "try: h.root['a'] = 1\n"
+            "except pheap.StrayStore: v.release()\n"
+            "else: sys.exit(1)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(self.path)], capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_not_imported_for_nothing(self):
         # The first value of a short script: nothing is imported that takes long.

@@ -115,6 +115,18 @@ class Schema(HeapTest):
                 self.assertEqual((it.a, it._layout()[1]), (1, True))
                 self.assertEqual(it.g, [1] if number == 3 else [])
 
+    def test_held_parts(self):
+        # Would catch what a removed field had and the program holds, freed under it: it can be stored again.
+        self.stored(define({"a": object, "b": object, **{f"f{i}": int for i in range(20)}}), [1], [2])
+        it = self.root["it"]
+        a, b = it.a, it.b
+        define({"a": object, "c": int})
+        it.c = 1
+        self.assertIs(it.a, a)
+        self.root["b"] = b
+        self.root["others"] = [[i] for i in range(20)]
+        self.assertEqual((list(a), list(b)), ([1], [2]))
+
     def test_undone_with_its_transaction(self):
         self.stored(define({"a": int}), 1)
         define({"a": int, "b": int}, b=5)

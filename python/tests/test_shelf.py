@@ -64,8 +64,9 @@ def judge():
                 # The modules of dbm make no difference to us: one of them is enough.
                 if "File_" in key and not key.endswith("_dumbShelve"):
                     continue
-                if options and "Proto" in key and "Proto5File" not in key:
-                    continue  # what is pickled how is not ours
+                # How a value is pickled is not ours: the first and the last protocol, the last alone for copies.
+                if "Proto" in key and not key.startswith(("TestProto5File", "TestProto0File")[: 1 + (not options)]):
+                    continue
                 found[f"Judge{name}{key}"] = type(f"Judge{name}{key}", (InADirectory, value), {"__module__": __name__})
     return found
 
@@ -92,12 +93,12 @@ class Judged(unittest.TestCase):
             self.skipTest("CPython's tests are missing (Debian: libpython3.11-testsuite)")
         judges = [value for key, value in globals().items() if key.startswith("Judge") and key != "Judged"]
         count = sum(unittest.defaultTestLoader.loadTestsFromTestCase(each).countTestCases() for each in judges)
-        self.assertGreater(count, 200)
+        self.assertGreater(count, 90)
 
 
 class Live(ShelfTest):
-    def test_no_trap(self):
-        # T1: what shelve loses.
+    def test_T1_no_trap(self):
+        # What shelve loses.
         with shelf.open(self.path) as s:
             s["list"] = [1]
             s["list"].append(2)
@@ -116,8 +117,8 @@ class Live(ShelfTest):
             self.assertEqual(s["n"], 2)
             self.assertEqual(s["new"], [1, 2])
 
-    def test_many_processes(self):
-        # T1: each finds what the others did, and loses nothing of it, with the shelf open in all of them.
+    def test_T1_many_processes(self):
+        # Each finds what the others did, and loses nothing of it, with the shelf open in all of them.
         with shelf.open(self.path) as s:
             s["list"], s["n"] = [], 0
             code = (
