@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Deep copies of persistent values as plain ones."""
 
-from ._pheap import List, Map, Proxy, Record, Set
+from ._pheap import Block, List, Map, Proxy, Record, Set
 
 
 def plain(value, memo):
@@ -23,6 +23,9 @@ def plain(value, memo):
         copy.extend([plain(part, memo) for part in value])
     elif isinstance(value, Set):
         copy = set(value)
+        memo[id(value)] = copy, value
+    elif isinstance(value, Block):
+        copy = bytes(value)
         memo[id(value)] = copy, value
     elif isinstance(value, Record):
         from ._classes import attributes

@@ -344,7 +344,7 @@ static PyObject *map_clear(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(update_doc, "_update(plain)\n--\n\nStore all entries of a plain dict, as one change.");
+PyDoc_STRVAR(update_doc, "_update($self, /, plain)\n--\n\nStore all entries of a plain dict, as one change.");
 static PyObject *map_update(PyObject *self, PyObject *plain)
 {
     struct pp_proxy *proxy = proxy_of(self);
@@ -417,7 +417,8 @@ static PyObject *iterate(PyObject *self, int part, int backwards)
     return (PyObject *)iterator;
 }
 
-PyDoc_STRVAR(iterate_doc, "_iterate(part, backwards)\n--\n\nAn iterator over keys (0), values (1) or items (2).");
+PyDoc_STRVAR(iterate_doc,
+             "_iterate($self, /, part, backwards)\n--\n\nAn iterator over keys (0), values (1) or items (2).");
 static PyObject *map_iterate(PyObject *self, PyObject *args)
 {
     int part, backwards;
@@ -526,13 +527,14 @@ static PyType_Spec iterator_spec = {"pheap._pheap.MapIterator", sizeof(struct it
                                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, iterator_slots};
 
 static PyMethodDef methods[] = {
-    {"get", map_get, METH_VARARGS, "get(key, default=None, /)\n--\n\nThe value of the key, else the default."},
+    {"get", map_get, METH_VARARGS, "get($self, key, default=None, /)\n--\n\nThe value of the key, else the default."},
     {"setdefault", map_setdefault, METH_VARARGS,
-     "setdefault(key, default=None, /)\n--\n\nThe value of the key, which becomes the default if it is not there."},
+     "setdefault($self, key, default=None, /)\n--\n\nThe value of the key, which becomes the default if it is not "
+     "there."},
     {"pop", map_pop, METH_VARARGS,
      "pop(key[, default])\n\nRemove a key and return its value, or the default, or raise KeyError."},
-    {"popitem", map_popitem, METH_NOARGS, "popitem()\n--\n\nRemove and return the last (key, value) pair."},
-    {"clear", map_clear, METH_NOARGS, "clear()\n--\n\nRemove everything."},
+    {"popitem", map_popitem, METH_NOARGS, "popitem($self, /)\n--\n\nRemove and return the last (key, value) pair."},
+    {"clear", map_clear, METH_NOARGS, "clear($self, /)\n--\n\nRemove everything."},
     {"_update", map_update, METH_O, update_doc},
     {"_iterate", map_iterate, METH_VARARGS, iterate_doc},
     {NULL, NULL, 0, NULL},

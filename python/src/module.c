@@ -35,6 +35,8 @@ void pp_fail(struct pp_state *state, enum pheap_status status)
         else if (!PyErr_Occurred())
             PyErr_Format(PyExc_SystemError, "pheap: status %d has no exception: %U", (int)status, text);
     }
+    if (text != NULL && (status == PHEAP_STRAY_STORE || status == PHEAP_POISONED || status == PHEAP_CORRUPT))
+        (void)pp_log("error", "%U", text);
     Py_XDECREF(number);
     Py_XDECREF(text);
 }
@@ -105,10 +107,16 @@ static int execute(PyObject *module)
     struct pp_state *state = PyModule_GetState(module);
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
         pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
-        pp_set_init(module, state) < 0 || pp_shape_init(module, state) < 0 || pp_record_init(module, state) < 0 ||
-        pp_slot_init(module, state) < 0)
+        pp_set_init(module, state) < 0 || pp_block_init(module, state) < 0 || pp_place_init(module, state) < 0 ||
+        pp_store_init(module) < 0 || pp_watch_init(module, state) < 0 || pp_shape_init(module, state) < 0 ||
+        pp_record_init(module, state) < 0 || pp_slot_init(module, state) < 0)
         return -1;
-    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 || PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
+    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 ||
+                   PyModule_AddIntConstant(module, "BLOCK", PHT_BLOCK) < 0 ||
+                   PyModule_AddIntConstant(module, "ARRAY", PHT_ARRAY) < 0 ||
+                   PyModule_AddIntConstant(module, "RING", PHT_RING) < 0 ||
+                   PyModule_AddIntConstant(module, "RECORD", PHT_RECORD) < 0 ||
+                   PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
                ? -1
                : PyModule_AddIntConstant(module, "LIST", PHT_LIST);
 }
@@ -128,6 +136,10 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->list);
     Py_VISIT(state->list_iterator);
     Py_VISIT(state->set);
+    Py_VISIT(state->watch);
+    Py_VISIT(state->block);
+    Py_VISIT(state->field);
+    Py_VISIT(state->place);
     Py_VISIT(state->record);
     Py_VISIT(state->slot);
     Py_VISIT(state->shape);
@@ -152,6 +164,10 @@ static int clear(PyObject *module)
     Py_CLEAR(state->list);
     Py_CLEAR(state->list_iterator);
     Py_CLEAR(state->set);
+    Py_CLEAR(state->watch);
+    Py_CLEAR(state->block);
+    Py_CLEAR(state->field);
+    Py_CLEAR(state->place);
     Py_CLEAR(state->record);
     Py_CLEAR(state->slot);
     Py_CLEAR(state->shape);

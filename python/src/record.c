@@ -108,6 +108,8 @@ PyObject *pp_record_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_v
 {
     const struct pp_table *table = snapshot != NULL ? &snapshot->table : &heap->table;
     struct pp_record *known = (struct pp_record *)pp_table_get(table, word);
+    if (known != NULL && known->proxy.kind == PP_STRUCT)
+        return Py_NewRef((PyObject *)known); /* a struct of a store, which the program has as such */
     if (known != NULL && known->proxy.kind == PHT_RECORD && known->body == word && known->layout->number == number)
         return give(heap, known);
     struct pp_layout *layout;
@@ -407,7 +409,7 @@ static int record_setattro(PyObject *self, PyObject *name, PyObject *value)
 
 /* ------------------------------------------------------------------------------------------------ for _classes.py */
 
-PyDoc_STRVAR(state_doc, "_state()\n--\n\n"
+PyDoc_STRVAR(state_doc, "_state($self, /)\n--\n\n"
                         "Its attributes but the volatile ones, through its own layout, as a dict; values that are not\n"
                         "there are missing.  Of a stored one the other attributes are in _others().");
 static PyObject *record_state(PyObject *self, PyObject *unused)
@@ -447,7 +449,7 @@ static PyObject *record_state(PyObject *self, PyObject *unused)
     return state;
 }
 
-PyDoc_STRVAR(others_doc, "_others()\n--\n\nThe Dict of a stored one's attributes that are no fields, or None.");
+PyDoc_STRVAR(others_doc, "_others($self, /)\n--\n\nThe Dict of a stored one's attributes that are no fields, or None.");
 static PyObject *record_others(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -469,7 +471,7 @@ static PyObject *record_others(PyObject *self, PyObject *unused)
 }
 
 PyDoc_STRVAR(layout_doc,
-             "_layout()\n--\n\n"
+             "_layout($self, /)\n--\n\n"
              "None if it is detached, else (version, is it current?, is it newer than what its class has in\n"
              "the heap?).");
 static PyObject *record_layout(PyObject *self, PyObject *unused)
@@ -535,7 +537,7 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     return status == PHEAP_OK ? pht_discard(t, sign) : status;
 }
 
-PyDoc_STRVAR(become_doc, "_become(other)\n--\n\n"
+PyDoc_STRVAR(become_doc, "_become($self, /, other)\n--\n\n"
                          "Let a stored object have the layout of its class, and the attributes of a detached one.");
 static PyObject *record_become(PyObject *self, PyObject *other)
 {
@@ -565,8 +567,9 @@ static PyObject *record_become(PyObject *self, PyObject *other)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(set_doc,
-             "_set(name, value)\n--\n\nSet an attribute of a detached object, whatever its class thinks of it.");
+PyDoc_STRVAR(
+    set_doc,
+    "_set($self, /, name, value)\n--\n\nSet an attribute of a detached object, whatever its class thinks of it.");
 static PyObject *record_set(PyObject *self, PyObject *args)
 {
     struct pp_record *record = record_of(self);

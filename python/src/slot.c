@@ -338,7 +338,7 @@ static int slot_set(PyObject *self, PyObject *object, PyObject *value)
     return set_checked((struct slot *)self, object, value, true);
 }
 
-PyDoc_STRVAR(in_place_doc, "_set_in_place(object, value)\n--\n\n"
+PyDoc_STRVAR(in_place_doc, "_set_in_place($self, /, object, value)\n--\n\n"
                            "Set it in the layout that the object has, and say True; False: that has no such field.");
 static PyObject *slot_set_in_place(PyObject *self, PyObject *args)
 {

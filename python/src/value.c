@@ -188,6 +188,10 @@ static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *ite
         item->any = pht_of(proxy->word);
         return keep(plan, value);
     }
+    if (PyObject_TypeCheck(value, plan->heap->state->block)) {
+        PyErr_SetString(PyExc_TypeError, "a block is stored in the heap that has it, where it is now: copy its bytes");
+        return -1;
+    }
     PyObject *plain = PyObject_CallMethod(value, "plain", NULL);
     if (plain == NULL)
         return -1;
@@ -650,7 +654,7 @@ void pp_shown_clear(struct pp_shown *shown)
 bool pp_shown_refers(const struct pp_shown *shown)
 {
     if (shown->kind != PHT_TUPLE)
-        return shown->kind >= PHT_MAP;
+        return shown->kind >= PHT_BLOCK && shown->kind != PHT_TYPE;
     for (size_t i = 0; i < shown->count; i++) {
         if (pp_shown_refers(&shown->parts[i]))
             return true;

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""All tests; the last line is "N passed, N failed"."""
+"""All tests, or those that are named; the last line is "N passed, N failed"."""
 
 import sys
 import unittest
 
-suite = unittest.defaultTestLoader.discover(".")
+loader = unittest.defaultTestLoader
+suite = loader.loadTestsFromNames(sys.argv[1:]) if sys.argv[1:] else loader.discover(".")
 result = unittest.TextTestRunner(stream=sys.stdout, buffer=True).run(suite)
 for test, reason in result.skipped:
     print(f"not run: {test.id()}: {reason}")
