@@ -390,19 +390,18 @@ static int record_setattro(PyObject *self, PyObject *name, PyObject *value)
         PyErr_Clear();
         return pp_record_set_other(record_of(self), name, value);
     }
-    /* A default of the class is a slot, too; from the class that is its value. */
-    PyTypeObject *type = Py_TYPE(of_class);
-    PyObject *defaults = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__pheap_class_values__");
-    const int shadowed = defaults == NULL ? -1 : PySet_Contains(defaults, name);
-    Py_XDECREF(defaults);
-    const bool decides = PyType_GetSlot(type, Py_tp_descr_set) != NULL;
+    const bool decides = PyType_GetSlot(Py_TYPE(of_class), Py_tp_descr_set) != NULL;
     Py_DECREF(of_class);
-    if (shadowed > 0 || (shadowed == 0 && decides))
+    if (decides)
         return PyObject_GenericSetAttr(self, name, value);
-    if (shadowed == 0)
+    /* A value in the class body is that of a slot; from the class one gets the value. */
+    PyObject *values = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__pheap_class_values__");
+    const int has_slot = values == NULL ? -1 : PySet_Contains(values, name);
+    Py_XDECREF(values);
+    if (has_slot == 0)
         PyErr_Format(PyExc_AttributeError, "%R is an attribute of the class %R: its objects cannot have another one",
                      name, (PyObject *)Py_TYPE(self));
-    return -1;
+    return has_slot > 0 ? PyObject_GenericSetAttr(self, name, value) : -1;
 }
 
 /* ------------------------------------------------------------------------------------------------ for _classes.py */
