@@ -495,6 +495,21 @@ static PyObject *record_layout(PyObject *self, PyObject *unused)
     return Py_BuildValue("(IOO)", layout->is.version, layout->current ? Py_True : Py_False, newer ? Py_True : Py_False);
 }
 
+/* What a record leaves behind may be held by the program. */
+static enum pheap_status park_field(const struct pp_record *record, struct pp_change *change,
+                                    const struct pht_field *field)
+{
+    enum pheap_status status = PHEAP_OK;
+    for (uint64_t n = 0; status == PHEAP_OK && field->kind == PHT_FIELD_VALUE && n < field->count; n++) {
+        pht_value old;
+        bool kept;
+        memcpy(&old, change->t->base + record->at + field->offset + n * sizeof old, sizeof old);
+        if (old != PHT_ABSENT)
+            status = pp_park(change->heap, old, &kept);
+    }
+    return status;
+}
+
 /* Let a stored record have what the plan's first item, a new record, has. */
 static enum pheap_status take_over(struct pp_record *record, struct pp_change *change, pht_value from)
 {
@@ -505,18 +520,9 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     struct pht *t = change->t;
     uint32_t number;
     pht_value sign;
-    /* What it leaves behind may be held by the program. */
     enum pheap_status status = PHEAP_OK;
-    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++) {
-        const struct pht_field *field = &record->layout->is.fields[i];
-        pht_value old;
-        bool kept;
-        if (field->kind != PHT_FIELD_VALUE)
-            continue;
-        memcpy(&old, t->base + record->at + field->offset, sizeof old);
-        if (old != PHT_ABSENT)
-            status = pp_park(change->heap, old, &kept);
-    }
+    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++)
+        status = park_field(record, change, &record->layout->is.fields[i]);
     if (status == PHEAP_OK)
         status = pht_record_take(t, record->proxy.word, from);
     if (status == PHEAP_OK)
