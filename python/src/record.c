@@ -392,19 +392,18 @@ static int record_setattro(PyObject *self, PyObject *name, PyObject *value)
         PyErr_Clear();
         return pp_record_set_other(record_of(self), name, value);
     }
-    /* A default of the class is a slot, too; from the class that is its value. */
-    PyTypeObject *type = Py_TYPE(of_class);
-    PyObject *defaults = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__pheap_class_values__");
-    const int shadowed = defaults == NULL ? -1 : PySet_Contains(defaults, name);
-    Py_XDECREF(defaults);
-    const bool decides = PyType_GetSlot(type, Py_tp_descr_set) != NULL;
+    const bool decides = PyType_GetSlot(Py_TYPE(of_class), Py_tp_descr_set) != NULL;
     Py_DECREF(of_class);
-    if (shadowed > 0 || (shadowed == 0 && decides))
+    if (decides)
         return PyObject_GenericSetAttr(self, name, value);
-    if (shadowed == 0)
+    /* A value in the class body is that of a slot; from the class one gets the value. */
+    PyObject *values = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__pheap_class_values__");
+    const int has_slot = values == NULL ? -1 : PySet_Contains(values, name);
+    Py_XDECREF(values);
+    if (has_slot == 0)
         PyErr_Format(PyExc_AttributeError, "%R is an attribute of the class %R: its objects cannot have another one",
                      name, (PyObject *)Py_TYPE(self));
-    return -1;
+    return has_slot > 0 ? PyObject_GenericSetAttr(self, name, value) : -1;
 }
 
 /* ------------------------------------------------------------------------------------------------ for _classes.py */
@@ -498,6 +497,21 @@ static PyObject *record_layout(PyObject *self, PyObject *unused)
     return Py_BuildValue("(IOO)", layout->is.version, layout->current ? Py_True : Py_False, newer ? Py_True : Py_False);
 }
 
+/* What a record leaves behind may be held by the program. */
+static enum pheap_status park_field(const struct pp_record *record, struct pp_change *change,
+                                    const struct pht_field *field)
+{
+    enum pheap_status status = PHEAP_OK;
+    for (uint64_t n = 0; status == PHEAP_OK && field->kind == PHT_FIELD_VALUE && n < field->count; n++) {
+        pht_value old;
+        bool kept;
+        memcpy(&old, change->t->base + record->at + field->offset + n * sizeof old, sizeof old);
+        if (old != PHT_ABSENT)
+            status = pp_park(change->heap, old, &kept);
+    }
+    return status;
+}
+
 /* Let a stored record have what the plan's first item, a new record, has. */
 static enum pheap_status take_over(struct pp_record *record, struct pp_change *change, pht_value from)
 {
@@ -508,18 +522,9 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     struct pht *t = change->t;
     uint32_t number;
     pht_value sign;
-    /* What it leaves behind may be held by the program. */
     enum pheap_status status = PHEAP_OK;
-    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++) {
-        const struct pht_field *field = &record->layout->is.fields[i];
-        pht_value old;
-        bool kept;
-        if (field->kind != PHT_FIELD_VALUE)
-            continue;
-        memcpy(&old, t->base + record->at + field->offset, sizeof old);
-        if (old != PHT_ABSENT)
-            status = pp_park(change->heap, old, &kept);
-    }
+    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++)
+        status = park_field(record, change, &record->layout->is.fields[i]);
     if (status == PHEAP_OK)
         status = pht_record_take(t, record->proxy.word, from);
     if (status == PHEAP_OK)
