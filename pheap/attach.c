@@ -214,7 +214,7 @@ static ph_status take_seat(struct ph_core *core)
             atomic_store(&s->pins[i].lsn, 0);
         atomic_store(&s->hold, 0);
         atomic_store(&s->process, io->process(io->ctx));
-        atomic_store(&s->attached_ns, io->clock_ns(io->ctx, PH_CLOCK_REALTIME_COARSE));
+        atomic_store(&s->attached_ns, io->clock_ns(io->ctx, PH_CLOCK_REALTIME));
         return PH_OK;
     }
     return ph_fail(PH_BUSY, "%s: %u processes have this heap open; there is no room for one more", core->path,
