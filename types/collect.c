@@ -267,11 +267,17 @@ static enum pheap_status prepare(struct collection *c, struct pht *t)
 
 static enum pheap_status reclaim(struct collection *c, struct pht *t)
 {
+    uint64_t lowest = 0;
     enum pheap_status status = pht_reclaim(t, WORDS_PIECE, &c->more);
-    const struct pt_registry *registry = pt_at(t, t->registry, sizeof *registry);
-    if (status == PHEAP_OK && registry != NULL)
-        c->waiting = registry->offered_count;
-    return status;
+    if (status == PHEAP_OK)
+        status = pheap_lowest_mark(t->txn, &lowest);
+    const struct pt_registry *registry = status == PHEAP_OK ? pt_at(t, t->registry, sizeof *registry) : NULL;
+    if (registry == NULL)
+        return status == PHEAP_OK ? PHEAP_CORRUPT : status;
+    /* What came into limbo just now is the next transaction's. */
+    c->more = c->more || (lowest == 0 && (registry->limbo[PT_WAITING].first | registry->limbo[PT_YOUNG].first) != 0);
+    c->waiting = registry->offered_count;
+    return PHEAP_OK;
 }
 
 static enum pheap_status transact(struct collection *c, enum phase phase)

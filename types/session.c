@@ -27,6 +27,12 @@ static struct key key_of(const struct pht_session *session)
     return (struct key){.attached_ns = session->attached_ns, .seat = session->seat, .number = session->number};
 }
 
+/* -1: without end. */
+static enum pheap_status begin_within(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
+{
+    return timeout_ms < 0 ? pheap_begin(heap, txn) : pheap_begin_timeout(heap, timeout_ms, txn);
+}
+
 /* ----------------------------------------------------------------------------------------------------- of the dead */
 
 struct living {
@@ -141,7 +147,7 @@ static enum pheap_status tidy(pheap *heap, int64_t timeout_ms)
 {
     struct pht t;
     pheap_txn *txn;
-    enum pheap_status status = pheap_begin_timeout(heap, timeout_ms, &txn);
+    enum pheap_status status = begin_within(heap, timeout_ms, &txn);
     if (status != PHEAP_OK)
         return status;
     status = pht_begin(txn, &t);
@@ -414,7 +420,7 @@ static enum pheap_status drop_holds(struct pht_session *session, int64_t timeout
     (void)pheap_read_end(reader);
     if (status != PHEAP_OK || holds == PHT_ABSENT)
         return status;
-    status = pheap_begin_timeout(session->heap, timeout_ms, &txn);
+    status = begin_within(session->heap, timeout_ms, &txn);
     if (status != PHEAP_OK)
         return status;
     const struct key key = key_of(session);

@@ -239,7 +239,8 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_discard(struct pht *t, pht_valu
 
 /*
  * Take apart up to `words` words of objects that lost their last reference: for idle moments, or before measuring.
- * *more (may be NULL): something is left.  Cost: about 0.1 us a word.  Errors: CORRUPT, READ_ONLY.
+ * *more (may be NULL): it can go on in this transaction; some may have to wait for a later one, or for others to look (see
+ * sessions).  Cost: about 0.1 us a word.  Errors: CORRUPT, READ_ONLY.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_reclaim(struct pht *t, uint32_t words, bool *more);
 
