@@ -255,7 +255,7 @@ static void sessions__keep_what_they_remember(void **state)
     for (unsigned i = 0; i < 3; i++)
         begin_session(&all[i], i < 2);
     uint64_t collected = 0, sum = 0;
-    for (unsigned step = 0; step < 12000 * effort(); step++) {
+    for (unsigned step = 0; step < 30000 * effort(); step++) {
         struct rememberer *r = &all[dice_roll(&dice) % 3];
         const uint64_t what = dice_roll(&dice) % 32;
         if (what < 12)
@@ -355,7 +355,7 @@ static void take_step(struct rememberer *a, struct rememberer *b, enum step step
 static void sessions__every_short_history(void **state)
 {
     (void)state;
-    const unsigned length = effort() > 1 ? 5 : 4;
+    const unsigned length = effort() > 8 ? 6 : 5;
     unsigned histories = 1;
     struct rememberer a = {.heap = new_values_heap("short")}, b = {.heap = values_heap(path_of("short", ""), 0)};
     for (unsigned i = 0; i < length; i++)
