@@ -204,16 +204,57 @@ static enum pheap_status find_self(pheap *heap, struct pht_session *session)
     return status == PHEAP_END ? PHEAP_OK : status; /* alone, where nobody can write */
 }
 
+/* A session with a number, but without a place and a mark. */
+static enum pheap_status make_session(pheap *heap, bool holds, struct pht_session *session)
+{
+    *session = (struct pht_session){.heap = heap, .holds = holds};
+    /* Other sessions of this process have the same seat, maybe through another copy of this library. */
+    if (getrandom(&session->number, sizeof session->number, 0) != (ssize_t)sizeof session->number)
+        return pheap_fail_with(PHEAP_IO, "the system gives no random number for a session");
+    return PHEAP_OK;
+}
+
+enum pheap_status pht_session_adopt(pheap *heap, const struct pht_session *parents, struct pht_session *session,
+                                    bool *whole)
+{
+    struct pht_session begun;
+    struct pheap_user user = {.size = sizeof user};
+    if (heap == NULL || parents == NULL || session == NULL || whole == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_session_adopt: an argument is NULL");
+    enum pheap_status status = make_session(heap, parents->holds, &begun);
+    begun.mark = parents->mark;
+    if (status == PHEAP_OK) /* before it is looked whether that of the parent still stands */
+        status = pheap_set_mark(heap, begun.mark);
+    if (status == PHEAP_OK)
+        status = find_self(heap, &begun);
+    if (status != PHEAP_OK)
+        return status;
+    status = pheap_next_user(heap, parents->seat, &user);
+    *whole = status == PHEAP_OK && user.seat == parents->seat && user.alive &&
+             user.attached_ns == parents->attached_ns && user.mark != 0 && user.mark <= begun.mark;
+    if (status != PHEAP_OK && status != PHEAP_END)
+        return status;
+    if (!*whole) {
+        status = pheap_newest_version(heap, &begun.mark);
+        begun.mark += begun.mark == 0;
+        if (status == PHEAP_OK)
+            status = pheap_set_mark(heap, begun.mark);
+        if (status != PHEAP_OK)
+            return status;
+    }
+    *session = begun;
+    return PHEAP_OK;
+}
+
 enum pheap_status pht_session_begin(pheap *heap, bool holds, int64_t timeout_ms, struct pht_session *session)
 {
     bool made, dead;
     if (heap == NULL || session == NULL)
         return pheap_fail_with(PHEAP_INVALID, "pht_session_begin: heap or session is NULL");
-    struct pht_session begun = {.heap = heap, .holds = holds};
-    /* Other sessions of this process have the same seat, maybe through another copy of this library. */
-    if (getrandom(&begun.number, sizeof begun.number, 0) != (ssize_t)sizeof begun.number)
-        return pheap_fail_with(PHEAP_IO, "the system gives no random number for a session");
-    enum pheap_status status = pheap_newest_version(heap, &begun.mark);
+    struct pht_session begun;
+    enum pheap_status status = make_session(heap, holds, &begun);
+    if (status == PHEAP_OK)
+        status = pheap_newest_version(heap, &begun.mark);
     begun.mark += begun.mark == 0;
     if (status == PHEAP_OK)
         status = pheap_set_mark(heap, begun.mark);
@@ -246,10 +287,10 @@ static enum pheap_status may_hold(const struct pht *t, const struct pht_session 
 /* The map of the session's holds: PHT_ABSENT if there is none, and it is not to be made. */
 static enum pheap_status find_holds(struct pht *t, const struct pht_session *session, bool make, pht_value *holds)
 {
+    *holds = PHT_ABSENT;
     const struct pt_registry *registry = registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
-    *holds = PHT_ABSENT;
     if (registry->sessions == 0 && !make)
         return PHEAP_OK;
     enum pheap_status status = make ? make_sessions(t) : PHEAP_OK;
@@ -276,6 +317,18 @@ enum pheap_status pht_hold(struct pht *t, const struct pht_session *session, pht
     return status == PHEAP_OK ? pht_map_set(t, holds, pht_int((int64_t)(value >> 4)), pht_of(value)) : status;
 }
 
+enum pheap_status pht_is_held(struct pht *t, const struct pht_session *session, pht_value value, bool *held)
+{
+    pht_value holds, found = PHT_ABSENT;
+    if (t == NULL || session == NULL || held == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_is_held: an argument is NULL");
+    enum pheap_status status = pt_is_object(value) ? find_holds(t, session, false, &holds) : PHEAP_OK;
+    if (status == PHEAP_OK && pt_is_object(value) && holds != PHT_ABSENT)
+        status = pht_map_get(t, holds, pht_int((int64_t)(value >> 4)), &found);
+    *held = status == PHEAP_OK && found != PHT_ABSENT;
+    return status;
+}
+
 enum pheap_status pht_unhold(struct pht *t, const struct pht_session *session, pht_value value)
 {
     pht_value holds;
@@ -296,6 +349,7 @@ enum pheap_status pht_unhold(struct pht *t, const struct pht_session *session, p
 struct seeing {
     struct pht *t;
     const struct pht_session *session;
+    const struct pht_words *words;
     bool hold;
     bool found;
 };
@@ -303,7 +357,12 @@ struct seeing {
 static enum pheap_status see_word(struct seeing *seeing, pht_value word)
 {
     seeing->found = true;
-    return seeing->hold ? pht_hold(seeing->t, seeing->session, word) : PHEAP_OK;
+    if (!seeing->hold)
+        return PHEAP_OK;
+    const enum pheap_status status = pht_hold(seeing->t, seeing->session, word);
+    if (status == PHEAP_OK && seeing->words->held != NULL)
+        seeing->words->held(seeing->words->context, word);
+    return status;
 }
 
 /* Will it be taken apart, or may pht_collect() do so? */
@@ -313,8 +372,9 @@ static bool is_lost(const struct pt_head *head)
 }
 
 /* Go through what waits: at most `most` of it, *done: that was all. */
-static enum pheap_status see_waiting(struct seeing *seeing, const struct pht_words *words, uint64_t most, bool *done)
+static enum pheap_status see_waiting(struct seeing *seeing, uint64_t most, bool *done)
 {
+    const struct pht_words *words = seeing->words;
     const struct pt_registry *registry = registry_of(seeing->t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
@@ -336,8 +396,9 @@ static enum pheap_status see_waiting(struct seeing *seeing, const struct pht_wor
 }
 
 /* Go through the words. */
-static enum pheap_status see_words(struct seeing *seeing, const struct pht_words *words)
+static enum pheap_status see_words(struct seeing *seeing)
 {
+    const struct pht_words *words = seeing->words;
     const struct pht *t = seeing->t;
     uint64_t cursor = 0;
     pht_value word;
@@ -365,11 +426,11 @@ enum pheap_status pht_session_see(struct pht *t, struct pht_session *session, co
     if (registry == NULL)
         return PHEAP_CORRUPT;
     const uint64_t stamp = registry->limbo[PT_WAITING].stamp;
-    struct seeing seeing = {.t = t, .session = session, .hold = t->txn != NULL && session->holds};
+    struct seeing seeing = {.t = t, .session = session, .words = words, .hold = t->txn != NULL && session->holds};
     bool done = false;
-    enum pheap_status status = see_waiting(&seeing, words, words->count + 16, &done);
+    enum pheap_status status = see_waiting(&seeing, words->count + 16, &done);
     if (status == PHEAP_OK && !done && (seeing.hold || !seeing.found))
-        status = see_words(&seeing, words);
+        status = see_words(&seeing);
     if (status != PHEAP_OK)
         return status;
     *must_hold = seeing.found;

@@ -569,8 +569,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_pop(struct pht *t, pht_val
  * Who does not look stops others from freeing memory: containers that went stay whole for as long as a process with a session
  * does not answer.  What loses its last reference is not taken apart in the same transaction in a heap that ever had a session.
  *
- * A session is used by one thread at a time.  In a forked child it is the parent's: begin another one there; until that is
- * done the parent's must not see, nor drop holds, if the child is to use the words it has inherited.
+ * A session is used by one thread at a time.  In a forked child it is the parent's: see pht_session_adopt().
  */
 struct pht_session {
     pheap *heap;   /* NULL: it has ended.  Its members are the library's */
@@ -587,7 +586,8 @@ struct pht_words {
     uint64_t count;                             /* how many words, about */
     bool (*has)(void *context, pht_value word); /* is this one of them? */
     bool (*next)(void *context, uint64_t *cursor,
-                 pht_value *word); /* each of them, from *cursor 0 on; false: no more */
+                 pht_value *word);               /* each of them, from *cursor 0 on; false: no more */
+    void (*held)(void *context, pht_value word); /* it was held, in a transaction; may be NULL */
     void *context;
 };
 
@@ -601,6 +601,14 @@ struct pht_words {
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_begin(pheap *heap, bool holds, int64_t timeout_ms,
                                                                struct pht_session *session);
+
+/*
+ * Begin in a forked child what goes on from the parent's session, as it was copied by fork().  *whole: no word that the
+ * parent remembered then has gone, but for those that it held: pht_is_held() tells of each whether the parent holds it still,
+ * and then the child can.  Not whole: the parent has ended, or has looked around since; the words are not good any more.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_adopt(pheap *heap, const struct pht_session *parents,
+                                                               struct pht_session *session, bool *whole);
 
 #define PHT_WAITING_AT 96 /* for pht_session_due() */
 
@@ -628,6 +636,10 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_hold(struct pht *t, const struc
                                                       pht_value value);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_unhold(struct pht *t, const struct pht_session *session,
                                                         pht_value value);
+
+/* Does this session, of any process, hold a value? */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_is_held(struct pht *t, const struct pht_session *session,
+                                                         pht_value value, bool *held);
 
 /* End it, with all its holds; it has ended whatever is returned, and what could not be dropped goes with the process. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_end(struct pht_session *session, int64_t timeout_ms);

@@ -29,6 +29,7 @@ int pp_heap_usable(struct pp_heap *heap)
             pp_bury(heap, &now, 0);
             free(now.made);
         }
+        return pp_session_adopt(heap);
     }
     return 0;
 }
@@ -98,7 +99,6 @@ static int roll_back(struct transaction *transaction)
         status = pht_begin(now->txn, &now->view);
     pp_bury(heap, now, transaction->made_count);
     now->made_count = transaction->made_count;
-    now->park = PHT_ABSENT;
     if (status != PHEAP_OK) {
         now->view.failed = status; /* no commit of what should have been undone */
         pp_fail(heap->state, status);
@@ -245,7 +245,7 @@ static PyObject *heap_new(PyTypeObject *type, PyObject *args, PyObject *names)
         .pin_wait_ms = pin_wait_ms,
     };
     const unsigned flags = (create ? (unsigned)PHEAP_CREATE : 0u) | (read_only ? (unsigned)PHEAP_READONLY : 0u);
-    if (open_handle(heap, flags, &options) < 0 || make_values(heap) < 0) {
+    if (open_handle(heap, flags, &options) < 0 || make_values(heap) < 0 || pp_session_begin(heap) < 0) {
         Py_DECREF((PyObject *)heap);
         return NULL;
     }
@@ -270,11 +270,17 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
     pheap *handle = heap->handle;
     heap->handle = NULL;
     enum pheap_status status;
+    pp_session_end(heap);
     Py_BEGIN_ALLOW_THREADS status = pheap_close(handle);
     Py_END_ALLOW_THREADS if (status != PHEAP_OK)
     {
-        if (status == PHEAP_BUSY)
+        if (status == PHEAP_BUSY) {
             heap->handle = handle;
+            pp_table_lose(&heap->table, heap->root, true);
+            if (pp_session_begin(heap) < 0)
+                return NULL;
+            pheap_fail_with(PHEAP_BUSY, "the heap cannot be closed: something of it is in use");
+        }
         pp_fail(heap->state, status);
         return NULL;
     }
@@ -299,6 +305,7 @@ static void heap_dealloc(PyObject *self)
         /* Of another thread it cannot be: that would hold the heap.  Errors have nobody to tell them to. */
         if (heap->now.txn != NULL)
             pp_abort(heap);
+        pp_session_end(heap);
         const enum pheap_status status = pheap_close(heap->handle);
         (void)status;
     }
@@ -372,28 +379,38 @@ static PyObject *heap_sync(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* The session sees what comes into limbo by turns: young, waiting, and what that lets go of. */
+enum { COLLECT_TURNS = 4 };
+
 static PyObject *heap_collect(PyObject *self, PyObject *unused)
 {
     (void)unused;
     struct pp_heap *heap = (struct pp_heap *)self;
     if (pp_heap_usable(heap) < 0)
         return NULL;
-    if (pp_holds(heap) || heap->now.txn != NULL) {
-        pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be collected: %s",
-                                             pp_holds(heap) ? "this program holds objects of it besides the root"
-                                                            : "a transaction is open"));
+    if (heap->now.txn != NULL) {
+        pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be collected: a transaction is open"));
         return NULL;
     }
-    enum pheap_status status;
-    uint64_t collected = 0;
-    heap->users++;
-    Py_BEGIN_ALLOW_THREADS status = pht_collect(heap->handle, heap->how, &collected);
-    Py_END_ALLOW_THREADS heap->users--;
-    if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
-        return NULL;
+    uint64_t sum = 0;
+    /* What waits after that waits for other processes. */
+    for (unsigned turn = 0; turn < COLLECT_TURNS; turn++) {
+        enum pheap_status status;
+        uint64_t collected = 0;
+        heap->users++;
+        Py_BEGIN_ALLOW_THREADS status = pht_collect(heap->handle, heap->how, &collected);
+        Py_END_ALLOW_THREADS heap->users--;
+        if (status != PHEAP_OK) {
+            pp_fail(heap->state, status);
+            return NULL;
+        }
+        sum += collected;
+        if (!pp_session_tend(heap))
+            break;
+        if (pp_heap_usable(heap) < 0)
+            return NULL;
     }
-    return PyLong_FromUnsignedLongLong(collected);
+    return PyLong_FromUnsignedLongLong(sum);
 }
 
 static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
@@ -488,10 +505,11 @@ static PyMethodDef heap_methods[] = {
      "wait(version, timeout=None)\n--\n\n"
      "Wait until anybody has made a commit after this version, and return the number of the newest."},
     {"collect", heap_collect, METH_NOARGS,
-     "collect()\n--\n\nFree what cannot be reached from the root any more, but refers to itself or was taken out of a "
-     "container\n"
-     "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
-     "root."},
+     "collect()\n--\n\nFree what cannot be reached from the root any more, but refers to itself.  Objects that a "
+     "process\n"
+     "holds stay, with all that is in them; what dead processes held goes.  Returns how many objects were freed.  "
+     "What\n"
+     "other processes have not looked at yet is left for the next call."},
     {"_abort", heap_abort, METH_NOARGS, "_abort()\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},
     {"__exit__", heap_exit, METH_VARARGS, NULL},

@@ -83,6 +83,19 @@ static void die(struct pp_table *table, struct pp_proxy *proxy)
     proxy->dead = 1;
 }
 
+void pp_table_lose(struct pp_table *table, pht_value root, bool all)
+{
+    for (size_t i = 0; i < table->room;) {
+        struct pp_proxy *proxy = table->seats[i];
+        if (proxy != NULL && proxy->word != root && (all || proxy->lost)) {
+            die(table, proxy); /* another one may come into its seat */
+            proxy->lost = true;
+        } else {
+            i++;
+        }
+    }
+}
+
 static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
                       uint32_t kind)
 {
@@ -163,8 +176,11 @@ static void dealloc(PyObject *self)
     struct pp_proxy *proxy = (struct pp_proxy *)self;
     if (proxy->weak != NULL)
         PyObject_ClearWeakRefs(self);
-    if (proxy->heap != NULL && !proxy->dead)
+    if (proxy->heap != NULL && !proxy->dead) {
         table_remove(table_of(proxy), proxy);
+        if (proxy->held)
+            pp_session_forget(proxy->heap, proxy);
+    }
     Py_XDECREF((PyObject *)proxy->snapshot);
     Py_XDECREF((PyObject *)proxy->heap);
     pp_free(self);
