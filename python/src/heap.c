@@ -2,15 +2,7 @@
 /* Heap: opening, closing, the root; Transaction: the context manager of h.transaction(). */
 #include "python/src/heap.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-
-unsigned pp_forks;
-
-static void count_fork(void)
-{
-    pp_forks++;
-}
 
 int pp_heap_usable(struct pp_heap *heap)
 {
@@ -542,15 +534,9 @@ static PyType_Slot heap_slots[] = {
 
 static PyType_Spec heap_spec = {"pheap.Heap", sizeof(struct pp_heap), 0, Py_TPFLAGS_DEFAULT, heap_slots};
 
-static void watch_forks(void)
-{
-    (void)pthread_atfork(NULL, NULL, count_fork);
-}
-
 int pp_heap_init(PyObject *module, struct pp_state *state)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT; /* for a process, however many interpreters it has */
-    pthread_once(&once, watch_forks);
+    pp_fork_watch();
     if (pp_add_type(module, &heap_spec, NULL, &state->heap) < 0)
         return -1;
     return pp_add_type(module, &transaction_spec, NULL, &state->transaction);

