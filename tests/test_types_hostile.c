@@ -411,7 +411,7 @@ static void hostile__limbo_that_ends_in_a_tuple(void **state)
     ok(pht_tuple_new(&t, elements, 2, &tuple));
     ok(pht_discard(&t, tuple));
     spoil_word(&t, tuple + 16, PHT_MAP); /* what looks like the head of an object, whose link is the tuple's count */
-    spoil_word(&t, t.registry + 56, tuple + 16);
+    spoil_word(&t, t.registry + 72 + 48 + 8, tuple + 16);
     expect(PHEAP_CORRUPT, pht_reclaim(&t, 100, NULL)); /* limbo does not end where the registry says */
     require_equal(word_in(&t, tuple + 24), 0);
     ok(pheap_abort(t.txn));
@@ -576,7 +576,7 @@ static void hostile__limbo_that_is_cut_off(void **state)
     ok(pht_discard(&t, map));
     ok(pht_discard(&t, list));
     ok(pht_reclaim(&t, 100, NULL)); /* the map is half gone */
-    spoil_word(&t, t.registry + 48, 0x5550);
+    spoil_word(&t, t.registry + 72, 0x5550);
     keep(&t);
     t = change(heap);
     expect(PHEAP_CORRUPT, pht_map_set(&t, pht_root(&t), pht_int(1), pht_int(1)));

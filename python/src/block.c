@@ -327,10 +327,11 @@ PyObject *pp_heap_free(PyObject *self, PyObject *object)
     if (block == NULL || pp_refuse_exports(heap, block->word, NULL, "the block cannot be freed") < 0)
         return NULL;
     enum pheap_status status = pht_references(&heap->now.view, block->word, &count);
+    count -= block->held;
     if (status == PHEAP_OK && count > 0)
         status = pheap_fail_with(PHEAP_INVALID, "the block is stored in %u places: remove it there first", count);
-    else if (status == PHEAP_OK)
-        status = pht_discard(&heap->now.view, block->word);
+    else if (status == PHEAP_OK) /* what is held goes with its hold */
+        status = block->held ? pp_unhold(block) : pht_discard(&heap->now.view, block->word);
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);
         return NULL;
@@ -362,8 +363,10 @@ PyObject *pp_heap_realloc(PyObject *self, PyObject *args)
         (void)pp_refuse_exports(heap, word, NULL, "the block would have to move");
         return NULL;
     }
-    if (status == PHEAP_OK && count == 0)
+    if (status == PHEAP_OK && count == block->held) {
+        status = pp_unhold(block);
         pp_proxy_die(block); /* nothing else had the old one */
+    }
     return made(heap, status, word);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Proxies: which objects of the heap have one, and what becomes of them when a transaction is aborted. */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 #include <stdlib.h>
 
@@ -83,6 +83,19 @@ static void die(struct pp_table *table, struct pp_proxy *proxy)
     proxy->dead = 1;
 }
 
+void pp_table_lose(struct pp_table *table, pht_value root, bool all)
+{
+    for (size_t i = 0; i < table->room;) {
+        struct pp_proxy *proxy = table->seats[i];
+        if (proxy != NULL && proxy->word != root && (all || proxy->lost)) {
+            die(table, proxy); /* another one may come into its seat */
+            proxy->lost = true;
+        } else {
+            i++;
+        }
+    }
+}
+
 static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
                       uint32_t kind)
 {
@@ -108,7 +121,15 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
         Py_DECREF((PyObject *)proxy);
         return NULL;
     }
-    return (PyObject *)proxy;
+    if (snapshot != NULL || !pp_is_leaf(kind))
+        return (PyObject *)proxy;
+    const enum pheap_status status = pp_in_transaction(heap) ? pp_hold(proxy) : PHEAP_OK;
+    heap->unheld = heap->unheld || !proxy->held;
+    if (status == PHEAP_OK)
+        return (PyObject *)proxy;
+    pp_fail(heap->state, status);
+    Py_DECREF((PyObject *)proxy);
+    return NULL;
 }
 
 PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t kind)
@@ -167,6 +188,7 @@ void pp_bury(struct pp_heap *heap, const struct pp_now *now, size_t from)
         if (proxy != NULL && proxy->serial == now->serial)
             die(&heap->table, proxy);
     }
+    pp_holds_undone(heap, now->serial);
 }
 
 static void dealloc(PyObject *self)
@@ -174,8 +196,11 @@ static void dealloc(PyObject *self)
     struct pp_proxy *proxy = (struct pp_proxy *)self;
     if (proxy->weak != NULL)
         PyObject_ClearWeakRefs(self);
-    if (proxy->heap != NULL && !proxy->dead)
+    if (proxy->heap != NULL && !proxy->dead) {
         table_remove(table_of(proxy), proxy);
+        if (proxy->held)
+            pp_session_forget(proxy->heap, proxy);
+    }
     Py_XDECREF((PyObject *)proxy->snapshot);
     Py_XDECREF((PyObject *)proxy->heap);
     pp_free(self);
