@@ -634,9 +634,12 @@ int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sessions__keep_what_they_remember), cmocka_unit_test(sessions__every_short_history),
-        cmocka_unit_test(processes__remember_and_die),       cmocka_unit_test(processes__killed_at_any_moment),
-        cmocka_unit_test(sessions__refuse),                  cmocka_unit_test(sessions__begin_beside_a_writer),
+        cmocka_unit_test(sessions__keep_what_they_remember),
+        cmocka_unit_test(sessions__every_short_history),
+        cmocka_unit_test(processes__remember_and_die),
+        cmocka_unit_test(processes__killed_at_any_moment),
+        cmocka_unit_test(sessions__refuse),
+        cmocka_unit_test(sessions__begin_beside_a_writer),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }
