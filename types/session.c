@@ -93,10 +93,11 @@ enum pheap_status pt_sessions_drop_dead(struct pht *t, pheap *heap)
         pht_value dead, holds;
         status = find_dead(t, registry->sessions, &living, &dead);
         if (status == PHEAP_OK)
-            status = pht_map_remove(t, registry->sessions, pht_of(dead), &holds);
-        if (status == PHEAP_OK) /* a damaged map may have a key that it does not find */
-            status = holds == PHT_ABSENT ? pt_corrupt(t, registry->sessions, "it has a session that cannot be removed")
-                                         : pt_drop(t, holds);
+            status = pht_map_get(t, registry->sessions, pht_of(dead), &holds);
+        if (status == PHEAP_OK && holds == PHT_ABSENT)
+            status = pt_corrupt(t, registry->sessions, "it has a session that is not found");
+        if (status == PHEAP_OK)
+            status = pht_map_remove(t, registry->sessions, pht_of(dead), NULL);
     }
     return status == PHEAP_END ? PHEAP_OK : status;
 }
