@@ -387,7 +387,6 @@ static void sessions__every_short_history(void **state)
 static void holder(const struct peer *test, const char *path)
 {
     struct rememberer r = {.heap = values_heap(path, 0)};
-    uint64_t dice = 1;
     begin_session(&r, true);
     for (unsigned slot = 0; slot < SLOTS; slot++) {
         char name[8];
@@ -405,12 +404,11 @@ static void holder(const struct peer *test, const char *path)
         if (what == 's')
             see(&r, false, false);
         else if (what == 'x')
-            exit(0);
-        else
-            (void)dice_roll(&dice);
+            break;
         require_whole(&r);
         peer_tell(test, what);
     }
+    ok(pheap_close(r.heap)); /* without an end of the session */
 }
 
 static void fill_slots(pheap *heap)
@@ -460,7 +458,8 @@ static void processes__remember_and_die(void **state)
 {
     (void)state;
     const char *path = path_of("die", "");
-    pheap *heap = new_values_heap("die");
+    static pheap *heap; /* where a child's copy is found by those who look for leaks */
+    heap = new_values_heap("die");
     for (unsigned round = 0; round < 12; round++) {
         fill_slots(heap);
         struct peer child = peer_start(holder, path);
@@ -483,13 +482,8 @@ static void processes__remember_and_die(void **state)
             peer_tell(&child, 'w');
             peer_hear(&child, 'w');
         }
-        if (round % 2 == 0) {
-            struct pht t;
-            pheap_read *reader = look(heap, &t);
-            ok(pht_waiting(&t, &(uint64_t){0}));
-            ok(pheap_read_end(reader));
+        if (round % 2 == 0)
             require(live_blocks(heap) > 3 + SLOTS); /* what it holds */
-        }
         if (round % 4 < 2) {
             peer_kill(&child);
         } else {
@@ -634,9 +628,12 @@ int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sessions__keep_what_they_remember), cmocka_unit_test(sessions__every_short_history),
-        cmocka_unit_test(processes__remember_and_die),       cmocka_unit_test(processes__killed_at_any_moment),
-        cmocka_unit_test(sessions__refuse),                  cmocka_unit_test(sessions__begin_beside_a_writer),
+        cmocka_unit_test(sessions__keep_what_they_remember),
+        cmocka_unit_test(sessions__every_short_history),
+        cmocka_unit_test(processes__remember_and_die),
+        cmocka_unit_test(processes__killed_at_any_moment),
+        cmocka_unit_test(sessions__refuse),
+        cmocka_unit_test(sessions__begin_beside_a_writer),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

@@ -90,8 +90,12 @@ enum pheap_status pt_sessions_drop_dead(struct pht *t, pheap *heap)
         return PHEAP_OK;
     enum pheap_status status = find_living(heap, &living);
     while (status == PHEAP_OK) {
-        pht_value dead;
+        pht_value dead, holds;
         status = find_dead(t, registry->sessions, &living, &dead);
+        if (status == PHEAP_OK)
+            status = pht_map_get(t, registry->sessions, pht_of(dead), &holds);
+        if (status == PHEAP_OK && holds == PHT_ABSENT)
+            status = pt_corrupt(t, registry->sessions, "it has a session that is not found");
         if (status == PHEAP_OK)
             status = pht_map_remove(t, registry->sessions, pht_of(dead), NULL);
     }
