@@ -30,8 +30,9 @@ struct pp_table {
 
 /* What a transaction does for the session: holds that it drops, and objects that it holds. */
 struct pp_tending {
-    size_t drops;
-    bool done; /* something */
+    size_t drops;  /* the first of the heap's, when */
+    uint64_t base; /* so many had gone before */
+    bool done;     /* something */
 };
 
 /* The open write transaction. */
@@ -70,9 +71,10 @@ struct pp_heap {
     struct pht_session session;
     pht_value *drops; /* words that were forgotten and are held still */
     size_t drop_count, drop_room;
-    bool must_hold;    /* the session has seen objects that it must hold to go on */
-    size_t stuck_with; /* proxies there were when a session without holds could not go on; 0: it can */
-    bool tending;      /* a thread is in pp_session_tend() */
+    uint64_t drop_base; /* how many have gone */
+    bool must_hold;     /* the session has seen objects that it must hold to go on */
+    size_t stuck_with;  /* proxies there were when a session without holds could not go on; 0: it can */
+    bool tending;       /* a thread is in pp_session_tend() */
 };
 
 struct pp_snapshot {

@@ -132,7 +132,7 @@ void pp_session_at_begin(struct pp_heap *heap, struct pp_now *now)
         return;
     status = drop_and_see(heap, &now->view, drops);
     if (status == PHEAP_OK) {
-        now->tending = (struct pp_tending){.drops = drops, .done = true};
+        now->tending = (struct pp_tending){.drops = drops, .base = heap->drop_base, .done = true};
         return;
     }
     /* What the program is about to do must not suffer from it.  It is tried again. */
@@ -147,8 +147,12 @@ void pp_session_after_commit(struct pp_heap *heap, const struct pp_tending *tend
 {
     if (!tending->done || heap->session.heap == NULL)
         return;
-    heap->drop_count -= tending->drops;
-    memmove(heap->drops, heap->drops + tending->drops, heap->drop_count * sizeof *heap->drops);
+    /* Another thread may have been at the same ones since the commit. */
+    const uint64_t gone = heap->drop_base - tending->base;
+    const size_t drops = tending->drops > gone ? tending->drops - (size_t)gone : 0;
+    heap->drop_count -= drops;
+    heap->drop_base += drops;
+    memmove(heap->drops, heap->drops + drops, heap->drop_count * sizeof *heap->drops);
     const enum pheap_status status = pht_session_seen(&heap->session);
     (void)status; /* others wait a little longer */
     heap->must_hold = false;
@@ -206,7 +210,7 @@ bool pp_session_tend(struct pp_heap *heap)
     heap->users++;
     enum pheap_status status = begin_at_once(heap, &t);
     if (status == PHEAP_OK) {
-        struct pp_tending tending = {.drops = heap->drop_count};
+        struct pp_tending tending = {.drops = heap->drop_count, .base = heap->drop_base};
         status = end(&t, drop_and_see(heap, &t, tending.drops));
         tending.done = status == PHEAP_OK;
         pp_session_after_commit(heap, &tending);
