@@ -291,6 +291,66 @@ static void record__keeps_fields_and_values(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a record that takes over another one and leaves values that are counted twice or not at all, bytes of what it
+ * was, or a block too small for what it is now. */
+static void record__takes_over_another(void **state)
+{
+    (void)state;
+    pheap *heap = verified_heap("take");
+    struct pht t = change(heap);
+    static const struct pht_field fields[] = {
+        {.name = "a", .kind = PHT_FIELD_VALUE, .size = 8, .offset = 0, .count = 1},
+        {.name = "b", .kind = PHT_FIELD_SIGNED, .size = 8, .offset = 8, .count = 1},
+    };
+    const struct pht_layout small = {.name = "small", .size = 8, .field_count = 1, .fields = fields},
+                            large = {.name = "large", .size = 16, .field_count = 2, .fields = fields};
+    uint32_t one, two;
+    const uint32_t person = register_person(&t);
+    pht_value record, from, list;
+    uint64_t at;
+    void *address;
+    ok(pht_type_register(&t, &small, &one));
+    ok(pht_type_register(&t, &large, &two));
+    ok(pht_record_new(&t, one, &record));
+    ok(pht_list_new(&t, &list));
+    ok(pht_record_set(&t, record, 0, pht_of(list)));
+    root_set(&t, "it", pht_of(record));
+    ok(pht_record_new(&t, two, &from));
+    ok(pht_record_set(&t, from, 0, pht_text("more than seven bytes")));
+    ok(pht_record_at(&t, from, two, &at, NULL));
+    ok(pheap_edit(t.txn, at, 16, &address));
+    ((int64_t *)address)[1] = -3;
+    keep(&t);
+    t = change(heap);
+    expect(PHEAP_INVALID, pht_record_take(&t, record, record));
+    expect(PHEAP_WRONG_TYPE, pht_record_take(&t, record, pht_root(&t)));
+    ok(pht_record_take(&t, record, from));
+    ok(pht_discard(&t, from));
+    ok(pht_record_at(&t, record, two, &at, NULL));
+    require_equal(pht_record_type_at(t.base, at), two);
+    require(((const int64_t *)(const void *)(t.base + at))[1] == -3);
+    ok(pht_record_get(&t, record, 0, &from));
+    require(is(&t, from, pht_text("more than seven bytes")));
+    /* Larger than the block: refused, and nothing done. */
+    ok(pht_record_new(&t, person, &from));
+    expect_detail(PHEAP_INVALID, "no room", pht_record_take(&t, record, from));
+    ok(pht_record_at(&t, record, two, &at, NULL));
+    ok(pht_discard(&t, from));
+    /* And back, where the bytes that are not needed any more are zeroed. */
+    ok(pht_record_new(&t, one, &from));
+    ok(pht_record_take(&t, record, from));
+    ok(pht_discard(&t, from));
+    ok(pht_record_at(&t, record, one, &at, NULL));
+    require(((const int64_t *)(const void *)(t.base + at))[1] == 0);
+    keep(&t);
+    check_values(heap);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    expect(PHEAP_READ_ONLY, pht_record_take(&t, record, from));
+    (void)pheap_read_end(reader);
+    ok(pheap_close(heap));
+}
+
 /* Catches: a store of structs by key whose index and data can part; a sparse array that takes disk; wrong types. */
 static void array__of_structs_by_key(void **state)
 {
@@ -403,6 +463,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(type__has_the_same_fingerprint_in_every_heap),
         cmocka_unit_test(type__that_is_impossible_is_refused),
         cmocka_unit_test(record__keeps_fields_and_values),
+        cmocka_unit_test(record__takes_over_another),
         cmocka_unit_test(array__of_structs_by_key),
         cmocka_unit_test(ring__keeps_the_last_ones),
     };

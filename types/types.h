@@ -526,6 +526,24 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_set(struct pht *t, pht_v
                                                             struct pht_any value);
 
 /*
+ * `record` takes over what `from` is: its type, its bytes, its values.  All that refers to `record` then finds that, which
+ * is how objects come to a newer layout.  What it had goes, and `from` is left zeroed, to be discarded.  Structs of up to
+ * 16 KiB.  INVALID: larger ones, or the block of `record` has no room for them; nothing was done.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_take(struct pht *t, pht_value record, pht_value from);
+
+/*
+ * The type of a record whose bytes begin `offset` (as of pht_record_at()) behind `base`, for programs that remember where
+ * records are, and look whether they still are what they were: by a load, without any check of `offset`.
+ */
+static inline uint32_t pht_record_type_at(const void *base, uint64_t offset)
+{
+    uint32_t kind;
+    memcpy(&kind, (const char *)base + offset - 16, sizeof kind);
+    return kind - PHT_RECORD;
+}
+
+/*
  * An array of `count` structs of a type without values, zeroed.  A huge one takes no disk until it is written.  Together
  * with a map this is a store of structs by key, whose index changes in the same transaction.  pht_array_at() says where
  * the first element is (aligned to 16) and how many there are; WRONG_TYPE if they are not of `type`.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Deep copies of persistent values as plain ones."""
 
-from ._pheap import Block, List, Map, Proxy, Set
+from ._pheap import Block, List, Map, Proxy, Record, Set
 
 
 def plain(value, memo):
@@ -27,6 +27,12 @@ def plain(value, memo):
     elif isinstance(value, Block):
         copy = bytes(value)
         memo[id(value)] = copy, value
+    elif isinstance(value, Record):
+        from ._classes import attributes
+
+        copy = type(value).__new__(type(value))
+        memo[id(value)] = copy, value
+        copy.__setstate__({name: plain(part, memo) for name, part in attributes(value).items()})
     else:
         raise TypeError(f"no plain value for {type(value).__name__}")
     return copy

@@ -329,7 +329,7 @@ static PyObject *map_update(PyObject *self, PyObject *plain)
     int result = 0;
     for (Py_ssize_t i = 0; result == 0 && i < count; i++) {
         PyObject *pair = PyList_GetItem(items, i);
-        result = pp_plan_add(&plan, PyTuple_GetItem(pair, 0));
+        result = pp_plan_key(&plan, PyTuple_GetItem(pair, 0));
         if (result == 0)
             result = pp_plan_add(&plan, PyTuple_GetItem(pair, 1));
     }

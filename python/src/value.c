@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Values between Python and the heap: see value.h. */
-#include "python/src/value.h"
+#include "python/src/record.h"
 
 #include <stdlib.h>
 
@@ -11,29 +11,44 @@ enum { DEPTH_MAX = 200 };
 
 void pp_plan_begin(struct pp_plan *plan, struct pp_heap *heap)
 {
-    memset(plan, 0, sizeof *plan);
+    memset(plan, 0, offsetof(struct pp_plan, few_items));
     plan->heap = heap;
+    plan->filling = -1;
+    plan->items = plan->few_items;
+    plan->item_room = sizeof plan->few_items / sizeof plan->few_items[0];
+    plan->keep = plan->few_kept;
+    plan->keep_room = sizeof plan->few_kept / sizeof plan->few_kept[0];
 }
 
 void pp_plan_end(struct pp_plan *plan)
 {
-    PyMem_Free(plan->items);
+    for (size_t i = 0; i < plan->box_count; i++) {
+        if (plan->boxes[i].kind == PHT_RECORD)
+            pp_record_stored(plan->boxes[i].source, plan->boxes[i].word);
+    }
+    for (size_t i = 0; i < plan->keep_count; i++)
+        Py_DECREF(plan->keep[i]);
+    if (plan->keep != plan->few_kept)
+        PyMem_Free(plan->keep);
+    if (plan->items != plan->few_items)
+        PyMem_Free(plan->items);
     PyMem_Free(plan->boxes);
-    Py_XDECREF(plan->keep);
     Py_XDECREF(plan->memo);
 }
 
-/* Room for one more of `size` bytes in an array. */
-static int grow(void **array, size_t count, size_t *room, size_t size)
+/* Room for one more of `size` bytes in an array, which may begin as `few` that need not be freed. */
+static int grow(void **array, void *few, size_t count, size_t *room, size_t size)
 {
     if (count < *room)
         return 0;
     const size_t larger = *room == 0 ? 4 : 2 * *room;
-    void *moved = larger > SIZE_MAX / 2 / size ? NULL : PyMem_Realloc(*array, larger * size);
+    void *moved = larger > SIZE_MAX / 2 / size ? NULL : PyMem_Realloc(*array == few ? NULL : *array, larger * size);
     if (moved == NULL) {
         PyErr_NoMemory();
         return -1;
     }
+    if (*array == few && few != NULL)
+        memcpy(moved, few, count * size);
     *array = moved;
     *room = larger;
     return 0;
@@ -41,9 +56,10 @@ static int grow(void **array, size_t count, size_t *room, size_t size)
 
 static int keep(struct pp_plan *plan, PyObject *object)
 {
-    if (plan->keep == NULL && (plan->keep = PyList_New(0)) == NULL)
+    if (grow((void **)&plan->keep, plan->few_kept, plan->keep_count, &plan->keep_room, sizeof object) < 0)
         return -1;
-    return PyList_Append(plan->keep, object);
+    plan->keep[plan->keep_count++] = Py_NewRef(object);
+    return 0;
 }
 
 /* An int beyond 64 bits, as limbs in a bytes object. */
@@ -125,12 +141,12 @@ static Py_ssize_t box_of(struct pp_plan *plan, PyObject *source, enum pht_kind k
         goto done;
     }
     if (PyErr_Occurred() || keep(plan, source) < 0 ||
-        grow((void **)&plan->boxes, plan->box_count, &plan->box_room, sizeof *plan->boxes) < 0)
+        grow((void **)&plan->boxes, NULL, plan->box_count, &plan->box_room, sizeof *plan->boxes) < 0)
         goto done;
     PyObject *index = PyLong_FromSize_t(plan->box_count);
     if (index != NULL && PyDict_SetItem(plan->memo, identity, index) == 0) {
         number = (Py_ssize_t)plan->box_count;
-        plan->boxes[plan->box_count++] = (struct pp_box){.kind = kind, .source = source};
+        plan->boxes[plan->box_count++] = (struct pp_box){.kind = kind, .source = source, .inside = plan->filling};
     }
     Py_XDECREF(index);
 done:
@@ -157,6 +173,10 @@ static int is_plain_scalar(PyObject *object)
 static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *item)
 {
     struct pp_proxy *proxy = (struct pp_proxy *)value;
+    if (pp_record_detached(value) != NULL) {
+        item->box = box_of(plan, value, PHT_RECORD);
+        return item->box < 0 ? -1 : 0;
+    }
     if (proxy->heap == plan->heap && proxy->snapshot == NULL && !proxy->dead) {
         item->any = pht_of(proxy->word);
         return keep(plan, value);
@@ -168,11 +188,47 @@ static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *ite
     PyObject *plain = PyObject_CallMethod(value, "plain", NULL);
     if (plain == NULL)
         return -1;
-    item->box = container_kind(plain) == PHT_NONE ? -1 : box_of(plan, plain, container_kind(plain));
+    if (container_kind(plain) != PHT_NONE)
+        item->box = box_of(plan, plain, container_kind(plain));
+    else if (pp_record_detached(plain) != NULL)
+        item->box = box_of(plan, plain, PHT_RECORD);
     Py_DECREF(plain);
     if (item->box < 0 && !PyErr_Occurred())
         PyErr_SetString(PyExc_TypeError, "plain() gave no plain container");
     return item->box < 0 ? -1 : 0;
+}
+
+/* Of a type that no heap knows: TypeError, which says where it is in what was to be stored. */
+static void refuse(const struct pp_plan *plan, PyObject *value)
+{
+    PyObject *way = PyList_New(0), *text = NULL;
+    int result = way == NULL ? -1 : PyList_Append(way, value);
+    for (Py_ssize_t at = plan->filling; result == 0 && at >= 0; at = plan->boxes[at].inside)
+        result = PyList_Insert(way, 0, plan->boxes[at].source);
+    if (result == 0)
+        text = PyObject_CallMethod(plan->heap->state->classes_module, "refusal", "O", way);
+    if (text != NULL)
+        PyErr_SetObject(PyExc_TypeError, text);
+    Py_XDECREF(text);
+    Py_XDECREF(way);
+}
+
+static int plan_pickled(struct pp_plan *plan, PyObject *value, struct pp_item *item)
+{
+    PyObject *pickled = PyObject_CallMethod(plan->heap->state->classes_module, "Pickled", "O", value);
+    if (pickled == NULL)
+        return -1;
+    item->box = pp_record_detached(pickled) == NULL ? -1 : box_of(plan, pickled, PHT_RECORD);
+    Py_DECREF(pickled);
+    return item->box < 0 ? -1 : 0;
+}
+
+static int add_item(struct pp_plan *plan, struct pp_item item)
+{
+    if (grow((void **)&plan->items, plan->few_items, plan->item_count, &plan->item_room, sizeof item) < 0)
+        return -1;
+    plan->items[plan->item_count++] = item;
+    return 0;
 }
 
 int pp_plan_add(struct pp_plan *plan, PyObject *value)
@@ -193,8 +249,10 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
     } else if (PyObject_TypeCheck(value, plan->heap->state->proxy)) {
         if (plan_proxy(plan, value, &item) < 0)
             return -1;
-    } else {
-        PyErr_Format(PyExc_TypeError, "a heap cannot store objects of type %R", (PyObject *)Py_TYPE(value));
+    } else if (!plan->heap->pickle) {
+        refuse(plan, value);
+        return -1;
+    } else if (plan_pickled(plan, value, &item) < 0) {
         return -1;
     }
     if (holder != NULL) {
@@ -203,23 +261,69 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
         if (kept < 0)
             return -1;
     }
-    if (grow((void **)&plan->items, plan->item_count, &plan->item_room, sizeof *plan->items) < 0)
+    return add_item(plan, item);
+}
+
+/* The fields of a detached record, in the order of its shape; the last one is a dict of its other attributes. */
+static int fill_record(struct pp_plan *plan, size_t number)
+{
+    PyObject *source = plan->boxes[number].source;
+    struct pp_shape *shape = pp_shape_of(plan->heap->state, (PyObject *)Py_TYPE(source));
+    PyObject *state = pp_record_detached(source);
+    if (shape == NULL || keep(plan, (PyObject *)shape) < 0 || state == NULL || (state = PyDict_Copy(state)) == NULL)
         return -1;
-    plan->items[plan->item_count++] = item;
-    return 0;
+    int result = keep(plan, state);
+    for (Py_ssize_t i = 0; result == 0 && i < PyTuple_Size(shape->names); i++) {
+        PyObject *name = PyTuple_GetItem(shape->names, i);
+        PyObject *value = PyDict_GetItemWithError(state, name);
+        const bool others = strcmp(shape->is.fields[i].name, PP_OTHERS) == 0;
+        if (value != NULL && !others) {
+            result = pp_plan_add(plan, value);
+            if (result == 0)
+                result = keep(plan, value);
+            if (result == 0)
+                result = PyDict_DelItem(state, name);
+        } else if (others && PyDict_Size(state) > 0) {
+            result = pp_plan_add(plan, state);
+        } else {
+            result = PyErr_Occurred() ? -1 : add_item(plan, (struct pp_item){.any = pht_of(PHT_ABSENT), .box = -1});
+        }
+    }
+    if (result == 0 && PyDict_Size(state) > 0 && pp_struct_find(&shape->is, PP_OTHERS) < 0) {
+        PyErr_Format(PyExc_TypeError, "objects of %R have no other attributes than its fields: %R",
+                     (PyObject *)Py_TYPE(source), state);
+        result = -1;
+    }
+    Py_DECREF(state);
+    plan->boxes[number].shape = shape;
+    plan->boxes[number].count = plan->item_count - plan->boxes[number].first;
+    return result;
+}
+
+/* An element of a set or a key, which objects are not: the heap knows them by their word only. */
+static int add_key(struct pp_plan *plan, PyObject *key)
+{
+    if (!PyObject_TypeCheck(key, plan->heap->state->record))
+        return pp_plan_add(plan, key);
+    PyErr_Format(PyExc_TypeError, "objects of persistent classes cannot be keys or elements of sets in a heap: %R",
+                 (PyObject *)Py_TYPE(key));
+    return -1;
 }
 
 static int fill_box(struct pp_plan *plan, size_t number)
 {
     PyObject *source = plan->boxes[number].source;
     plan->boxes[number].first = plan->item_count;
+    plan->filling = (Py_ssize_t)number;
+    if (plan->boxes[number].kind == PHT_RECORD)
+        return fill_record(plan, number);
     if (plan->boxes[number].kind == PHT_MAP) {
         /* A copy, as anything may run meanwhile. */
         PyObject *items = PyDict_Items(source);
         int result = items == NULL ? -1 : 0;
         for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(items); i++) {
             PyObject *pair = PyList_GetItem(items, i);
-            result = pp_plan_add(plan, PyTuple_GetItem(pair, 0));
+            result = add_key(plan, PyTuple_GetItem(pair, 0));
             if (result == 0)
                 result = pp_plan_add(plan, PyTuple_GetItem(pair, 1));
             if (result == 0)
@@ -232,7 +336,8 @@ static int fill_box(struct pp_plan *plan, size_t number)
         PyObject *elements = PySequence_List(source);
         int result = elements == NULL ? -1 : 0;
         for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(elements); i++)
-            result = pp_plan_add(plan, PyList_GetItem(elements, i));
+            result = plan->boxes[number].kind == PHT_SET ? add_key(plan, PyList_GetItem(elements, i))
+                                                         : pp_plan_add(plan, PyList_GetItem(elements, i));
         Py_XDECREF(elements);
         if (result < 0)
             return -1;
@@ -300,10 +405,31 @@ static enum pheap_status make_tuples(struct pp_plan *plan, struct pht *t, size_t
     return PHEAP_OK;
 }
 
+/* The fields of a new record, wherever its layout has them. */
+static enum pheap_status fill_fields(struct pp_plan *plan, struct pht *t, const struct pp_box *box)
+{
+    struct pp_record place = {.layout = box->layout, .body = box->word};
+    enum pheap_status status = pht_record_at(t, box->word, box->layout->number, &place.at, NULL);
+    for (size_t i = 0; status == PHEAP_OK && i < box->count; i++) {
+        const struct pht_any any = any_of(plan, &plan->items[box->first + i]);
+        const int32_t field = pp_struct_find(&box->layout->is, box->shape->is.fields[i].name);
+        if (any.kind == PHT_VALUE && any.value == PHT_ABSENT)
+            continue;
+        if (field < 0)
+            return pheap_fail_with(PHEAP_WRONG_TYPE,
+                                   "type %s of the heap has no field %s for attributes that are no fields",
+                                   box->layout->is.name, box->shape->is.fields[i].name);
+        status = pp_field_store(t, &place, &box->layout->is.fields[field], any);
+    }
+    return status;
+}
+
 static enum pheap_status fill(struct pp_plan *plan, struct pht *t, const struct pp_box *box)
 {
     enum pheap_status status = PHEAP_OK;
     const size_t step = box->kind == PHT_MAP ? 2 : 1;
+    if (box->kind == PHT_RECORD)
+        return fill_fields(plan, t, box);
     for (size_t i = 0; status == PHEAP_OK && box->kind != PHT_TUPLE && i < box->count; i += step) {
         const struct pht_any any = any_of(plan, &plan->items[box->first + i]);
         status = box->kind == PHT_LIST ? pht_list_append(t, box->word, any)
@@ -323,6 +449,14 @@ static enum pheap_status new_container(struct pp_heap *heap, struct pht *t, enum
     return status == PHEAP_OK ? pp_note_made(heap, *word) : status;
 }
 
+static enum pheap_status new_record(struct pp_heap *heap, struct pht *t, struct pp_box *box)
+{
+    enum pheap_status status = pp_layout_for(heap, t, box->shape, true, &box->layout);
+    if (status == PHEAP_OK)
+        status = pht_record_new(t, box->layout->number, &box->word);
+    return status == PHEAP_OK ? pp_note_made(heap, box->word) : status;
+}
+
 enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
 {
     enum pheap_status status = PHEAP_OK;
@@ -330,7 +464,8 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
         struct pp_box *box = &plan->boxes[i];
         if (box->kind == PHT_TUPLE)
             continue;
-        status = new_container(plan->heap, t, box->kind, &box->word);
+        status = box->kind == PHT_RECORD ? new_record(plan->heap, t, box)
+                                         : new_container(plan->heap, t, box->kind, &box->word);
     }
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
         if (plan->boxes[i].word == PHT_ABSENT)
@@ -340,19 +475,71 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
         status = fill(plan, t, &plan->boxes[i]);
     for (size_t i = 0; status == PHEAP_OK && i < plan->item_count; i++)
         plan->items[i].any = any_of(plan, &plan->items[i]);
+    for (size_t i = plan->copies ? 1 : 0; status == PHEAP_OK && i < plan->box_count; i++) {
+        const struct pp_box *box = &plan->boxes[i];
+        if (box->kind == PHT_RECORD)
+            status = pp_record_adopt(box->source, plan->heap, t, box->word, box->layout);
+    }
     return status;
+}
+
+/* Records that only discarded items lead to are detached again.  discarded[]: boxes that went. */
+static enum pheap_status revert_records(struct pp_plan *plan, size_t count, const bool *discarded)
+{
+    bool *reached = calloc(plan->box_count, sizeof *reached);
+    size_t *stack = calloc(plan->box_count, sizeof *stack), depth = 0;
+    if (reached == NULL || stack == NULL) {
+        free(reached);
+        free(stack);
+        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory to tidy up");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const Py_ssize_t box = plan->items[i].box;
+        if (box >= 0 && !discarded[box] && !reached[box]) {
+            reached[box] = true;
+            stack[depth++] = (size_t)box;
+        }
+    }
+    while (depth > 0) {
+        const struct pp_box *box = &plan->boxes[stack[--depth]];
+        for (size_t i = box->first; i < box->first + box->count; i++) {
+            const Py_ssize_t inner = plan->items[i].box;
+            if (inner >= 0 && !reached[inner]) {
+                reached[inner] = true;
+                stack[depth++] = (size_t)inner;
+            }
+        }
+    }
+    for (size_t i = 0; i < plan->box_count; i++) {
+        struct pp_box *box = &plan->boxes[i];
+        if (box->kind == PHT_RECORD && !reached[i] && ((struct pp_proxy *)box->source)->word == box->word)
+            pp_record_revert((struct pp_proxy *)box->source);
+    }
+    free(reached);
+    free(stack);
+    return PHEAP_OK;
 }
 
 enum pheap_status pp_plan_tidy(struct pp_plan *plan, struct pht *t, size_t count)
 {
-    enum pheap_status status = PHEAP_OK;
+    if (plan->box_count == 0)
+        return PHEAP_OK;
+    bool *discarded = calloc(plan->box_count, sizeof *discarded), any = false;
+    enum pheap_status status = discarded == NULL ? pheap_fail_with(PHEAP_NO_MEMORY, "no memory to tidy up") : PHEAP_OK;
     for (size_t i = 0; status == PHEAP_OK && i < count; i++) {
-        struct pp_box *box = plan->items[i].box < 0 ? NULL : &plan->boxes[plan->items[i].box];
-        if (box != NULL && box->word != PHT_ABSENT)
-            status = pht_discard(t, box->word);
-        if (box != NULL)
-            box->word = PHT_ABSENT;
+        const Py_ssize_t number = plan->items[i].box;
+        uint32_t references;
+        if (number < 0 || discarded[number])
+            continue;
+        status = pht_references(t, plan->boxes[number].word, &references);
+        if (status == PHEAP_OK && references == 0) {
+            status = pht_discard(t, plan->boxes[number].word);
+            any = discarded[number] = true;
+        }
     }
+    if (status == PHEAP_OK && any)
+        status = revert_records(plan, count, discarded);
+    free(discarded);
     return status;
 }
 
@@ -361,7 +548,7 @@ int pp_plan_key(struct pp_plan *plan, PyObject *key)
     /* Of most keys it is known. */
     if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key) && PyObject_Hash(key) == -1)
         return -1;
-    return pp_plan_add(plan, key);
+    return add_key(plan, key);
 }
 
 /* ------------------------------------------------------------------------------------------------------- needles */
@@ -397,6 +584,17 @@ int pp_needle(struct pp_needle *needle, PyObject *object)
     if (object == Py_None) {
         needle->any = pht_none();
         return 1;
+    }
+    if (PyUnicode_CheckExact(object)) {
+        /* Most keys. */
+        Py_ssize_t length;
+        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
+        if (utf8 != NULL) {
+            needle->any = pht_str(utf8, (uint64_t)length);
+            needle->keep = Py_NewRef(object);
+            return 1;
+        }
+        PyErr_Clear(); /* a surrogate, or no memory: once more below */
     }
     if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
         compares_as(object, &PyBytes_Type))
@@ -498,6 +696,13 @@ static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *s
     shown->kind = any.kind;
     shown->word = value;
     pp_in_flight += is_in_flight(shown);
+    if (any.kind == PHT_RECORD) {
+        uint64_t offset;
+        uint32_t number;
+        const enum pheap_status found = pht_record_at(t, value, PHT_ANY_TYPE, &offset, &number);
+        shown->integer = number;
+        return found;
+    }
     if (any.kind == PHT_STR)
         shown->object = PyUnicode_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
     else if (any.kind == PHT_BYTES)
@@ -554,6 +759,8 @@ static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_sn
         }
         return tuple;
     }
+    case PHT_RECORD:
+        return pp_record_of(heap, snapshot, shown->word, (uint32_t)shown->integer);
     default:
         return pp_proxy_of(heap, snapshot, shown->word, shown->kind);
     }

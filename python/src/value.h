@@ -11,6 +11,8 @@
 
 #include "python/src/heap.h"
 
+struct pp_shape;
+
 /* ------------------------------------------------------------------------------------------------ into the heap */
 
 /* A value of a plan: `box` names a container that is to be made, -1: there is none. */
@@ -24,6 +26,9 @@ struct pp_box {
     enum pht_kind kind;
     PyObject *source; /* borrowed, kept by `keep` */
     size_t first, count;
+    Py_ssize_t inside;      /* the box that it was met in; -1: none */
+    struct pp_shape *shape; /* of a record: its items are its fields */
+    struct pp_layout *layout;
     pht_value word;     /* when it was made */
     size_t above, seen; /* while tuples are made: the tuple that wanted it, and how many of its items are done */
 };
@@ -34,8 +39,13 @@ struct pp_plan {
     size_t item_count, item_room;
     struct pp_box *boxes;
     size_t box_count, box_room;
-    PyObject *keep; /* list: what the plan points into */
-    PyObject *memo; /* dict: id of a container -> its box */
+    PyObject **keep; /* what the plan points into */
+    size_t keep_count, keep_room;
+    PyObject *memo;              /* dict: id of a container -> its box */
+    Py_ssize_t filling;          /* the box whose items are being added; -1: none */
+    bool copies;                 /* its first box is a record whose object stays detached */
+    struct pp_item few_items[4]; /* of most plans all */
+    PyObject *few_kept[4];
 };
 
 /* Plans of several values: call pp_plan_add() for each; a value is item number *item.  -1 with an exception.
@@ -86,7 +96,7 @@ struct pp_shown {
     pht_value word;
     uint32_t kind; /* enum pht_kind; 0: nothing */
     uint32_t negative;
-    int64_t integer;
+    int64_t integer; /* of a record the number of its type */
     double real;
     PyObject *object;       /* str, bytes; of a large int its limbs */
     struct pp_shown *parts; /* of a tuple */
