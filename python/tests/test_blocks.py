@@ -587,9 +587,10 @@ class Rows(BlockTest):
         self.heap.close()
         with open(self.path, "r+b") as file:
             file.seek(head)
-            self.assertEqual(file.read(4), struct.pack("<I", 1))
+            count = struct.unpack("<I", file.read(4))[0]
+            self.assertIn(count, (1, 2))
             file.seek(head)
-            file.write(struct.pack("<I", 7))
+            file.write(struct.pack("<I", count + 5))
         copy = self.path.with_name("damaged")
         self.path.rename(copy)
         self.path.with_name("a.heap-wal").rename(copy.with_name("damaged-wal"))
