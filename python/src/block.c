@@ -37,9 +37,8 @@ static Py_ssize_t block_length(PyObject *self)
     return (Py_ssize_t)length;
 }
 
-static PyObject *index_error(struct pp_state *state)
+static PyObject *index_error(void)
 {
-    (void)state;
     PyErr_SetString(PyExc_IndexError, "block index out of range");
     return NULL;
 }
@@ -53,7 +52,7 @@ static PyObject *block_item(PyObject *self, Py_ssize_t index)
     const bool there = index >= 0 && (uint64_t)index < length;
     const unsigned char byte = there ? look.t->base[offset + (uint64_t)index] : 0;
     pp_seen(&look);
-    return there ? PyLong_FromLong(byte) : index_error(proxy_of(self)->heap->state);
+    return there ? PyLong_FromLong(byte) : index_error();
 }
 
 /* Bytes of a slice, which is gone through with this step. */
@@ -159,7 +158,7 @@ static int block_assign(PyObject *self, PyObject *key, PyObject *value)
     if (length < 0)
         return -1;
     if (index < 0 || index >= length) {
-        (void)index_error(proxy_of(self)->heap->state);
+        (void)index_error();
         return -1;
     }
     const char one = (char)byte;

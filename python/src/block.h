@@ -3,10 +3,10 @@
  * Bytes in a heap: blocks, and arrays, rings and records of structs.
  *
  * EXPORTS.  A buffer is given out with the address of the bytes themselves.
- *   - Outside of a transaction, and from a snapshot, it is read-only; a firm read transaction of its own, or the snapshot,
- *     keeps what it shows until it is released.
- *   - In a transaction it is writable, and guarded: pheap_guard().  It is good for stores in every later transaction of the
- *     process too; what is stored in between is undone and reported by the next begin or close, as pheap.StrayStore.
+ *   - Outside of a transaction, and from a snapshot, it is read-only; a firm read transaction of its own, or the
+ *     snapshot, keeps what it shows until it is released.
+ *   - In a transaction it is writable, and guarded: pheap_guard().  It is good for stores in every later transaction of
+ *     the process too; what is stored in between is undone and reported by the next begin or close, as StrayStore.
  *   - One that must not be written to and is asked for in a transaction (PyBUF_SIMPLE) is not guarded.
  * A heap knows its exports, and where in the program they were made.  While there are any, it cannot be closed, nor can
  * their block be freed or moved, or their snapshot be closed: BufferError.
