@@ -213,6 +213,7 @@ static ph_status take_seat(struct ph_core *core)
         for (uint32_t i = 0; i < PH_PINS; i++)
             atomic_store(&s->pins[i].lsn, 0);
         atomic_store(&s->hold, 0);
+        atomic_store(&core->coord->marks[seat], 0);
         atomic_store(&s->process, io->process(io->ctx));
         atomic_store(&s->attached_ns, io->clock_ns(io->ctx, PH_CLOCK_REALTIME));
         return PH_OK;
@@ -485,6 +486,7 @@ ph_status ph_detach(struct ph_core *core)
     struct ph_seat *seat = &core->coord->seats[core->store.seat];
     for (uint32_t i = 0; i < PH_PINS; i++)
         atomic_store(&seat->pins[i].lsn, 0);
+    atomic_store(&core->coord->marks[core->store.seat], 0);
     atomic_store(&seat->process, 0);
     ph_status alone = ph_file_lock(&core->store.heap, PH_LOCK_EXCLUSIVE, ATTACH_LOCK_START, 1, false);
     if (alone == PH_OK)

@@ -74,6 +74,8 @@ struct ph_core {
     struct pheap_read *open_readers;
     struct pheap_read *free_readers;
 
+    struct pheap *marked; /* handles with a mark: mark.c */
+
     _Atomic unsigned watches; /* threads that wait for commits */
 };
 
@@ -86,6 +88,8 @@ struct ph_past_core {
 struct pheap {
     struct ph_core *_Atomic core;
     struct ph_past_core *past; /* owned; transactions of the parent still point there */
+    uint64_t mark;             /* 0: none; this and the next under the reader lock of the core it was set on */
+    struct pheap *next_marked;
 };
 
 /* The handle's core.  In a child after fork() the handle first gets one of its own.  INVALID for NULL; errors of open. */
@@ -169,6 +173,9 @@ uint64_t ph_upkeep_log_used(struct ph_core *core);
 
 /* notify.c: after a commit was published and the writer lock released, wake those who wait for it. */
 void ph_notify_commit(struct ph_core *core);
+
+/* mark.c: the handle has no mark any more on this core, which is not a forked one. */
+void ph_mark_drop(struct ph_core *core, pheap *heap);
 
 /* shadow.c: map the shadow view if it is not; with less than reserve_bytes if need be, but not than least_bytes. */
 PH_MUST_CHECK ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t least_bytes);

@@ -2,8 +2,8 @@
 /*
  * Guards: ranges of the write view to which somebody has addresses that outlive a transaction.
  *
- * Each transaction of this process tracks them from its beginning.  Between two transactions nothing may be stored there:
- * what the end of one has left is compared at the beginning of the next, before the view is moved or dropped.
+ * Each transaction of this process tracks them from its beginning.  Between two transactions nothing may be stored
+ * there: what the end of one has left is compared at the beginning of the next, before the view is moved or dropped.
  *
  * Only a store makes a page of the write view private between two transactions, and what a private page shows changes by
  * stores only.  So a page is as it was left if it was not private and is not, or if it was and its sum is the same.  Where

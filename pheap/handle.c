@@ -322,6 +322,8 @@ ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const st
         core->users++;
         atomic_init(&handle->core, core);
         handle->past = NULL;
+        handle->mark = 0;
+        handle->next_marked = NULL;
     }
     ph_local_unlock(&registry_lock);
     if (status != PH_OK) {
@@ -392,6 +394,8 @@ static ph_status reattach(pheap *heap)
         if (status == PH_OK) {
             *past = (struct ph_past_core){.core = old, .next = heap->past};
             heap->past = past;
+            heap->mark = 0; /* that one is the parent's */
+            heap->next_marked = NULL;
             atomic_store(&heap->core, core);
         } else if (past != NULL) {
             old->io->free(old->io->ctx, past);
@@ -458,6 +462,8 @@ enum pheap_status pheap_close(pheap *heap)
     }
     if (core->users > 1 && !forked && !core->private_coord && atomic_load(&core->coord->epoch_open) != 0)
         status = ph_flush_all(&core->store.wal);
+    if (!forked)
+        ph_mark_drop(core, heap);
     ph_status released = release_core(core);
     while (heap->past != NULL) {
         struct ph_past_core *past = heap->past;

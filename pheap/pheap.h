@@ -820,10 +820,30 @@ struct pheap_user {
     uint32_t evictable;       /* 1 if the oldest may be taken away */
     struct pheap_pin pins[4]; /* the first pin_count of them, the oldest version first; the others are 0 */
     uint64_t backup_ns;       /* since when it is at a backup, CLOCK_REALTIME; 0: it is not */
+    uint64_t mark;            /* the lowest that pheap_set_mark() gave to its handles; 0: none has one */
 };
 
 /* The users in seat order: the first at or after seat `from`.  END when there is none.  Set user->size. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user *user);
+
+/*
+ * Marks.  A handle has a number that every process which has the heap open can see: for programs that agree on something
+ * about the heap without writing to it, as types/ does on versions up to which a program has looked after what it
+ * remembers.  It means nothing to this library.
+ *
+ * pheap_set_mark(): 0 takes it away; so do pheap_close() and the death of the process.  In a forked child the handle has
+ * none until it is given one there.  What the caller reads afterwards from the heap, it reads after the mark can be seen.
+ * Cost: a local lock and a store.  Errors: INVALID, and those of pheap_open() in a forked child.
+ *
+ * pheap_lowest_mark(): the lowest of all living processes, 0 if nobody has one, as seen from a write transaction: whoever
+ * sets one before it begins is seen.  Cost: about 0.1 us, and a system call for each other process that has a mark which
+ * is lower than those found before.  Errors: INVALID, ENDED, WRONG_THREAD, FORKED.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_set_mark(pheap *heap, uint64_t mark);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_lowest_mark(pheap_txn *txn, uint64_t *mark);
+
+/* The number that the commit of a write transaction will have, if it changes something; 0 if it has ended. */
+PHEAP_API uint64_t pheap_version(const pheap_txn *txn);
 
 #ifdef __cplusplus
 }

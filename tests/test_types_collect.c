@@ -373,7 +373,7 @@ static void damage(struct pht *t, enum damage what, pht_value map, pht_value lis
         poke(t, number + 24, 0);
         break;
     case LIMBO_END:
-        poke(t, t->registry + 56, map);
+        poke(t, t->registry + 72 + 8, map);
         break;
     default:
         fail();

@@ -7,6 +7,7 @@
 #include "tests/support/effort.h"
 #include "tests/types_evil.h"
 #include "tests/types_rig.h"
+#include "types/session.h"
 
 #define PATIENCE_S 600
 
@@ -68,6 +69,69 @@ static void fill(struct pht *t, bool large)
         ok(pht_list_new(t, &value));
         ok(pht_list_append(t, value, pht_text("a text that is an object")));
         ok(pht_discard(t, value));
+    }
+}
+
+/* The blocks of the heap that is spoilt, and a session that remembers some of them. */
+static struct {
+    uint64_t offset, length;
+} blocks[8192];
+static uint32_t block_count;
+static struct pht_session session;
+
+static bool remembers(void *context, pht_value word)
+{
+    (void)context;
+    return word / 16 % 2 == 0;
+}
+
+static bool next_remembered(void *context, uint64_t *cursor, pht_value *word)
+{
+    (void)context;
+    if (*cursor >= block_count || *cursor >= 400)
+        return false;
+    *word = blocks[(*cursor)++].offset;
+    return true;
+}
+
+static void begin_remembering(pheap *heap)
+{
+    ok(pht_session_begin(heap, true, -1, &session));
+}
+
+static uint64_t word_in(const struct pht *t, uint64_t offset)
+{
+    uint64_t word;
+    memcpy(&word, t->base + offset, sizeof word);
+    return word;
+}
+
+/* One of the lists of limbo has what a session holds, one what was offered to it, one neither; and one an unfinished offer. */
+static void fill_limbo(pheap *heap)
+{
+    for (unsigned round = 0; round < 3; round++) {
+        pht_value list, ring;
+        struct pht t = change(heap);
+        for (unsigned i = 0; i < 2; i++) {
+            ok(pht_list_new(&t, &list));
+            ok(pht_list_append(&t, list, pht_text("a text that is an object")));
+            ok(pht_discard(&t, list));
+        }
+        ok(pht_hold(&t, &session, list));
+        if (round == 1) {
+            ok(pht_list_new(&t, &ring));
+            ok(pht_list_append(&t, ring, pht_of(ring)));
+            ok(pt_limbo_offer(&t, ring));
+            ok(pt_limbo_end_offer(&t));
+        }
+        if (round == 2) {
+            ok(pht_list_new(&t, &ring));
+            ok(pht_list_append(&t, ring, pht_of(ring)));
+            ok(pt_limbo_offer(&t, ring));
+            for (unsigned list_in_limbo = PT_WAITING; list_in_limbo < PT_LIMBOS; list_in_limbo++)
+                require(word_in(&t, t.registry + offsetof(struct pt_registry, limbo[list_in_limbo])) != 0);
+        }
+        keep(&t);
     }
 }
 
@@ -133,12 +197,34 @@ static void change_something(struct pht *t, unsigned which)
             if (pht_map_get(t, pht_root(t), pht_text("full"), &it) == PHEAP_OK)
                 ignored = i < 6 ? pht_list_append(t, it, pht_text(text)) : pht_list_remove(t, it, 0, NULL);
             break;
+        case 15: {
+            bool must_hold, held, more;
+            struct pht_session copy = session;
+            const struct pht_words words = {.count = i, .has = remembers, .next = next_remembered};
+            copy.mark = i % 4 == 0 ? session.mark : 0;
+            ignored = pht_session_see(t, &copy, &words, &must_hold);
+            ignored = pht_is_held(t, &session, blocks[i * 7 % block_count].offset, &held);
+            ignored = pht_unhold(t, &session, blocks[i * 5 % block_count].offset);
+            ignored = pt_limbo_take_offer_back(t, &more);
+            break;
+        }
+        case 16:
+            if (i == 3)
+                ignored = pt_sessions_drop_dead(t, session.heap);
+            else if (i % 4 == 0 && pht_list_new(t, &it) == PHEAP_OK)
+                ignored = pt_limbo_offer(t, it);
+            else
+                ignored = i % 4 == 1 ? pt_limbo_end_offer(t) : pht_hold(t, &session, blocks[i % block_count].offset);
+            t->lowest = 0; /* as if nobody remembered anything */
+            t->version++;
+            ignored = pht_reclaim(t, 50, NULL);
+            break;
         default:
             fail();
         }
     }
 }
-#define CHANGES 15u
+#define CHANGES 17u
 
 /* Words that are replaced together. */
 struct spoilt {
@@ -183,6 +269,13 @@ static void check_spoiled(pheap *heap, struct spoilt spoilt)
     pheap_read *reader = read_begin(heap, PHEAP_FRESH);
     if (pht_look(reader, &t) == PHEAP_OK) /* it goes on after a fault only if somebody is told */
         ignored = pht_check(&t, ignore_fault, NULL, NULL);
+    if (pht_look(reader, &t) == PHEAP_OK) {
+        bool must_hold;
+        struct pht_session copy = session;
+        const struct pht_words words = {.count = 3, .has = remembers, .next = next_remembered};
+        ignored = pht_session_see(&t, &copy, &words, &must_hold);
+        ok(pheap_set_mark(heap, session.mark));
+    }
     (void)pheap_read_end(reader);
     txn = begin(heap);
     swap_words(txn, &spoilt);
@@ -191,15 +284,14 @@ static void check_spoiled(pheap *heap, struct spoilt spoilt)
 
 static void spoil(const char *name, bool large)
 {
-    static struct {
-        uint64_t offset, length;
-    } blocks[8192];
     uint64_t dice = choose_seed(), from = 0, tried = 0;
     uint32_t count = 0;
     pheap *heap = new_values_heap(name);
+    begin_remembering(heap);
     struct pht t = change(heap);
     fill(&t, large);
     keep(&t);
+    fill_limbo(heap);
     pheap_read *reader = read_begin(heap, PHEAP_FRESH);
     while (count < 8192 &&
            pheap_read_next_block(reader, from, &blocks[count].offset, &blocks[count].length) == PHEAP_OK) {
@@ -207,6 +299,7 @@ static void spoil(const char *name, bool large)
         count++;
     }
     (void)pheap_read_end(reader);
+    block_count = count;
     (void)alarm(PATIENCE_S);
     for (uint32_t b = 0; b < count; b++) {
         /* Of a large heap the objects without references are as in the small one. */
@@ -238,8 +331,9 @@ static void spoil(const char *name, bool large)
     t = change(heap);
     ok(pht_map_clear(&t, pht_root(&t)));
     keep(&t);
-    reclaim_all(heap);
-    require_equal(live_blocks(heap), 6); /* registry, root, list of types and its leaf, two types */
+    ok(pht_session_end(&session, -1));
+    ok(pht_collect(heap, PHEAP_LAZY, NULL));
+    require_equal(live_blocks(heap), 7); /* registry, root, list of types and its leaf, two types, sessions */
     ok(pheap_close(heap));
 }
 
@@ -261,13 +355,6 @@ static void hostile__words_of_a_larger_heap(void **state)
 }
 
 /* ----------------------------------------------------------------------------------------------- aimed at one place */
-
-static uint64_t word_in(const struct pht *t, uint64_t offset)
-{
-    uint64_t word;
-    memcpy(&word, t->base + offset, sizeof word);
-    return word;
-}
 
 static void spoil_word(const struct pht *t, uint64_t offset, uint64_t word)
 {
@@ -310,7 +397,7 @@ static void hostile__limbo_that_ends_in_a_tuple(void **state)
     ok(pht_tuple_new(&t, elements, 2, &tuple));
     ok(pht_discard(&t, tuple));
     spoil_word(&t, tuple + 16, PHT_MAP); /* what looks like the head of an object, whose link is the tuple's count */
-    spoil_word(&t, t.registry + 56, tuple + 16);
+    spoil_word(&t, t.registry + 72 + 48 + 8, tuple + 16);
     expect(PHEAP_CORRUPT, pht_reclaim(&t, 100, NULL)); /* limbo does not end where the registry says */
     require_equal(word_in(&t, tuple + 24), 0);
     ok(pheap_abort(t.txn));
@@ -475,7 +562,7 @@ static void hostile__limbo_that_is_cut_off(void **state)
     ok(pht_discard(&t, map));
     ok(pht_discard(&t, list));
     ok(pht_reclaim(&t, 100, NULL)); /* the map is half gone */
-    spoil_word(&t, t.registry + 48, 0x5550);
+    spoil_word(&t, t.registry + 72, 0x5550);
     keep(&t);
     t = change(heap);
     expect(PHEAP_CORRUPT, pht_map_set(&t, pht_root(&t), pht_int(1), pht_int(1)));

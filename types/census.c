@@ -139,7 +139,7 @@ static enum pheap_status visit_object(struct visitor *v, const struct pt_block *
     if (head == NULL)
         return PHEAP_CORRUPT;
     v->visit.object = block->offset;
-    v->visit.in_limbo = block->state == PT_LIMBO || block->state == PT_GARBAGE;
+    v->visit.in_limbo = block->state == PT_LIMBO || block->state >= PT_SPARED;
     switch (head->kind) {
     case PHT_MAP:
     case PHT_SET:
@@ -183,25 +183,40 @@ static enum pheap_status visit_queue(struct visitor *v)
     return status;
 }
 
-/* The objects in limbo, in the order of their list. */
-static enum pheap_status reach_limbo(struct visitor *v, const struct pt_registry *registry)
+/* The objects in a list of limbo, in their order.  Those that are referred to again are reached otherwise, or are garbage. */
+static enum pheap_status reach_limbo(struct visitor *v, const struct pt_list_in_limbo *list)
 {
     struct pt_census *census = v->census;
-    uint64_t at = registry->limbo_first, last = 0;
+    uint64_t last = 0;
     enum pheap_status status = PHEAP_OK;
-    for (uint64_t left = census->count; at != 0 && status == PHEAP_OK; left--) {
-        const struct pt_head *head = pt_head(census->t, at);
+    for (uint64_t at = list->first; at != 0 && status == PHEAP_OK;) {
+        struct pt_block *block = block_at(census, at);
+        const struct pt_head *head = block == NULL ? NULL : pt_head(census->t, at);
+        if (block == NULL)
+            return pt_corrupt(census->t, at, "it is in limbo, and no live block");
         if (head == NULL)
             return PHEAP_CORRUPT;
-        if (left == 0 || head->references != 0 || !pt_refers(head->kind))
+        if (block->listed || !pt_in_limbo(head))
             return pt_corrupt(census->t, at, "it is in limbo, and should not be");
-        status = reach(v, at, PT_LIMBO);
+        block->listed = 1;
+        if (head->references == 0)
+            status = reach(v, at, PT_LIMBO);
         last = at;
-        at = head->link;
+        at = head->link & ~(uint64_t)PT_LINK_BITS;
     }
-    if (status == PHEAP_OK && last != registry->limbo_last)
+    if (status == PHEAP_OK && last != list->last)
         status = pt_corrupt(census->t, last, "limbo does not end where the registry says");
     return status;
+}
+
+/* Does the link of what can be reached say what is? */
+static bool is_link_right(const struct pt_block *block, const struct pt_head *head)
+{
+    if (!pt_refers(head->kind))
+        return true;
+    if (pt_in_limbo(head))
+        return block->listed && (head->link & PT_BEGUN) == 0;
+    return head->link == 0 || (head->link & PT_LINK_BITS) == PT_OFFERED;
 }
 
 /*
@@ -215,6 +230,11 @@ static enum pheap_status compare_counts(struct pt_census *census)
         if (block->state != PT_OBJECT && block->state != PT_LIMBO && block->state != PT_LEAVING)
             continue;
         const struct pt_head *head = pt_head(census->t, block->offset);
+        if (head != NULL && block->state == PT_OBJECT && !is_link_right(block, head)) {
+            (void)pt_corrupt(census->t, block->offset, "it says that it is in limbo, and is not, or is half gone");
+            if (tell(census, block->offset) != PHEAP_OK)
+                return PHEAP_CORRUPT;
+        }
         if (head == NULL || head->references == UINT32_MAX || head->references == block->references ||
             (block->state == PT_LEAVING && head->references == block->references + 1))
             continue;
@@ -225,21 +245,34 @@ static enum pheap_status compare_counts(struct pt_census *census)
     return PHEAP_OK;
 }
 
-/* What was not reached: first what begins with the head of an object is taken for one, then it is visited. */
-static enum pheap_status take_garbage(struct visitor *v)
+/* May a session remember this garbage, of which nobody knows whether it is an object or a part of one? */
+static bool is_spared(const struct pt_head *head, uint64_t offer)
+{
+    return pt_refers(head->kind) && !pt_was_seen(head, offer) && !pt_is_going(head);
+}
+
+/*
+ * What was not reached: first what begins with the head of an object is taken for one, then it is visited.  First that which
+ * sessions may remember, so that all it refers to is spared, too.
+ */
+static enum pheap_status take_garbage(struct visitor *v, const struct pt_registry *registry)
 {
     struct pt_census *census = v->census;
-    for (uint64_t i = 0; i < census->count; i++) {
-        struct pt_block *block = &census->blocks[i];
-        if (block->state != PT_UNSEEN)
-            continue;
-        const struct pt_head *head = pt_at(census->t, block->offset, sizeof *head);
-        if (head == NULL || !pt_is_kind(head->kind))
-            continue; /* a part of an object that is yet to be visited; or nobody's */
-        block->state = PT_GARBAGE;
-        census->queue[census->queued++] = i;
+    enum pheap_status status = PHEAP_OK;
+    for (v->state = PT_SPARED; v->state <= PT_GARBAGE && status == PHEAP_OK; v->state++) {
+        for (uint64_t i = 0; i < census->count; i++) {
+            struct pt_block *block = &census->blocks[i];
+            if (block->state != PT_UNSEEN)
+                continue;
+            const struct pt_head *head = pt_at(census->t, block->offset, sizeof *head);
+            if (head == NULL || !pt_is_kind(head->kind) || (v->state == PT_SPARED && !is_spared(head, registry->offer)))
+                continue; /* a part of an object that is yet to be visited; or nobody's */
+            block->state = (uint8_t)v->state;
+            census->queue[census->queued++] = i;
+        }
+        status = visit_queue(v);
     }
-    return visit_queue(v);
+    return status;
 }
 
 /* The types of the registry, in which one refers to another by its number; of those with faults the first is told. */
@@ -267,13 +300,16 @@ enum pheap_status pt_census_take(struct pt_census *census)
         return pt_corrupt(t, t->registry, "the registry is no live block");
     block->state = PT_OWNED;
     /* Limbo first, so that nothing else can claim what is there; but it is visited later. */
-    status = reach_limbo(&v, registry);
+    for (unsigned i = 0; i < PT_LIMBOS && status == PHEAP_OK; i++)
+        status = reach_limbo(&v, &registry->limbo[i]);
     const uint64_t limbo = census->queued;
     census->visited = limbo;
     if (status == PHEAP_OK)
         status = reach(&v, registry->root, PT_OBJECT);
     if (status == PHEAP_OK && registry->types != 0)
         status = reach(&v, registry->types, PT_OBJECT);
+    if (status == PHEAP_OK && registry->sessions != 0)
+        status = reach(&v, registry->sessions, PT_OBJECT);
     if (status == PHEAP_CORRUPT)
         status = tell(census, t->registry);
     v.state = PT_OBJECT;
@@ -286,9 +322,8 @@ enum pheap_status pt_census_take(struct pt_census *census)
         status = visit_queued(&v, 0, limbo);
     if (status == PHEAP_OK)
         status = visit_queue(&v);
-    v.state = PT_GARBAGE;
     if (status == PHEAP_OK)
-        status = take_garbage(&v);
+        status = take_garbage(&v, registry);
     if (status == PHEAP_OK) /* garbage refers to what can be reached, too */
         status = compare_counts(census);
     if (status == PHEAP_OK && census->faults > 0)

@@ -12,8 +12,9 @@ enum pt_state {
     PT_UNSEEN = 0, /* not reached so far */
     PT_OBJECT,     /* reached */
     PT_OWNED,      /* part of an object */
-    PT_LIMBO,      /* in limbo */
+    PT_LIMBO,      /* in limbo, and without references */
     PT_LEAVING,    /* reached, but only from objects in limbo */
+    PT_SPARED,     /* garbage that sessions may remember: was not offered, or only such refers to it */
     PT_GARBAGE     /* an object that only other garbage refers to, or nothing */
 };
 
@@ -22,6 +23,7 @@ struct pt_block {
     uint64_t length;
     uint64_t references; /* found */
     uint8_t state;       /* enum pt_state */
+    uint8_t listed;      /* in a list of limbo */
 };
 
 struct pt_census {

@@ -14,10 +14,20 @@
  * Killed in between, it leaves garbage with wrong counts, which the next collection puts right.  Two at a time would meet
  * blocks that the other has freed: a counter in the registry tells them, and that somebody discarded an object.
  *
- * A program may remember the word of garbage against the rules, and store it or change what it stands for.  Then its
- * count of references, or of changes, is not what the census saw: the collection ends, and takes back what it did in 1.
+ * A program may remember the word of garbage and store it, or change what it stands for.  With a session it may do so; then
+ * all garbage is offered to the sessions before, by way of limbo, and they take references to what they remember.  What all
+ * have seen, and nobody came to refer to since, nor ceased to refer to, says so in its link: only that is freed, and of that
+ * only what no other garbage refers to.  For whoever comes by such an object later came by way of one that he remembered;
+ * all that is on that way either refers to the next still, and is no such garbage, or has let it go, which it shows.
+ *
+ * An offer is made whole, and another one only when all of the last have left limbo: so of what has the number of an offer
+ * all was garbage at one time, before anybody saw it.
+ *
+ * Without a session to remember a word is against the rules.  If it was done, the count of references, or of changes, is not
+ * what the census saw: the collection ends, and takes back what it did in 1.
  */
 #include "types/census.h"
+#include "types/session.h"
 
 #include <stdlib.h>
 
@@ -47,7 +57,7 @@ enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, str
                 all.kinds[place_of_kind(t, taken.blocks[i].offset)]++;
             }
             all.limbo += taken.blocks[i].state == PT_LIMBO || taken.blocks[i].state == PT_LEAVING;
-            all.garbage += taken.blocks[i].state == PT_GARBAGE;
+            all.garbage += taken.blocks[i].state >= PT_SPARED;
             all.unknown += taken.blocks[i].state == PT_UNSEEN;
         }
         memcpy(census, &all, census->size < sizeof all ? census->size : sizeof all);
@@ -63,7 +73,9 @@ struct item {
     uint32_t kind;
     uint32_t counted; /* references as the object had them then */
     uint32_t changes; /* likewise, of what has such a count */
-    uint64_t link;    /* likewise; not 0 if it was in a limbo that was cut off */
+    uint64_t link;    /* likewise; it may have been in a limbo that was cut off */
+    bool spared;      /* sessions may remember it */
+    bool listed;      /* it is in limbo, as an offer */
 };
 
 /* What is to be collected, and how far that is. */
@@ -76,11 +88,13 @@ struct collection {
     uint64_t end;         /* of it */
     bool lives;           /* some of it is not garbage any more */
     uint64_t collections; /* as the registry has it, if no other collection is at work */
-    bool more;            /* there is something in limbo */
-    bool leaving;         /* there was when the census was taken, and may have the last references to more garbage */
+    bool more;            /* something in limbo can be taken apart */
+    bool alone;           /* nobody has a session */
+    uint64_t waiting;     /* offers that not all have seen */
+    uint64_t freed;
 };
 
-enum phase { HOLD = 1, RELEASE, UNDO, RECLAIM };
+enum phase { HOLD = 1, RELEASE, UNDO, OFFER, PREPARE, RECLAIM };
 
 static bool has_changes(uint32_t kind)
 {
@@ -121,9 +135,8 @@ static enum pheap_status hold(struct collection *c, struct pht *t, const struct 
         pt_at(t, item->offset, has_changes(item->kind) ? sizeof(struct pt_container) : sizeof *head);
     if (head == NULL)
         return PHEAP_CORRUPT;
-    const struct pt_registry *registry = (const struct pt_registry *)(const void *)(t->base + t->registry);
-    if (head->kind != item->kind || head->link != item->link || registry->limbo_last == item->offset ||
-        head->references != item->counted || changes_of(head) != item->changes)
+    if (head->kind != item->kind || head->link != item->link || head->references != item->counted ||
+        changes_of(head) != item->changes)
         return refuse_living(c);
     if (!pt_refers(item->kind) && item->references == 0)
         return pt_free(t, item->offset);
@@ -185,6 +198,42 @@ static enum pheap_status release(struct collection *c, struct pht *t, const stru
     return status == PHEAP_OK && *done ? pt_drop(t, item->offset) : status;
 }
 
+/* Offer one object to the sessions, if it is what the census saw. */
+static enum pheap_status offer(struct pht *t, const struct item *item)
+{
+    const struct pt_head *head =
+        pt_at(t, item->offset, has_changes(item->kind) ? sizeof(struct pt_container) : sizeof *head);
+    if (head == NULL)
+        return PHEAP_CORRUPT;
+    if (head->kind != item->kind || head->link != item->link || head->references != item->counted ||
+        changes_of(head) != item->changes)
+        return PHEAP_OK;
+    return pt_limbo_offer(t, item->offset);
+}
+
+/* Whether an object has part in a phase. */
+static bool takes_part(const struct collection *c, enum phase phase, const struct item *item)
+{
+    if (phase == OFFER)
+        return item->spared && !item->listed && pt_refers(item->kind);
+    return !item->spared || c->alone;
+}
+
+static enum pheap_status handle(struct collection *c, enum phase phase, struct pht *t, const struct item *item,
+                                uint32_t *budget, bool *done)
+{
+    switch (phase) {
+    case HOLD:
+        return hold(c, t, item);
+    case RELEASE:
+        return release(c, t, item, budget, done);
+    case UNDO:
+        return undo(t, item);
+    default:
+        return offer(t, item);
+    }
+}
+
 /* One transaction of a phase. */
 static enum pheap_status work(struct collection *c, enum phase phase, struct pht *t)
 {
@@ -198,19 +247,48 @@ static enum pheap_status work(struct collection *c, enum phase phase, struct pht
         return pheap_fail_with(
             PHEAP_BUSY, "another collection of garbage is at work in this heap, or somebody discarded something");
     const uint64_t collections = ++registry->collections;
+    if (phase == OFFER && at == 0)
+        registry->offer++;
     while (at < c->end && budget > 0 && status == PHEAP_OK) {
         bool done = true;
         const struct item *item = &c->garbage[at];
         --budget;
-        status = phase == HOLD      ? hold(c, t, item)
-                 : phase == RELEASE ? release(c, t, item, &budget, &done)
-                                    : undo(t, item);
+        if (takes_part(c, phase, item))
+            status = handle(c, phase, t, item, &budget, &done);
         at += done;
     }
+    if (status == PHEAP_OK && phase == OFFER && at == c->end)
+        status = pt_limbo_end_offer(t);
     if (status != PHEAP_OK)
         return status;
     c->collections = collections;
     c->done = at;
+    return PHEAP_OK;
+}
+
+/* Holds of the dead go, an offer that somebody left unfinished is taken back, limbo goes on. */
+static enum pheap_status prepare(struct collection *c, struct pht *t)
+{
+    bool more = true;
+    enum pheap_status status = pt_sessions_drop_dead(t, c->heap);
+    for (uint32_t left = OBJECTS_PIECE; more && left > 0 && status == PHEAP_OK; left--)
+        status = pt_limbo_take_offer_back(t, &more);
+    c->more = more;
+    return status;
+}
+
+static enum pheap_status reclaim(struct collection *c, struct pht *t)
+{
+    uint64_t lowest = 0;
+    enum pheap_status status = pht_reclaim(t, WORDS_PIECE, &c->more);
+    if (status == PHEAP_OK)
+        status = pheap_lowest_mark(t->txn, &lowest);
+    const struct pt_registry *registry = status == PHEAP_OK ? pt_at(t, t->registry, sizeof *registry) : NULL;
+    if (registry == NULL)
+        return status == PHEAP_OK ? PHEAP_CORRUPT : status;
+    /* What came into limbo just now is the next transaction's. */
+    c->more = c->more || (lowest == 0 && (registry->limbo[PT_WAITING].first | registry->limbo[PT_YOUNG].first) != 0);
+    c->waiting = registry->offered_count;
     return PHEAP_OK;
 }
 
@@ -223,7 +301,7 @@ static enum pheap_status transact(struct collection *c, enum phase phase)
         return status;
     status = pht_begin(txn, &t);
     if (status == PHEAP_OK)
-        status = phase == RECLAIM ? pht_reclaim(&t, WORDS_PIECE, &c->more) : work(c, phase, &t);
+        status = phase == RECLAIM ? reclaim(c, &t) : phase == PREPARE ? prepare(c, &t) : work(c, phase, &t);
     if (status == PHEAP_OK)
         return pheap_commit(txn, c->how, NULL);
     (void)pheap_abort(txn);
@@ -244,23 +322,23 @@ static enum pheap_status list_garbage(struct collection *c, const struct pt_cens
 {
     const struct pht *t = census->t;
     c->collections = ((const struct pt_registry *)(const void *)(t->base + t->registry))->collections;
-    c->leaving = false;
-    c->count = 0;
     free(c->garbage);
+    c->count = 0;
     c->garbage = malloc((census->count + 1) * sizeof *c->garbage);
     if (c->garbage == NULL)
         return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a list of all garbage");
     for (uint64_t i = 0; i < census->count; i++) {
         const struct pt_block *block = &census->blocks[i];
         const struct pt_head *head = (const struct pt_head *)(const void *)(t->base + block->offset);
-        c->leaving = c->leaving || block->state == PT_LIMBO;
-        if (block->state == PT_GARBAGE)
+        if (block->state >= PT_SPARED)
             c->garbage[c->count++] = (struct item){.offset = block->offset,
                                                    .references = block->references,
                                                    .kind = head->kind,
                                                    .counted = head->references,
                                                    .changes = changes_of(head),
-                                                   .link = head->link};
+                                                   .link = head->link,
+                                                   .spared = block->state == PT_SPARED,
+                                                   .listed = block->listed};
     }
     return PHEAP_OK;
 }
@@ -284,33 +362,106 @@ static enum pheap_status find_garbage(struct collection *c)
     return status;
 }
 
-enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *collected)
+/* Is there limbo to be taken apart, or sessions to be looked after, before the census?  NOT_FOUND: the heap has no values. */
+static enum pheap_status look_first(struct collection *c, bool *limbo)
 {
-    struct collection c = {.heap = heap, .how = how, .more = true};
-    if (heap == NULL || (how != PHEAP_DURABLE && how != PHEAP_LAZY))
-        return pheap_fail_with(PHEAP_INVALID, "pht_collect: heap is NULL, or %d is no durability", (int)how);
-    enum pheap_status status = find_garbage(&c);
-    if (status == PHEAP_OK && c.leaving) {
-        while (c.more && status == PHEAP_OK)
-            status = transact(&c, RECLAIM);
-        c.more = true;
-        if (status == PHEAP_OK)
-            status = find_garbage(&c);
+    pheap_read *reader;
+    struct pht t;
+    enum pheap_status status = pheap_read_begin(c->heap, 0, &reader);
+    if (status != PHEAP_OK)
+        return status;
+    status = pht_look(reader, &t);
+    *limbo = false;
+    if (status == PHEAP_OK) {
+        const struct pt_registry *registry = (const struct pt_registry *)(const void *)(t.base + t.registry);
+        *limbo = registry->sessions != 0;
+        for (unsigned i = 0; i < PT_LIMBOS; i++)
+            *limbo = *limbo || registry->limbo[i].first != 0;
     }
-    if (status == PHEAP_OK)
-        status = go_through(&c, HOLD, 0, c.count);
+    (void)pheap_read_end(reader);
+    return status;
+}
+
+/* Has anybody a session, as of now, which is after the census?  Who begins one later cannot reach what it found. */
+static enum pheap_status look_for_sessions(struct collection *c)
+{
+    pheap_txn *txn;
+    uint64_t lowest = 0;
+    enum pheap_status status = pheap_begin(c->heap, &txn);
+    if (status != PHEAP_OK)
+        return status;
+    status = pheap_lowest_mark(txn, &lowest);
+    (void)pheap_abort(txn);
+    c->alone = lowest == 0;
+    return status;
+}
+
+/* Free what nobody can remember, in two phases. */
+static enum pheap_status free_garbage(struct collection *c)
+{
+    enum pheap_status status = go_through(c, HOLD, 0, c->count);
     const bool all = status == PHEAP_OK;
     if (all)
-        status = go_through(&c, RELEASE, 0, c.count);
-    if (c.lives) {
-        status = go_through(&c, UNDO, all ? c.done : 0, all ? c.count : c.done);
+        status = go_through(c, RELEASE, 0, c->count);
+    if (c->lives) {
+        status = go_through(c, UNDO, all ? c->done : 0, all ? c->count : c->done);
         if (status == PHEAP_OK)
-            status = refuse_living(&c);
+            status = refuse_living(c);
     }
-    while (c.count > 0 && c.more && status == PHEAP_OK)
-        status = transact(&c, RECLAIM);
+    return status;
+}
+
+/* Transactions of a kind for as long as they find something to do. */
+static enum pheap_status go_on(struct collection *c, enum phase phase)
+{
+    enum pheap_status status = PHEAP_OK;
+    for (c->more = true; c->more && status == PHEAP_OK;)
+        status = transact(c, phase);
+    return status;
+}
+
+/* *again: something was offered, and all have seen it. */
+static enum pheap_status collect_round(struct collection *c, bool *again)
+{
+    uint64_t freed = 0, offers = 0;
+    *again = false;
+    enum pheap_status status = find_garbage(c);
+    if (status == PHEAP_OK && c->count > 0)
+        status = look_for_sessions(c);
+    for (uint64_t i = 0; i < c->count; i++) {
+        freed += takes_part(c, HOLD, &c->garbage[i]);
+        offers += !c->alone && takes_part(c, OFFER, &c->garbage[i]);
+    }
+    if (status == PHEAP_OK && freed > 0)
+        status = free_garbage(c);
+    if (status == PHEAP_OK)
+        c->freed += freed;
+    const bool offering = offers > 0 && c->waiting == 0;
+    if (status == PHEAP_OK && offering)
+        status = go_through(c, OFFER, 0, c->count);
+    if (status == PHEAP_OK && (freed > 0 || offering))
+        status = go_on(c, RECLAIM);
+    *again = offering && c->waiting == 0;
+    return status;
+}
+
+enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *collected)
+{
+    struct collection c = {.heap = heap, .how = how};
+    bool limbo, again = false;
+    if (heap == NULL || (how != PHEAP_DURABLE && how != PHEAP_LAZY))
+        return pheap_fail_with(PHEAP_INVALID, "pht_collect: heap is NULL, or %d is no durability", (int)how);
+    enum pheap_status status = look_first(&c, &limbo);
+    if (status == PHEAP_OK && limbo)
+        status = go_on(&c, PREPARE);
+    if (status == PHEAP_OK && limbo)
+        status = go_on(&c, RECLAIM);
+    if (status == PHEAP_OK)
+        status = collect_round(&c, &again);
+    if (status == PHEAP_OK && again)
+        status = collect_round(&c, &again);
     free(c.garbage);
     if (status == PHEAP_OK && collected != NULL)
-        *collected = c.count;
+        *collected = c.freed;
     return status;
 }

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking at the heap, changing it, counting references, and limbo. */
+/* Looking at the heap, changing it, and counting references. */
 #include "types/heap.h"
 
 #include <inttypes.h>
-
-#define LIMBO_PIECE 64 /* words that one call takes apart */
 
 /* ------------------------------------------------------------------------------------------------------- looking */
 
@@ -160,10 +158,10 @@ enum pheap_status pt_container_new(struct pht *t, enum pht_kind kind, uint64_t l
 
 /* ------------------------------------------------------------------------------------------------------ counting */
 
-bool pt_in_limbo(const struct pht *t, const struct pt_head *head, uint64_t object)
+/* References come or go: if it was offered as garbage it is that no more. */
+static enum pheap_status touch(struct pht *t, const struct pt_head *head, uint64_t object)
 {
-    const struct pt_registry *registry = (const struct pt_registry *)(const void *)(t->base + t->registry);
-    return head->references == 0 && pt_refers(head->kind) && (head->link != 0 || registry->limbo_last == object);
+    return pt_refers(head->kind) && (head->link & PT_OFFERED) != 0 ? pt_limbo_touch(t, object) : PHEAP_OK;
 }
 
 enum pheap_status pt_refer(struct pht *t, pht_value value)
@@ -174,9 +172,12 @@ enum pheap_status pt_refer(struct pht *t, pht_value value)
     const struct pt_head *head = pt_head(t, value);
     if (head == NULL)
         return PHEAP_CORRUPT;
-    if (head->references == UINT32_MAX)
-        return PHEAP_OK;
-    enum pheap_status status = pt_edit(t, value, sizeof *head, &address);
+    if (pt_is_going(head))
+        return pt_corrupt(t, value, "it is being taken apart, and is to be referred to");
+    enum pheap_status status = touch(t, head, value);
+    if (status != PHEAP_OK || head->references == UINT32_MAX)
+        return status;
+    status = pt_edit(t, value, sizeof *head, &address);
     if (status == PHEAP_OK)
         ((struct pt_head *)address)->references++;
     return status;
@@ -192,9 +193,10 @@ enum pheap_status pt_take(struct pht *t, pht_value value)
         return PHEAP_CORRUPT;
     if (head->references == 0)
         return pt_corrupt(t, value, "it is referred to, and its count says that it is not");
-    if (head->references == UINT32_MAX)
-        return PHEAP_OK;
-    enum pheap_status status = pt_edit(t, value, sizeof *head, &address);
+    enum pheap_status status = touch(t, head, value);
+    if (status != PHEAP_OK || head->references == UINT32_MAX)
+        return status;
+    status = pt_edit(t, value, sizeof *head, &address);
     if (status == PHEAP_OK)
         ((struct pt_head *)address)->references--;
     return status;
@@ -232,7 +234,7 @@ enum pheap_status pht_discard(struct pht *t, pht_value value)
     const struct pt_head *head = pt_head(t, value);
     if (head == NULL)
         return PHEAP_CORRUPT;
-    if (pt_in_limbo(t, head, value))
+    if (pt_in_limbo(head) && head->references == 0 && (head->link & PT_OFFERED) == 0)
         return pheap_fail_with(PHEAP_INVALID, "pht_discard: the %s at 0x%" PRIx64 " was discarded before",
                                pht_kind_name((enum pht_kind)head->kind), value);
     if (head->references != 0)
@@ -258,138 +260,4 @@ enum pheap_status pht_references(struct pht *t, pht_value value, uint32_t *count
     }
     *count = head == NULL ? 0 : head->references;
     return PHEAP_OK;
-}
-
-/* --------------------------------------------------------------------------------------------------------- limbo */
-
-enum pheap_status pt_limbo_add(struct pht *t, uint64_t object)
-{
-    struct pt_registry *registry;
-    const struct pt_head *head = pt_head(t, object);
-    if (head == NULL)
-        return PHEAP_CORRUPT;
-    enum pheap_status status = pt_edit(t, t->registry, sizeof *registry, &registry);
-    if (status == PHEAP_OK && (head->link != 0 || registry->limbo_last == object))
-        status = pt_corrupt(t, object, "it is discarded, and it was before");
-    if (status == PHEAP_OK && registry->limbo_first != 0 && pt_head(t, registry->limbo_last) == NULL)
-        status = PHEAP_CORRUPT;
-    if (status == PHEAP_OK && registry->limbo_first != 0)
-        status = pt_put(t, registry->limbo_last + offsetof(struct pt_head, link), object);
-    if (status == PHEAP_OK && registry->limbo_first == 0)
-        registry->limbo_first = object;
-    if (status == PHEAP_OK)
-        registry->limbo_last = object;
-    return status;
-}
-
-/* Take apart what is in an object: more of it, or all. */
-static enum pheap_status dismantle(struct pht *t, uint64_t object, uint32_t *budget, bool *done)
-{
-    const struct pt_head *head = pt_head(t, object);
-    if (head == NULL)
-        return PHEAP_CORRUPT;
-    switch (head->kind) {
-    case PHT_MAP:
-    case PHT_SET:
-        return pt_map_dismantle(t, object, budget, done);
-    case PHT_LIST:
-        return pt_list_dismantle(t, object, budget, done);
-    case PHT_TUPLE:
-        return pt_tuple_dismantle(t, object, budget, done);
-    case PHT_QUEUE:
-        return pt_queue_dismantle(t, object, budget, done);
-    case PHT_OMAP:
-        return pt_omap_dismantle(t, object, budget, done);
-    default:
-        if (head->kind >= PHT_RECORD)
-            return pt_record_dismantle(t, object, budget, done);
-        return pt_corrupt(t, object, "it is in limbo, and refers to nothing");
-    }
-}
-
-/* The first object of limbo is empty: take it out and free it. */
-static enum pheap_status leave_limbo(struct pht *t, uint64_t object)
-{
-    struct pt_registry *registry;
-    const struct pt_head *head = pt_head(t, object);
-    if (head == NULL)
-        return PHEAP_CORRUPT;
-    uint64_t next = head->link;
-    enum pheap_status status = pt_edit(t, t->registry, sizeof *registry, &registry);
-    if (status != PHEAP_OK)
-        return status;
-    if ((next == 0) != (registry->limbo_last == object))
-        return pt_corrupt(t, object, "limbo does not end where the registry says");
-    registry->limbo_first = next;
-    if (next == 0)
-        registry->limbo_last = 0;
-    return pt_free(t, object);
-}
-
-/* Take apart what is in limbo, `budget` words of it. */
-static enum pheap_status work(struct pht *t, uint32_t budget)
-{
-    while (budget > 0) {
-        bool done = false;
-        const struct pt_registry *registry = pt_at_kind(t, t->registry, sizeof *registry, PT_REGISTRY);
-        if (registry == NULL)
-            return PHEAP_CORRUPT;
-        uint64_t object = registry->limbo_first;
-        if (object == 0)
-            break;
-        enum pheap_status status = dismantle(t, object, &budget, &done);
-        if (status == PHEAP_OK && done)
-            status = leave_limbo(t, object);
-        if (status != PHEAP_OK)
-            return status;
-        budget -= budget > 0;
-    }
-    return PHEAP_OK;
-}
-
-enum pheap_status pt_limbo_work_slow(struct pht *t)
-{
-    return work(t, LIMBO_PIECE);
-}
-
-enum pheap_status pht_reclaim(struct pht *t, uint32_t words, bool *more)
-{
-    enum pheap_status status = pt_may_change(t);
-    if (status == PHEAP_OK)
-        status = work(t, words);
-    if (status == PHEAP_OK && more != NULL) {
-        const struct pt_registry *registry = pt_at(t, t->registry, sizeof *registry);
-        *more = registry != NULL && registry->limbo_first != 0;
-    }
-    return status;
-}
-
-enum pheap_status pht_forget_limbo(struct pht *t)
-{
-    struct pt_registry *registry;
-    enum pheap_status status = pt_may_change(t);
-    if (status == PHEAP_OK)
-        status = pt_edit(t, t->registry, sizeof *registry, &registry);
-    if (status == PHEAP_OK)
-        registry->limbo_first = registry->limbo_last = 0;
-    return status;
-}
-
-enum pheap_status pt_clear(struct pht *t, pht_value container, uint64_t length)
-{
-    void *address;
-    uint64_t remains;
-    const size_t body = sizeof(struct pt_container) - sizeof(uint32_t);
-    enum pheap_status status = pt_alloc(t, length, false, &remains);
-    if (status == PHEAP_OK)
-        status = pt_edit(t, container, length, &address);
-    if (status != PHEAP_OK)
-        return status;
-    memcpy(t->base + remains, address, length);
-    struct pt_head *head = (struct pt_head *)(void *)(t->base + remains);
-    head->references = 0;
-    head->link = 0;
-    memset((char *)address + body, 0, length - body);
-    pt_changed(address);
-    return pt_limbo_add(t, remains);
 }

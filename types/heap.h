@@ -32,7 +32,18 @@ enum pt_part {
 struct PT_IN_HEAP pt_head {
     uint32_t kind;
     uint32_t references; /* UINT32_MAX: nobody knows */
-    uint64_t link;       /* in limbo: the next object there; 0 otherwise */
+    uint64_t link; /* in limbo: the next object there, and bits of enum pt_link_bits; else 0, or as PT_OFFERED says */
+};
+
+/* In the link of a container, whose upper bits are the offset of the next one, or 0. */
+enum pt_link_bits {
+    PT_IN_LIMBO = 1, /* in one of the lists of the registry, even as the last of it */
+    PT_AGAIN = 2,    /* it was referred to since it came there, and lost its last reference again */
+    PT_OFFERED =
+        4,        /* pht_collect() took it for garbage, and nobody came to refer to it, or ceased to, since; when it has
+                        left limbo, all sessions have seen it, and the upper bits are the registry's number of the offer */
+    PT_BEGUN = 8, /* part of it is taken apart */
+    PT_LINK_BITS = 15
 };
 _Static_assert(sizeof(struct pt_head) == 16, "object header");
 
@@ -53,8 +64,15 @@ struct PT_IN_HEAP pt_container {
 _Static_assert(sizeof(struct pt_container) == 24, "container header");
 
 #define PT_MAGIC UINT64_C(0x7365707974706870) /* "phptypes" */
-#define PT_VERSION 1u
+#define PT_VERSION 2u
 #define PT_LENGTH_MAX (UINT64_C(1) << 40) /* of an int, str or bytes */
+
+/* Objects in limbo, linked; first and last are 0 if there are none. */
+struct PT_IN_HEAP pt_list_in_limbo {
+    uint64_t first;
+    uint64_t last;
+    uint64_t stamp; /* the version in which the last one came, if there are any */
+};
 
 struct PT_IN_HEAP pt_registry {
     uint32_t kind;       /* PT_REGISTRY */
@@ -64,13 +82,24 @@ struct PT_IN_HEAP pt_registry {
     uint32_t features;    /* 0; a bit that is not known means NEWER */
     uint64_t hash_key[2]; /* drawn when the registry was made */
     uint64_t root;        /* the root map */
-    uint64_t limbo_first; /* objects without references that wait to be taken apart, in a list; 0: none */
-    uint64_t limbo_last;
     uint64_t collections; /* transactions of pht_collect() so far */
     uint64_t types;       /* a list of types, by number; 0: none yet */
-    uint64_t unused[2];   /* 0 */
+    uint64_t sessions;    /* a map of sessions: session.c; 0: there never was one */
+    struct pt_list_in_limbo limbo[4];
+    uint64_t offer;         /* number of the last offer of garbage to the sessions */
+    uint64_t offered_count; /* objects with PT_OFFERED that are in limbo */
+    uint64_t unused;        /* 0 */
 };
-_Static_assert(sizeof(struct pt_registry) == 96, "registry");
+_Static_assert(sizeof(struct pt_registry) == 192, "registry");
+
+/* The lists of limbo. */
+enum pt_limbo {
+    PT_READY = 0,   /* may be taken apart */
+    PT_WAITING = 1, /* ... when all marks have reached its stamp */
+    PT_YOUNG = 2,   /* follow when those are ready */
+    PT_OFFERS = 3,  /* of pht_collect(): become young all at once */
+    PT_LIMBOS = 4
+};
 
 /* --------------------------------------------------------------------------------------------------- looking */
 
@@ -147,8 +176,23 @@ static inline bool pt_is_kind(uint32_t kind)
 /* The head of an object; NULL (CORRUPT) if it is none. */
 const struct pt_head *pt_head(struct pht *t, uint64_t offset);
 
-/* Did an object that may refer to others lose its last reference? */
-bool pt_in_limbo(const struct pht *t, const struct pt_head *head, uint64_t object);
+/* Is it in limbo?  It may have references nevertheless. */
+static inline bool pt_in_limbo(const struct pt_head *head)
+{
+    return pt_refers(head->kind) && (head->link & PT_IN_LIMBO) != 0;
+}
+
+/* Is it being taken apart, so that nobody may refer to it any more? */
+static inline bool pt_is_going(const struct pt_head *head)
+{
+    return pt_in_limbo(head) && (head->link & PT_BEGUN) != 0;
+}
+
+/* Was it offered to the sessions, and left alone by all? */
+static inline bool pt_was_seen(const struct pt_head *head, uint64_t offer)
+{
+    return pt_refers(head->kind) && head->link == (offer << 4 | PT_OFFERED);
+}
 
 /* A word is stored somewhere: one more reference. */
 enum pheap_status pt_refer(struct pht *t, pht_value value);
@@ -171,17 +215,37 @@ static inline enum pheap_status pt_let_go(struct pht *t, pht_value value, pht_va
 
 /* ------------------------------------------------------------------------------------------------------- limbo */
 
-/* Put an object without references into limbo. */
+/* An object has lost its last reference: put it into limbo, if it is not there. */
 enum pheap_status pt_limbo_add(struct pht *t, uint64_t object);
 
+/* Append an object, which is in none, to a list of limbo, with these bits in its link. */
+enum pheap_status pt_limbo_append(struct pht *t, enum pt_limbo list, uint64_t object, uint64_t bits);
+
+/* Offer garbage to the sessions. */
+enum pheap_status pt_limbo_offer(struct pht *t, uint64_t object);
+
+/* All offers are made: they become young. */
+enum pheap_status pt_limbo_end_offer(struct pht *t);
+
+/* Take one out of the offers that somebody left unfinished; *more: there was one. */
+enum pheap_status pt_limbo_take_offer_back(struct pht *t, bool *more);
+
+/* The references of an offered object change: it is not what was offered. */
+enum pheap_status pt_limbo_touch(struct pht *t, uint64_t object);
+
+/* Take apart up to `budget` words of what may be.  *more (may be NULL): there is more of it. */
+enum pheap_status pt_limbo_reclaim(struct pht *t, uint32_t budget, bool *more);
+
 /* If there is something in limbo take a piece of it apart. */
-enum pheap_status pt_limbo_work_slow(struct pht *t);
+#define PT_LIMBO_PIECE 64u /* words that one call takes apart */
 static inline enum pheap_status pt_limbo_work(struct pht *t)
 {
     const struct pt_registry *registry = pt_at(t, t->registry, sizeof *registry);
     if (registry == NULL)
         return PHEAP_CORRUPT;
-    return registry->limbo_first == 0 ? PHEAP_OK : pt_limbo_work_slow(t);
+    if ((registry->limbo[PT_READY].first | registry->limbo[PT_WAITING].first | registry->limbo[PT_YOUNG].first) == 0)
+        return PHEAP_OK;
+    return pt_limbo_reclaim(t, PT_LIMBO_PIECE, NULL);
 }
 
 /*

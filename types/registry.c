@@ -49,7 +49,7 @@ enum pheap_status pht_begin(pheap_txn *txn, struct pht *t)
 {
     if (txn == NULL || t == NULL)
         return pheap_fail_with(PHEAP_INVALID, "pht_begin: the transaction or the view is NULL");
-    struct pht made = {.size = pheap_size(txn), .txn = txn};
+    struct pht made = {.size = pheap_size(txn), .txn = txn, .version = pheap_version(txn)};
     if (made.size == 0)
         return pheap_edit(txn, 0, 1, NULL); /* says why the transaction cannot be used */
     made.base = pheap_ptr(txn, 0);

@@ -72,6 +72,9 @@ struct pht {
     pheap_txn *txn;           /* NULL in a snapshot */
     const pheap_read *reader; /* NULL in a transaction */
     enum pheap_status failed; /* what a changing function failed with half-way */
+    uint64_t version;         /* that its commit will have; 0 in a snapshot */
+    uint64_t lowest;          /* mark of any process, if */
+    bool asked;               /* it was asked for */
 };
 
 /*
@@ -236,7 +239,8 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_discard(struct pht *t, pht_valu
 
 /*
  * Take apart up to `words` words of objects that lost their last reference: for idle moments, or before measuring.
- * *more (may be NULL): something is left.  Cost: about 0.1 us a word.  Errors: CORRUPT, READ_ONLY.
+ * *more (may be NULL): it can go on in this transaction; some may have to wait for a later one, or for others to look (see
+ * sessions).  Cost: about 0.1 us a word.  Errors: CORRUPT, READ_ONLY.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_reclaim(struct pht *t, uint32_t words, bool *more);
 
@@ -579,6 +583,112 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_at(struct pht *t, pht_valu
 /* Forget the oldest.  INVALID: there is none. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_pop(struct pht *t, pht_value ring);
 
+/* --------------------------------------------------------------------------------------------------------- sessions */
+
+/*
+ * A session makes words good for longer than the transaction or reader they were read in: for as long as the program
+ * remembers them, also when another process takes away the last reference.  A container that is to be taken apart waits
+ * until every process with a session has said that it does not remember it, or holds it.  A hold is a counted reference
+ * that belongs to the session, and goes with it, also when the process dies.
+ *
+ *     struct pht_session session;
+ *     pht_session_begin(heap, true, -1, &session);
+ *     ...                                          words are read, through readers and transactions, and remembered
+ *     if (pht_session_due(&t, &session))           now and then, in a reader: another process waits
+ *         pht_session_see(&t, &session, &words, &must_hold);
+ *     if (must_hold) {                             in a write transaction, as the last thing:
+ *         pht_session_see(&t, &session, &words, &must_hold);
+ *         pheap_commit(t.txn, PHEAP_LAZY, NULL);
+ *         pht_session_seen(&session);
+ *     }
+ *
+ * Between the look that a word was read in and the moment at which pht_words tells of it there must be no
+ * pht_session_see().  When the program has forgotten a word that it
+ * may hold, pht_unhold() lets go of it.  What a container has in it need not be told: as long as
+ * the container is held so is its content.  Values that have no others in them (str, bytes, int, float, block, array, ring)
+ * are freed at once when they lose their last reference: who wants to keep such a one must pht_hold() it.
+ *
+ * Who does not look stops others from freeing memory: containers that went stay whole for as long as a process with a session
+ * does not answer.  What loses its last reference is not taken apart in the same transaction in a heap that ever had a session.
+ *
+ * A session is used by one thread at a time.  In a forked child it is the parent's: see pht_session_adopt().
+ */
+struct pht_session {
+    pheap *heap;   /* NULL: it has ended.  Its members are the library's */
+    uint64_t mark; /* of containers that went up to this version none is remembered, or it is held */
+    uint64_t next; /* what that becomes when the transaction has been committed; 0: nothing else */
+    uint64_t attached_ns;
+    uint32_t seat;
+    uint32_t number;
+    bool holds;
+};
+
+/* What a program remembers. */
+struct pht_words {
+    uint64_t count;                             /* how many words, about */
+    bool (*has)(void *context, pht_value word); /* is this one of them? */
+    bool (*next)(void *context, uint64_t *cursor,
+                 pht_value *word);               /* each of them, from *cursor 0 on; false: no more */
+    void (*held)(void *context, pht_value word); /* it was held, in a transaction; may be NULL */
+    void *context;
+};
+
+/*
+ * Begin: words that are read from now on are good.  `holds`: it can hold objects, which takes write transactions; without,
+ * as in a handle that is read-only, what is remembered stops others from freeing it until it is forgotten.  Removes what dead
+ * processes held, if no other writer is in the way.  The first session of a heap waits for the writer, timeout_ms at most
+ * (-1: without end).  A handle has one session at a time.
+ *
+ * Errors: TIMEOUT, INVALID, IO, those of pheap_read_begin(), pht_look(), and of transactions.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_begin(pheap *heap, bool holds, int64_t timeout_ms,
+                                                               struct pht_session *session);
+
+/*
+ * Begin in a forked child what goes on from the parent's session, as it was copied by fork().  *whole: no word that the
+ * parent remembered then has gone, but for those that it held: pht_is_held() tells of each whether the parent holds it still,
+ * and then the child can.  Not whole: the parent has ended, or has looked around since; the words are not good any more.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_adopt(pheap *heap, const struct pht_session *parents,
+                                                               struct pht_session *session, bool *whole);
+
+#define PHT_WAITING_AT 96 /* for pht_session_due() */
+
+/* Does somebody wait for this session?  Cost: a comparison. */
+static inline bool pht_session_due(const struct pht *t, const struct pht_session *session)
+{
+    uint64_t waiting[3];
+    memcpy(waiting, t->base + t->registry + PHT_WAITING_AT, sizeof waiting);
+    return waiting[0] != 0 && waiting[2] > session->mark;
+}
+
+/*
+ * Look whether what is remembered has lost its last reference, in the view of a reader or of a transaction.  In a
+ * transaction such objects get holds, and pht_session_seen() must be called when it was committed, and only then: nothing
+ * may be rolled back in between.  In a reader, and without holds in general, *must_hold says that there are such; else the
+ * session has seen all there was.  Cost: proportional to what waits or to the words, whichever is less.
+ * Errors: INVALID, CORRUPT, and those of functions that store.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_see(struct pht *t, struct pht_session *session,
+                                                             const struct pht_words *words, bool *must_hold);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_seen(struct pht_session *session);
+
+/* Hold a value that is not to go, or let go of it.  To hold one twice is to hold it once. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_hold(struct pht *t, const struct pht_session *session,
+                                                      pht_value value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_unhold(struct pht *t, const struct pht_session *session,
+                                                        pht_value value);
+
+/* Does this session, of any process, hold a value? */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_is_held(struct pht *t, const struct pht_session *session,
+                                                         pht_value value, bool *held);
+
+/* End it, with all its holds; it has ended whatever is returned, and what could not be dropped goes with the process. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_end(struct pht_session *session, int64_t timeout_ms);
+
+/* How many objects pht_collect() has found to be garbage and that some session has not seen yet. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_waiting(struct pht *t, uint64_t *objects);
+
 /* ---------------------------------------------------------------------------------------------- check and collect */
 
 #define PHT_CENSUS_KINDS 32
@@ -612,11 +722,17 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_check(struct pht *t, pheap_faul
  * `how` says; others may read and write meanwhile.  Killed at any moment it leaves a sound heap, and the next call begins
  * anew.  *collected (may be NULL): how many objects.
  *
- * A value that no container has when the transaction that made or took it ends is garbage to a collection, also while a
- * program remembers its word.
+ * What dead processes held is let go of first.  What living ones hold stays, with all that it refers to.  If there are
+ * sessions, garbage is offered to them first; what not all of them have seen when the call ends is left to the next one, and
+ * pht_waiting() tells how much that is.  It waits for nobody: a program that has a session itself calls
+ * pht_session_see(), and then this again.
+ *
+ * Without a session, a value that no container has when the transaction that made or took it ends is garbage, also while
+ * a program remembers its word.
  *
  * Errors: CORRUPT (nothing is collected in a damaged heap), NOT_FOUND (the heap has no values), BUSY (another collection
- * is at work, or somebody used pht_discard(), or stored a word that he remembered: call it again), NO_MEMORY, and those of pheap_read_begin(), pheap_begin() and pheap_commit().
+ * is at work, or somebody used pht_discard(), or stored a word that he remembered without a session: call it again),
+ * NO_MEMORY, and those of pheap_read_begin(), pheap_begin() and pheap_commit().
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *collected);
 

@@ -165,8 +165,8 @@ enum pheap_status pt_key(struct pht *t, const struct pht_any *any, struct pt_key
     if (any->kind == PHT_VALUE) {
         enum pheap_status status = pt_key_of(t, any->value, key);
         if (status == PHEAP_OK && pt_is_object(any->value) &&
-            pt_in_limbo(t, (const struct pt_head *)(const void *)(t->base + any->value), any->value))
-            status = pheap_fail_with(PHEAP_INVALID, "the %s at 0x%" PRIx64 " lost its last reference: it is gone",
+            pt_is_going((const struct pt_head *)(const void *)(t->base + any->value)))
+            status = pheap_fail_with(PHEAP_INVALID, "the %s at 0x%" PRIx64 " lost its last reference: it is going",
                                      pht_kind_name((enum pht_kind)key->any.kind), any->value);
         if (status == PHEAP_OK && !pt_is_object(any->value) && key->any.kind == PHT_STR &&
             !pt_is_utf8(key->any.bytes, key->any.length)) /* what is in the heap was looked at when it was made */

@@ -32,7 +32,7 @@
 #include <stdatomic.h>
 
 #define PH_COORD_MAGIC UINT64_C(0x31434d4850414548)
-#define PH_COORD_ABI 4u
+#define PH_COORD_ABI 5u
 #define PH_SEATS 254u
 #define PH_PINS 4u          /* read views that a process may have */
 #define PH_PIN_EVICTABLE 1u /* added to a pin's LSN, which is a multiple of 8: a writer in need may take it away */
@@ -148,6 +148,8 @@ struct ph_coord {
     _Atomic uint32_t slot_count; /* segments in the log file */
 
     _Alignas(64) struct ph_seat seats[PH_SEATS];
+    _Alignas(64) _Atomic uint64_t
+        marks[PH_SEATS]; /* pheap_set_mark() of the process in each seat; the core only shows them */
     _Atomic uint64_t slot_sequence[PH_SEGMENTS_MAX]; /* sequence number of the segment in a slot, 0: free */
 };
 

@@ -37,9 +37,8 @@ static Py_ssize_t block_length(PyObject *self)
     return (Py_ssize_t)length;
 }
 
-static PyObject *index_error(struct pp_state *state)
+static PyObject *index_error(void)
 {
-    (void)state;
     PyErr_SetString(PyExc_IndexError, "block index out of range");
     return NULL;
 }
@@ -53,7 +52,7 @@ static PyObject *block_item(PyObject *self, Py_ssize_t index)
     const bool there = index >= 0 && (uint64_t)index < length;
     const unsigned char byte = there ? look.t->base[offset + (uint64_t)index] : 0;
     pp_seen(&look);
-    return there ? PyLong_FromLong(byte) : index_error(proxy_of(self)->heap->state);
+    return there ? PyLong_FromLong(byte) : index_error();
 }
 
 /* Bytes of a slice, which is gone through with this step. */
@@ -159,7 +158,7 @@ static int block_assign(PyObject *self, PyObject *key, PyObject *value)
     if (length < 0)
         return -1;
     if (index < 0 || index >= length) {
-        (void)index_error(proxy_of(self)->heap->state);
+        (void)index_error();
         return -1;
     }
     const char one = (char)byte;
@@ -327,10 +326,11 @@ PyObject *pp_heap_free(PyObject *self, PyObject *object)
     if (block == NULL || pp_refuse_exports(heap, block->word, NULL, "the block cannot be freed") < 0)
         return NULL;
     enum pheap_status status = pht_references(&heap->now.view, block->word, &count);
+    count -= block->held;
     if (status == PHEAP_OK && count > 0)
         status = pheap_fail_with(PHEAP_INVALID, "the block is stored in %u places: remove it there first", count);
-    else if (status == PHEAP_OK)
-        status = pht_discard(&heap->now.view, block->word);
+    else if (status == PHEAP_OK) /* what is held goes with its hold */
+        status = block->held ? pp_unhold(block) : pht_discard(&heap->now.view, block->word);
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);
         return NULL;
@@ -362,7 +362,9 @@ PyObject *pp_heap_realloc(PyObject *self, PyObject *args)
         (void)pp_refuse_exports(heap, word, NULL, "the block would have to move");
         return NULL;
     }
-    if (status == PHEAP_OK && count == 0)
+    if (status == PHEAP_OK && count == block->held) {
+        status = pp_unhold(block);
         pp_proxy_die(block); /* nothing else had the old one */
+    }
     return made(heap, status, word);
 }

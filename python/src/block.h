@@ -3,10 +3,10 @@
  * Bytes in a heap: blocks, and arrays, rings and records of structs.
  *
  * EXPORTS.  A buffer is given out with the address of the bytes themselves.
- *   - Outside of a transaction, and from a snapshot, it is read-only; a firm read transaction of its own, or the snapshot,
- *     keeps what it shows until it is released.
- *   - In a transaction it is writable, and guarded: pheap_guard().  It is good for stores in every later transaction of the
- *     process too; what is stored in between is undone and reported by the next begin or close, as pheap.StrayStore.
+ *   - Outside of a transaction, and from a snapshot, it is read-only; a firm read transaction of its own, or the
+ *     snapshot, keeps what it shows until it is released.
+ *   - In a transaction it is writable, and guarded: pheap_guard().  It is good for stores in every later transaction of
+ *     the process too; what is stored in between is undone and reported by the next begin or close, as StrayStore.
  *   - One that must not be written to and is asked for in a transaction (PyBUF_SIMPLE) is not guarded.
  * A heap knows its exports, and where in the program they were made.  While there are any, it cannot be closed, nor can
  * their block be freed or moved, or their snapshot be closed: BufferError.
@@ -41,6 +41,26 @@ bool pp_exported(const struct pp_heap *heap, pht_value word, const struct pp_sna
 
 /* BufferError naming them, and -1, if there are such. */
 int pp_refuse_exports(struct pp_heap *heap, pht_value word, const struct pp_snapshot *snapshot, const char *what);
+
+/*
+ * HOLDS.  Objects that refer to no others are freed at once with their last reference, so their proxies are held in advance: in
+ * the transaction that they are made in, else in the next one, before it can remove anything.  What another process frees before
+ * that is gone.
+ */
+static inline bool pp_is_leaf(uint32_t kind)
+{
+    return kind == PHT_BLOCK || kind == PHT_ARRAY || kind == PHT_RING;
+}
+
+/* Hold one, or all that are not held, in the open transaction; let go of one that is to be freed; and note that the holds of a
+ * transaction were undone. */
+enum pheap_status pp_hold(struct pp_proxy *proxy);
+void pp_hold_all(struct pp_heap *heap);
+enum pheap_status pp_unhold(struct pp_proxy *proxy);
+void pp_holds_undone(struct pp_heap *heap, uint64_t serial);
+
+/* A transaction of the session has met a stray store: it is told by the next of the program. */
+void pp_note_stray(struct pp_heap *heap, enum pheap_status status);
 
 /* Raise what begin or close say; of a stray store also where its view was made.  Views that were released before are
  * forgotten. */

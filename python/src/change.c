@@ -48,6 +48,10 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
                                             "for each other in pheap.aio.transaction()"));
         return -1;
     }
+    if (heap->stray != NULL) {
+        pp_fail_views(heap, PHEAP_STRAY_STORE);
+        return -1;
+    }
     enum pheap_status status = wait_for_turn(heap, timeout_ms, &txn);
     if (status != PHEAP_OK) {
         pp_fail_views(heap, status);
@@ -66,7 +70,9 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
         pp_bury(heap, &heap->now, 0);
         free(heap->now.made);
     }
+    pp_session_at_begin(heap, &now);
     heap->now = now;
+    pp_hold_all(heap);
     return 0;
 }
 
@@ -82,8 +88,6 @@ void pp_abort(struct pp_heap *heap)
 int pp_commit(struct pp_heap *heap, enum pheap_durability how)
 {
     enum pheap_status status = heap->now.view.failed;
-    if (status == PHEAP_OK && heap->now.park != PHT_ABSENT)
-        status = pht_discard(&heap->now.view, heap->now.park);
     if (status != PHEAP_OK) {
         pp_fail(heap->state, pheap_fail_with(status,
                                              "a change in this transaction failed half-way, so all of it was "
@@ -100,6 +104,8 @@ int pp_commit(struct pp_heap *heap, enum pheap_durability how)
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);
         pp_bury(heap, &now, 0);
+    } else {
+        pp_session_after_commit(heap, &now.tending);
     }
     free(now.made);
     return status == PHEAP_OK ? 0 : -1;
@@ -134,8 +140,6 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
 
 int pp_changed(struct pp_change *change, enum pheap_status status, bool undo)
 {
-    if (status == PHEAP_OK && !undo)
-        status = pp_unpark(change->heap);
     if (status != PHEAP_OK) {
         pp_fail(change->heap->state, status);
         if (change->lone)
@@ -149,139 +153,4 @@ int pp_changed(struct pp_change *change, enum pheap_status status, bool undo)
         return 0;
     }
     return pp_commit(change->heap, change->heap->how);
-}
-
-/* A search for proxies: containers to be looked into, and how many words more. */
-enum { SEARCH_CONTAINERS = 128, SEARCH_WORDS = 4096 };
-struct search {
-    struct pp_heap *heap;
-    pht_value found[SEARCH_CONTAINERS];
-    size_t count;
-    uint32_t budget;
-    bool held; /* there is a proxy; or nobody knows, because there is too much to search */
-};
-
-static enum pheap_status meet(struct search *search, pht_value word)
-{
-    if (word == PHT_ABSENT || (word & 7) != 0)
-        return PHEAP_OK; /* no object */
-    enum pht_kind kind;
-    const enum pheap_status status = pht_kind_of(&search->heap->now.view, word, &kind);
-    if (status != PHEAP_OK || (kind < PHT_MAP && kind != PHT_BLOCK && kind != PHT_ARRAY && kind != PHT_RING))
-        return status;
-    if (pp_table_get(&search->heap->table, word) != NULL)
-        search->held = true;
-    else if (kind == PHT_SET || kind < PHT_MAP)
-        return PHEAP_OK; /* has no containers */
-    else if (search->count < SEARCH_CONTAINERS &&
-             (kind == PHT_MAP || kind == PHT_LIST || kind == PHT_TUPLE || kind == PHT_RECORD))
-        search->found[search->count++] = word;
-    else
-        search->held = true;
-    return PHEAP_OK;
-}
-
-static enum pheap_status search_map(struct search *search, pht_value map)
-{
-    uint64_t cursor = 0;
-    pht_value key, value;
-    enum pheap_status status = PHEAP_OK;
-    while (status == PHEAP_OK && !search->held) {
-        if (search->budget-- == 0)
-            search->held = true;
-        status = pht_map_next(&search->heap->now.view, map, &cursor, &key, &value);
-        if (status == PHEAP_OK)
-            status = meet(search, value);
-    }
-    return status == PHEAP_END ? PHEAP_OK : status;
-}
-
-static enum pheap_status search_sequence(struct search *search, pht_value sequence, bool tuple)
-{
-    struct pht *t = &search->heap->now.view;
-    uint64_t count;
-    enum pheap_status status = tuple ? pht_tuple_count(t, sequence, &count) : pht_list_count(t, sequence, &count);
-    if (status == PHEAP_OK && count > search->budget)
-        search->held = true;
-    for (uint64_t i = 0; status == PHEAP_OK && !search->held && i < count; i++) {
-        pht_value value;
-        status = tuple ? pht_tuple_get(t, sequence, i, &value) : pht_list_get(t, sequence, i, &value);
-        if (status == PHEAP_OK)
-            status = meet(search, value);
-    }
-    search->budget -= search->held ? 0 : (uint32_t)count;
-    return status;
-}
-
-static enum pheap_status search_record(struct search *search, pht_value record)
-{
-    struct pht *t = &search->heap->now.view;
-    struct pp_layout *layout;
-    uint64_t offset;
-    uint32_t number;
-    enum pheap_status status = pht_record_at(t, record, PHT_ANY_TYPE, &offset, &number);
-    if (status == PHEAP_OK)
-        status = pp_layout_of(search->heap, t, number, &layout);
-    if (status == PHEAP_OK && layout->is.count > search->budget)
-        search->held = true;
-    for (uint32_t i = 0; status == PHEAP_OK && !search->held && i < layout->is.count; i++) {
-        const struct pht_field *field = &layout->is.fields[i];
-        pht_value value;
-        if (field->kind != PHT_FIELD_VALUE)
-            continue;
-        if (field->count > 1)
-            search->held = true; /* no class has such */
-        memcpy(&value, t->base + offset + field->offset, sizeof value);
-        status = meet(search, value);
-    }
-    search->budget -= search->held || status != PHEAP_OK ? 0 : layout->is.count;
-    return status;
-}
-
-/* Has the program a proxy of what the word names, or of something that goes with it? */
-static enum pheap_status is_held(struct pp_heap *heap, pht_value word, bool *held)
-{
-    struct search search; /* not zeroed: it is large, and most words name no container */
-    search.heap = heap;
-    search.count = 0;
-    search.budget = SEARCH_WORDS;
-    search.held = false;
-    enum pheap_status status = meet(&search, word);
-    for (size_t i = 0; status == PHEAP_OK && !search.held && i < search.count; i++) {
-        enum pht_kind kind;
-        status = pht_kind_of(&heap->now.view, search.found[i], &kind);
-        if (status == PHEAP_OK)
-            status = kind == PHT_MAP      ? search_map(&search, search.found[i])
-                     : kind == PHT_RECORD ? search_record(&search, search.found[i])
-                                          : search_sequence(&search, search.found[i], kind == PHT_TUPLE);
-    }
-    *held = search.held;
-    return status;
-}
-
-enum pheap_status pp_park(struct pp_heap *heap, pht_value word, bool *kept)
-{
-    struct pp_now *now = &heap->now;
-    enum pheap_status status = is_held(heap, word, kept);
-    if (status != PHEAP_OK || !*kept)
-        return status;
-    if (now->park == PHT_ABSENT) {
-        status = pht_list_new(&now->view, &now->park);
-        if (status != PHEAP_OK)
-            return status;
-    }
-    return pht_list_append(&now->view, now->park, pht_of(word));
-}
-
-enum pheap_status pp_unpark(struct pp_heap *heap)
-{
-    struct pp_now *now = &heap->now;
-    if (now->park == PHT_ABSENT)
-        return PHEAP_OK;
-    uint64_t count;
-    enum pheap_status status = pht_list_count(&now->view, now->park, &count);
-    pht_value taken;
-    while (status == PHEAP_OK && count > 0)
-        status = pht_list_remove(&now->view, now->park, --count, &taken);
-    return status;
 }

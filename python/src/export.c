@@ -154,23 +154,40 @@ static PyObject *and_matching(PyObject *text, const struct pp_export *list, cons
     return text;
 }
 
-void pp_fail_views(struct pp_heap *heap, enum pheap_status status)
+/* What is to be told of a stray store, of which the detail is.  NULL with an exception. */
+static PyObject *stray_text(struct pp_heap *heap)
 {
     char detail[1024];
-    if (status != PHEAP_STRAY_STORE || (heap->exports == NULL && heap->released == NULL)) {
-        pp_fail(heap->state, status);
-        return;
-    }
     (void)snprintf(detail, sizeof detail, "%s", pheap_error_detail());
     PyObject *text = PyUnicode_DecodeUTF8(detail, (Py_ssize_t)strlen(detail), "surrogateescape");
     text = and_matching(text, heap->exports, detail);
     text = and_matching(text, heap->released, detail);
+    pp_forget_views(heap);
+    return text;
+}
+
+void pp_note_stray(struct pp_heap *heap, enum pheap_status status)
+{
+    if (status != PHEAP_STRAY_STORE || heap->stray != NULL)
+        return;
+    heap->stray = stray_text(heap);
+    if (heap->stray == NULL)
+        PyErr_Clear();
+}
+
+void pp_fail_views(struct pp_heap *heap, enum pheap_status status)
+{
+    if (status != PHEAP_STRAY_STORE) {
+        pp_fail(heap->state, status);
+        return;
+    }
+    PyObject *text = heap->stray != NULL ? heap->stray : stray_text(heap);
+    heap->stray = NULL;
     PyObject *number = PyLong_FromLong((long)status);
     PyObject *class = number == NULL ? NULL : PyDict_GetItemWithError(heap->state->errors, number);
     if (text != NULL && class != NULL)
         PyErr_SetObject(class, text);
     Py_XDECREF(number);
-    pp_forget_views(heap);
     if (text != NULL)
         (void)pp_log("error", "%U", text);
     Py_XDECREF(text);

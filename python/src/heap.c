@@ -3,15 +3,7 @@
 #include "python/src/block.h"
 
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
-
-unsigned pp_forks;
-
-static void count_fork(void)
-{
-    pp_forks++;
-}
 
 uint64_t pp_thread(void)
 {
@@ -49,6 +41,7 @@ int pp_heap_usable(struct pp_heap *heap)
             pp_bury(heap, &now, 0);
             free(now.made);
         }
+        return pp_session_adopt(heap);
     }
     return 0;
 }
@@ -120,12 +113,12 @@ static int roll_back(struct transaction *transaction)
         status = pht_begin(now->txn, &now->view);
     pp_bury(heap, now, transaction->made_count);
     now->made_count = transaction->made_count;
-    now->park = PHT_ABSENT;
     if (status != PHEAP_OK) {
         now->view.failed = status; /* no commit of what should have been undone */
         pp_fail(heap->state, status);
         return -1;
     }
+    pp_hold_all(heap);
     return 0;
 }
 
@@ -278,7 +271,7 @@ static PyObject *heap_new(PyTypeObject *type, PyObject *args, PyObject *names)
         .pin_wait_ms = pin_wait_ms,
     };
     const unsigned flags = (create ? (unsigned)PHEAP_CREATE : 0u) | (read_only ? (unsigned)PHEAP_READONLY : 0u);
-    if (open_handle(heap, flags, &options) < 0 || make_values(heap) < 0) {
+    if (open_handle(heap, flags, &options) < 0 || make_values(heap) < 0 || pp_session_begin(heap) < 0) {
         Py_DECREF((PyObject *)heap);
         return NULL;
     }
@@ -306,11 +299,17 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
     heap->handle = NULL;
     heap->glance_forks = UINT_MAX;
     enum pheap_status status;
+    pp_session_end(heap);
     Py_BEGIN_ALLOW_THREADS status = pheap_close(handle);
-    Py_END_ALLOW_THREADS if (status != PHEAP_OK)
-    {
-        if (status == PHEAP_BUSY)
+    Py_END_ALLOW_THREADS if (status == PHEAP_OK && heap->stray != NULL) status = PHEAP_STRAY_STORE;
+    if (status != PHEAP_OK) {
+        if (status == PHEAP_BUSY) {
             heap->handle = handle;
+            pp_table_lose(&heap->table, heap->root, true);
+            if (pp_session_begin(heap) < 0)
+                return NULL;
+            pheap_fail_with(PHEAP_BUSY, "the heap cannot be closed: something of it is in use");
+        }
         pp_fail_views(heap, status);
         return NULL;
     }
@@ -335,11 +334,13 @@ static void heap_dealloc(PyObject *self)
         /* Of another thread it cannot be: that would hold the heap.  Errors have nobody to tell them to. */
         if (heap->now.txn != NULL)
             pp_abort(heap);
+        pp_session_end(heap);
         enum pheap_status status;
         Py_BEGIN_ALLOW_THREADS status = pheap_close(heap->handle);
         Py_END_ALLOW_THREADS(void) status;
     }
     pp_forget_views(heap);
+    Py_XDECREF(heap->stray);
     PyMem_Free(heap->table.seats);
     pp_layouts_free(heap);
     Py_XDECREF(heap->path);
@@ -413,30 +414,40 @@ static PyObject *heap_sync(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* The session sees what comes into limbo by turns: young, waiting, and what that lets go of. */
+enum { COLLECT_TURNS = 4 };
+
 static PyObject *heap_collect(PyObject *self, PyObject *unused)
 {
     (void)unused;
     struct pp_heap *heap = (struct pp_heap *)self;
     if (pp_heap_usable(heap) < 0)
         return NULL;
-    if (pp_holds(heap) || heap->now.txn != NULL) {
-        pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be collected: %s",
-                                             pp_holds(heap) ? "this program holds objects of it besides the root"
-                                                            : "a transaction is open"));
+    if (heap->now.txn != NULL) {
+        pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be collected: a transaction is open"));
         return NULL;
     }
-    enum pheap_status status;
-    uint64_t collected = 0;
-    heap->users++;
-    Py_BEGIN_ALLOW_THREADS status = pht_collect(heap->handle, heap->how, &collected);
-    Py_END_ALLOW_THREADS heap->users--;
-    if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
-        return NULL;
+    uint64_t sum = 0;
+    /* What waits after that waits for other processes. */
+    for (unsigned turn = 0; turn < COLLECT_TURNS; turn++) {
+        enum pheap_status status;
+        uint64_t collected = 0;
+        heap->users++;
+        Py_BEGIN_ALLOW_THREADS status = pht_collect(heap->handle, heap->how, &collected);
+        Py_END_ALLOW_THREADS heap->users--;
+        if (status != PHEAP_OK) {
+            pp_fail_views(heap, status);
+            return NULL;
+        }
+        sum += collected;
+        if (!pp_session_tend(heap))
+            break;
+        if (pp_heap_usable(heap) < 0)
+            return NULL;
     }
-    if (pp_log("info", "%R: collected %llu objects", heap->path, (unsigned long long)collected) < 0)
+    if (pp_log("info", "%R: collected %llu objects", heap->path, (unsigned long long)sum) < 0)
         return NULL;
-    return PyLong_FromUnsignedLongLong(collected);
+    return PyLong_FromUnsignedLongLong(sum);
 }
 
 static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
@@ -563,11 +574,12 @@ static PyMethodDef heap_methods[] = {
      "wait($self, /, version, timeout=None)\n--\n\n"
      "Wait until anybody has made a commit after this version, and return the number of the newest."},
     {"collect", heap_collect, METH_NOARGS,
-     "collect($self, /)\n--\n\nFree what cannot be reached from the root any more, but refers to itself or was taken "
-     "out of a "
-     "container\n"
-     "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
-     "root."},
+     "collect($self, /)\n--\n\nFree what cannot be reached from the root any more, but refers to itself.  Objects that "
+     "a "
+     "process\n"
+     "holds stay, with all that is in them; what dead processes held goes.  Returns how many objects were freed.  "
+     "What\n"
+     "other processes have not looked at yet is left for the next call."},
     {"_bind", heap_bind, METH_VARARGS,
      "_bind($self, /, task, current_task)\n--\n\nThe open transaction is of this task alone, not of all that run in "
      "its thread."},
@@ -634,15 +646,9 @@ static PyType_Slot heap_slots[] = {
 
 static PyType_Spec heap_spec = {"pheap.Heap", sizeof(struct pp_heap), 0, Py_TPFLAGS_DEFAULT, heap_slots};
 
-static void watch_forks(void)
-{
-    (void)pthread_atfork(NULL, NULL, count_fork);
-}
-
 int pp_heap_init(PyObject *module, struct pp_state *state)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT; /* for a process, however many interpreters it has */
-    pthread_once(&once, watch_forks);
+    pp_fork_watch();
     if (pp_add_type(module, &heap_spec, NULL, &state->heap) < 0)
         return -1;
     return pp_add_type(module, &transaction_spec, NULL, &state->transaction);

@@ -11,8 +11,8 @@
  *   2. Within a change nothing of Python runs: what is to be stored is prepared as a plan before (value.h).
  *   3. The GIL is let go of round pheap_begin() and pheap_commit().  heap->now is that of the thread that has a
  *      transaction open, and is empty before its commit is called.
- *   4. An object that has a proxy here is not freed by this process: pp_park().  Another process may free it; then its
- *      proxy shows whatever gets its place, until types/ knows who holds what.
+ *   4. An object that has a proxy here is not taken apart, by anybody: the heap's session (session.c) holds it, or has not
+ *      seen yet that it was removed.  Words that were copied out of a view count as pp_in_flight until they have proxies.
  */
 #ifndef PYTHON_HEAP_H
 #define PYTHON_HEAP_H
@@ -29,6 +29,13 @@ struct pp_table {
     size_t room, used;
 };
 
+/* What a transaction does for the session: holds that it drops, and objects that it holds. */
+struct pp_tending {
+    size_t drops;  /* the first of the heap's, when */
+    uint64_t base; /* so many had gone before */
+    bool done;     /* something */
+};
+
 /* The open write transaction. */
 struct pp_now {
     pheap_txn *txn; /* NULL: none */
@@ -38,7 +45,7 @@ struct pp_now {
     uint32_t level;  /* transactions within it, which are savepoints; 1: only itself */
     pht_value *made; /* containers made in it */
     size_t made_count, made_room;
-    pht_value park; /* a list for objects that would be freed; PHT_ABSENT: not made yet */
+    struct pp_tending tending;
 };
 
 struct pp_heap {
@@ -58,8 +65,19 @@ struct pp_heap {
     uint64_t task_serial; /* of the transaction that belongs to one task of its thread: to `task` */
     PyObject *task, *current_task;
     struct pp_table table;
-    pht_value root;                       /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+    pht_value root; /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+
     struct pp_export *exports, *released; /* block.h: views of bytes; those that the next begin looks at once more */
+    PyObject *stray;                      /* what is to be told of a stray store; NULL: nothing */
+    bool unheld;                          /* there may be proxies of blocks and the like that are not held */
+
+    struct pht_session session;
+    pht_value *drops; /* words that were forgotten and are held still */
+    size_t drop_count, drop_room;
+    uint64_t drop_base; /* how many have gone */
+    bool must_hold;     /* the session has seen objects that it must hold to go on */
+    size_t stuck_with;  /* proxies there were when a session without holds could not go on; 0: it can */
+    bool tending;       /* a thread is in pp_session_tend() */
 
     /* For fields of records: what the last look saw, to be read on while nobody commits. */
     struct pheap_glance glance;
@@ -85,8 +103,11 @@ struct pp_proxy {
     PyObject *weak;
     pht_value word;
     uint64_t serial; /* of the transaction that made the proxy; 0: none */
+    uint64_t hold;   /* a block or the like: the transaction that held it */
     uint32_t kind;
     uint32_t dead; /* its object is gone, because the transaction that made it was aborted */
+    bool held;     /* the session may hold it */
+    bool lost;     /* dead, because it was the parent process that remembered it */
 };
 
 int pp_heap_init(PyObject *module, struct pp_state *state);
@@ -102,6 +123,13 @@ int pp_store_init(PyObject *module);
 
 /* How often this process was forked, seen from here: handles work in a child, readers and transactions do not. */
 extern unsigned pp_forks;
+
+/* fork.c: see to forks from now on; a session began (1) or ended (-1); one that was inherited goes on, or has ended; and is
+ * there a child that has inherited some and has not gone on with all of them? */
+void pp_fork_watch(void);
+void pp_fork_count_session(int change);
+void pp_fork_gone_on(void);
+bool pp_fork_is_awaited(void);
 
 /* Is the heap open?  Else -1, with pheap.Closed raised.  Forgets what the parent process had begun. */
 int pp_heap_usable(struct pp_heap *heap);
@@ -135,12 +163,6 @@ void pp_proxy_die(struct pp_proxy *proxy);
 /* The heap's proxy for a word, or NULL. */
 struct pp_proxy *pp_table_get(const struct pp_table *table, pht_value word);
 
-/* Has the process proxies of anything but the root? */
-static inline bool pp_holds(const struct pp_heap *heap)
-{
-    return heap->table.used > 1 || (heap->table.used == 1 && pp_table_get(&heap->table, heap->root) == NULL);
-}
-
 /* Let a record without a word be the heap's proxy for this one; and take that back. */
 enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind);
 void pp_proxy_release(struct pp_proxy *proxy);
@@ -149,6 +171,36 @@ void pp_proxy_dealloc(PyObject *self);
 
 /* Mark what a transaction has made, from number `from` on, as gone. */
 void pp_bury(struct pp_heap *heap, const struct pp_now *now, size_t from);
+
+/* Proxies but that of `root` die: all, or those that are marked as lost. */
+void pp_table_lose(struct pp_table *table, pht_value root, bool all);
+
+/* -------------------------------------------------------------------------------------------------- the session */
+
+/* Words that were copied out of views and have no proxies yet, of all heaps: pp_show() to pp_shown_clear(). */
+extern unsigned long pp_in_flight;
+
+/* Begin, before any word is read, and end.  -1 with an exception. */
+int pp_session_begin(struct pp_heap *heap);
+void pp_session_end(struct pp_heap *heap);
+
+/* In a child process: go on with what was inherited.  -1 with an exception. */
+int pp_session_adopt(struct pp_heap *heap);
+
+/* A proxy that is held ends. */
+void pp_session_forget(struct pp_heap *heap, const struct pp_proxy *proxy);
+
+/* In a look at the newest version: see what others have removed, if they wait for that.  Nothing of Python runs. */
+void pp_session_look(struct pp_heap *heap, struct pht *t);
+
+/* Is there something to be done in a transaction of its own?  pp_session_tend() does it, if no other writer is in the way;
+ * other threads may run meanwhile.  Did it? */
+bool pp_session_is_pressing(const struct pp_heap *heap);
+bool pp_session_tend(struct pp_heap *heap);
+
+/* The same in a transaction of the program, when it begins, and after its commit has succeeded. */
+void pp_session_at_begin(struct pp_heap *heap, struct pp_now *now);
+void pp_session_after_commit(struct pp_heap *heap, const struct pp_tending *tending);
 
 /* --------------------------------------------------------------------------------------------------- looking */
 
@@ -207,12 +259,6 @@ int pp_changed(struct pp_change *change, enum pheap_status status, bool undo);
 
 /* Note a container that was made. */
 enum pheap_status pp_note_made(struct pp_heap *heap, pht_value word);
-
-/* A word is about to lose a reference: if it has a proxy, or something that goes with it has one, or if that would take
- * too long to find out, keep it, and say so.  pp_unpark() lets go of all that are kept: then they belong to nobody, and stay until
- * they are stored again or collected. */
-enum pheap_status pp_park(struct pp_heap *heap, pht_value word, bool *kept);
-enum pheap_status pp_unpark(struct pp_heap *heap);
 
 /* Begin and end a transaction.  Both raise what goes wrong. */
 int pp_begin(struct pp_heap *heap, int64_t timeout_ms);

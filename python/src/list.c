@@ -154,30 +154,14 @@ static PyObject *list_subscript(PyObject *self, PyObject *key)
 
 /* ------------------------------------------------------------------------------------------------------ changes */
 
-static enum pheap_status remove_at(struct pp_change *change, pht_value list, uint64_t index)
+static enum pheap_status remove_at(const struct pp_change *change, pht_value list, uint64_t index)
 {
-    pht_value old;
-    bool kept;
-    enum pheap_status status = PHEAP_OK;
-    if (pp_holds(change->heap)) {
-        status = pht_list_get(change->t, list, index, &old);
-        if (status == PHEAP_OK)
-            status = pp_park(change->heap, old, &kept);
-    }
-    return status == PHEAP_OK ? pht_list_remove(change->t, list, index, NULL) : status;
+    return pht_list_remove(change->t, list, index, NULL);
 }
 
-static enum pheap_status set_at(struct pp_change *change, pht_value list, uint64_t index, struct pht_any value)
+static enum pheap_status set_at(const struct pp_change *change, pht_value list, uint64_t index, struct pht_any value)
 {
-    pht_value old;
-    bool kept;
-    enum pheap_status status = PHEAP_OK;
-    if (pp_holds(change->heap)) {
-        status = pht_list_get(change->t, list, index, &old);
-        if (status == PHEAP_OK)
-            status = pp_park(change->heap, old, &kept);
-    }
-    return status == PHEAP_OK ? pht_list_set(change->t, list, index, value) : status;
+    return pht_list_set(change->t, list, index, value);
 }
 
 PyDoc_STRVAR(replace_doc,
@@ -286,16 +270,14 @@ static int take(struct pp_proxy *proxy, Py_ssize_t index, PyObject **object, uin
     enum pheap_status status = pht_list_count(change.t, proxy->word, count);
     const uint64_t at = status == PHEAP_OK ? from_front(index, *count) : 0;
     const bool there = status == PHEAP_OK && at < *count;
-    bool wanted = false;
-    pht_value value = PHT_ABSENT;
     if (there && object != NULL) {
+        pht_value value;
         status = pht_list_get(change.t, proxy->word, at, &value);
         if (status == PHEAP_OK)
             status = pp_show(change.t, value, &shown);
-        wanted = pp_shown_refers(&shown);
     }
     if (status == PHEAP_OK && there)
-        status = wanted ? pht_list_remove(change.t, proxy->word, at, &value) : remove_at(&change, proxy->word, at);
+        status = remove_at(&change, proxy->word, at);
     int result = pp_changed(&change, status, !there) < 0 ? -1 : there;
     if (result > 0 && object != NULL) {
         *object = pp_make(&shown, proxy->heap, NULL);
@@ -368,22 +350,7 @@ static PyObject *list_clear(PyObject *self, PyObject *unused)
     struct pp_change change;
     if (pp_change(&change, proxy) < 0)
         return NULL;
-    uint64_t count;
-    enum pheap_status status = pht_list_count(change.t, proxy->word, &count);
-    if (pp_holds(change.heap)) {
-        /* As in map_clear(). */
-        for (uint64_t i = 0; status == PHEAP_OK && i < count; i++) {
-            pht_value value;
-            bool kept = false;
-            status = pht_list_get(change.t, proxy->word, i, &value);
-            if (status == PHEAP_OK)
-                status = pp_park(change.heap, value, &kept);
-            if (status == PHEAP_OK && kept)
-                status = pht_list_set(change.t, proxy->word, i, pht_none());
-        }
-    }
-    if (status == PHEAP_OK)
-        status = pht_list_clear(change.t, proxy->word);
+    const enum pheap_status status = pht_list_clear(change.t, proxy->word);
     if (pp_changed(&change, status, false) < 0)
         return NULL;
     Py_RETURN_NONE;

@@ -29,13 +29,20 @@ int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *s
         look->t = &heap->now.view;
         return 0;
     }
+    if (pp_session_is_pressing(heap)) {
+        pp_session_tend(heap);
+        if (pp_heap_usable(heap) < 0)
+            return -1;
+    }
     /* FRESH: an error when snapshots have all the views, rather than what an older one shows. */
     enum pheap_status status = pheap_read_begin_timeout(heap->handle, PHEAP_FRESH, 0, &look->reader);
     if (status == PHEAP_OK) {
         look->t = &look->own;
         status = pht_look(look->reader, &look->own);
-        if (status == PHEAP_OK)
+        if (status == PHEAP_OK) {
+            pp_session_look(heap, look->t);
             return 0;
+        }
         pp_seen(look);
     }
     pp_fail(heap->state, status);
@@ -46,7 +53,10 @@ int pp_look(struct pp_look *look, struct pp_proxy *proxy)
 {
     if (proxy->dead) {
         PyErr_SetString(proxy->heap->state->dead,
-                        "this object is gone: the transaction that made it was aborted, or another process freed it");
+                        proxy->lost
+                            ? "this object came from the parent process, or from before a close() that failed: get it "
+                              "from the root again"
+                            : "this object is gone: the transaction that made it was aborted");
         return -1;
     }
     return pp_look_at(look, proxy->heap, proxy->snapshot);

@@ -136,20 +136,9 @@ static Py_ssize_t map_length(PyObject *self)
 }
 
 /* Store an entry, whose items begin at number `item`. */
-static enum pheap_status store(struct pp_change *change, pht_value map, const struct pp_plan *plan, size_t item)
+static enum pheap_status store(const struct pp_change *change, pht_value map, const struct pp_plan *plan, size_t item)
 {
-    enum pheap_status status = PHEAP_OK;
-    const struct pht_any key = plan->items[item].any;
-    if (pp_holds(change->heap)) {
-        pht_value old;
-        bool kept;
-        status = pht_map_get(change->t, map, key, &old);
-        if (status == PHEAP_OK)
-            status = pp_park(change->heap, old, &kept);
-    }
-    if (status == PHEAP_OK)
-        status = pht_map_set(change->t, map, key, plan->items[item + 1].any);
-    return status;
+    return pht_map_set(change->t, map, plan->items[item].any, plan->items[item + 1].any);
 }
 
 static int set_item(struct pp_proxy *proxy, PyObject *key, PyObject *value)
@@ -187,15 +176,10 @@ static int remove_key(struct pp_proxy *proxy, PyObject *key, PyObject **object)
         if (result > 0)
             status = pp_find(change.t, proxy->word, PHT_MAP, &needle, &found, &value);
         const bool there = value != PHT_ABSENT;
-        bool wanted = false, kept;
-        if (status == PHEAP_OK && there && object != NULL) {
+        if (status == PHEAP_OK && there && object != NULL)
             status = pp_show(change.t, value, &shown);
-            wanted = pp_shown_refers(&shown);
-        }
-        if (status == PHEAP_OK && there && !wanted)
-            status = pp_park(change.heap, value, &kept);
         if (status == PHEAP_OK && there)
-            status = pht_map_remove(change.t, proxy->word, found, wanted ? &value : NULL);
+            status = pht_map_remove(change.t, proxy->word, found, NULL);
         result = pp_changed(&change, status, !there) < 0 ? -1 : there;
     }
     if (result > 0 && object != NULL) {
@@ -297,7 +281,7 @@ static PyObject *map_popitem(PyObject *self, PyObject *unused)
     if (status == PHEAP_OK && !empty)
         status = pp_show(change.t, value, &shown[1]);
     if (status == PHEAP_OK && !empty)
-        status = pht_map_remove(change.t, proxy->word, pht_of(key), pp_shown_refers(&shown[1]) ? &value : NULL);
+        status = pht_map_remove(change.t, proxy->word, pht_of(key), NULL);
     PyObject *pair = NULL;
     if (pp_changed(&change, status, empty) == 0) {
         if (empty) {
@@ -322,23 +306,7 @@ static PyObject *map_clear(PyObject *self, PyObject *unused)
     struct pp_change change;
     if (pp_change(&change, proxy) < 0)
         return NULL;
-    enum pheap_status status = PHEAP_OK;
-    if (pp_holds(change.heap)) {
-        /* What is cleared loses its references bit by bit, later; what is kept must lose that one now. */
-        uint64_t cursor = 0;
-        pht_value key, value;
-        while (status == PHEAP_OK &&
-               (status = pht_map_next(change.t, proxy->word, &cursor, &key, &value)) == PHEAP_OK) {
-            bool kept;
-            status = pp_park(change.heap, value, &kept);
-            if (status == PHEAP_OK && kept)
-                status = pht_map_set(change.t, proxy->word, pht_of(key), pht_none());
-        }
-        if (status == PHEAP_END)
-            status = PHEAP_OK;
-    }
-    if (status == PHEAP_OK)
-        status = pht_map_clear(change.t, proxy->word);
+    const enum pheap_status status = pht_map_clear(change.t, proxy->word);
     if (pp_changed(&change, status, false) < 0)
         return NULL;
     Py_RETURN_NONE;

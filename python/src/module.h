@@ -12,7 +12,7 @@
 /* Kinds of values are numbers below this. */
 enum { PP_KINDS = 17 };
 
-/* The kind of a proxy of a record that is used as a plain struct, by pheap.struct: its class is not that of its type. */
+/* The kind of a proxy of a record that pheap.struct uses as a plain struct: its class is not that of its type. */
 enum { PP_STRUCT = 62 };
 
 struct pp_state {

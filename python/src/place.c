@@ -4,8 +4,8 @@
  *
  * A place is a part of an array, ring or record: its classes are made by pheap/struct.py, one for each type of struct,
  * whose fields are Field objects.  A field reads from the newest version, snapshot or transaction like everything else,
- * and each store is a change.  What lies where is checked at each access: the object is of its kind and type still, and the
- * bytes are in it.
+ * and each store is a change.  What lies where is checked at each access: the object is of its kind and type still, and
+ * the bytes are in it.
  *
  * In a ring the bytes of a place count from its oldest element on.
  */
@@ -264,8 +264,8 @@ static PyObject *place_at(PyObject *class, const struct place *of, uint64_t at, 
     return (PyObject *)place;
 }
 
-/* Copy `count` pieces of a block, each `size` bytes long, to `bytes`: in one look.  A piece never goes round the end of a
- * ring. */
+/* Copy `count` pieces of a block, each `size` bytes long, to `bytes`: in one look.  A piece never goes round the end of
+ * a ring. */
 static int fetch(const struct place *place, uint64_t at, uint64_t size, uint64_t count, uint64_t step, bool backwards,
                  unsigned char *bytes)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Proxies: which objects of the heap have one, and what becomes of them when a transaction is aborted. */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 #include <stdlib.h>
 
@@ -83,9 +83,17 @@ static void die(struct pp_table *table, struct pp_proxy *proxy)
     proxy->dead = 1;
 }
 
-void pp_proxy_die(struct pp_proxy *proxy)
+void pp_table_lose(struct pp_table *table, pht_value root, bool all)
 {
-    die(table_of(proxy), proxy);
+    for (size_t i = 0; i < table->room;) {
+        struct pp_proxy *proxy = table->seats[i];
+        if (proxy != NULL && proxy->word != root && (all || proxy->lost)) {
+            die(table, proxy); /* another one may come into its seat */
+            proxy->lost = true;
+        } else {
+            i++;
+        }
+    }
 }
 
 enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind)
@@ -137,7 +145,15 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
         Py_DECREF((PyObject *)proxy);
         return NULL;
     }
-    return (PyObject *)proxy;
+    if (snapshot != NULL || !pp_is_leaf(kind))
+        return (PyObject *)proxy;
+    const enum pheap_status status = pp_in_transaction(heap) ? pp_hold(proxy) : PHEAP_OK;
+    heap->unheld = heap->unheld || !proxy->held;
+    if (status == PHEAP_OK)
+        return (PyObject *)proxy;
+    pp_fail(heap->state, status);
+    Py_DECREF((PyObject *)proxy);
+    return NULL;
 }
 
 PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t kind)
@@ -152,12 +168,6 @@ PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_va
         return NULL;
     }
     return make((PyTypeObject *)class, heap, snapshot, word, kind);
-}
-
-PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
-                         uint32_t kind)
-{
-    return make(class, heap, snapshot, word, kind);
 }
 
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind)
@@ -195,6 +205,7 @@ void pp_bury(struct pp_heap *heap, const struct pp_now *now, size_t from)
         else
             die(&heap->table, proxy);
     }
+    pp_holds_undone(heap, now->serial);
     pp_layouts_forget(heap, now->serial);
 }
 
@@ -203,8 +214,11 @@ void pp_proxy_dealloc(PyObject *self)
     struct pp_proxy *proxy = (struct pp_proxy *)self;
     if (proxy->weak != NULL)
         PyObject_ClearWeakRefs(self);
-    if (proxy->heap != NULL && !proxy->dead)
+    if (proxy->heap != NULL && !proxy->dead) {
         table_remove(table_of(proxy), proxy);
+        if (proxy->held)
+            pp_session_forget(proxy->heap, proxy);
+    }
     Py_XDECREF((PyObject *)proxy->snapshot);
     Py_XDECREF((PyObject *)proxy->heap);
     pp_free(self);

@@ -292,7 +292,6 @@ static enum pheap_status store_other(struct pp_record *record, struct pp_change 
     struct pht *t = change->t;
     const struct pht_any key = pht_text(text);
     pht_value map, old = PHT_ABSENT;
-    bool kept;
     enum pheap_status status = others_of(record, t, &map);
     if (status == PHEAP_OK && map == PHT_ABSENT && plan != NULL) {
         status = pht_map_new(t, &map);
@@ -305,8 +304,6 @@ static enum pheap_status store_other(struct pp_record *record, struct pp_change 
     if (status == PHEAP_OK && map != PHT_ABSENT)
         status = pht_map_get(t, map, key, &old);
     *missing = old == PHT_ABSENT;
-    if (status == PHEAP_OK && old != PHT_ABSENT)
-        status = pp_park(change->heap, old, &kept);
     if (status == PHEAP_OK && plan != NULL)
         return pht_map_set(t, map, key, plan->items[0].any);
     return status == PHEAP_OK && old != PHT_ABSENT ? pht_map_remove(t, map, key, NULL) : status;
@@ -497,21 +494,6 @@ static PyObject *record_layout(PyObject *self, PyObject *unused)
     return Py_BuildValue("(IOO)", layout->is.version, layout->current ? Py_True : Py_False, newer ? Py_True : Py_False);
 }
 
-/* What a record leaves behind may be held by the program. */
-static enum pheap_status park_field(const struct pp_record *record, struct pp_change *change,
-                                    const struct pht_field *field)
-{
-    enum pheap_status status = PHEAP_OK;
-    for (uint64_t n = 0; status == PHEAP_OK && field->kind == PHT_FIELD_VALUE && n < field->count; n++) {
-        pht_value old;
-        bool kept;
-        memcpy(&old, change->t->base + record->at + field->offset + n * sizeof old, sizeof old);
-        if (old != PHT_ABSENT)
-            status = pp_park(change->heap, old, &kept);
-    }
-    return status;
-}
-
 /* Let a stored record have what the plan's first item, a new record, has. */
 static enum pheap_status take_over(struct pp_record *record, struct pp_change *change, pht_value from)
 {
@@ -522,11 +504,7 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     struct pht *t = change->t;
     uint32_t number;
     pht_value sign;
-    enum pheap_status status = PHEAP_OK;
-    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++)
-        status = park_field(record, change, &record->layout->is.fields[i]);
-    if (status == PHEAP_OK)
-        status = pht_record_take(t, record->proxy.word, from);
+    enum pheap_status status = pht_record_take(t, record->proxy.word, from);
     if (status == PHEAP_OK)
         return pht_discard(t, from);
     if (status != PHEAP_INVALID)

@@ -259,15 +259,10 @@ static enum pheap_status store(struct pp_record *record, struct pp_change *chang
                                struct pht_any any, bool *missing)
 {
     pht_value old = PHT_ABSENT;
-    bool kept;
-    enum pheap_status status = PHEAP_OK;
-    if (field->kind == PHT_FIELD_VALUE) {
+    if (field->kind == PHT_FIELD_VALUE)
         memcpy(&old, change->t->base + record->at + field->offset, sizeof old);
-        if (old != PHT_ABSENT)
-            status = pp_park(change->heap, old, &kept);
-    }
     *missing = old == PHT_ABSENT;
-    return status == PHEAP_OK ? pp_field_store(change->t, record, field, any) : status;
+    return pp_field_store(change->t, record, field, any);
 }
 
 /* A value that pp_field_check() has seen, of a field that holds no values; the words lie in it and in *limb. */

@@ -269,8 +269,12 @@ static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *m
     status = pht_references(change->t, value, &references);
     if (status == PHEAP_OK)
         status = pht_map_remove(change->t, map->word, met, NULL);
-    if (status == PHEAP_OK && references == 1)
-        *gone = pp_table_get(&map->heap->table, value);
+    struct pp_proxy *proxy = pp_table_get(&map->heap->table, value);
+    if (status == PHEAP_OK && proxy != NULL && references == 1u + (pp_is_leaf(proxy->kind) && proxy->held)) {
+        *gone = proxy;
+        if (pp_is_leaf(proxy->kind))
+            status = pp_unhold(proxy);
+    }
     return status;
 }
 

@@ -640,8 +640,15 @@ enum pheap_status pp_needle_equal(struct pht *t, const struct pp_needle *needle,
 
 /* ---------------------------------------------------------------------------------------------------- out of it */
 
+/* Containers get proxies. */
+static bool is_in_flight(const struct pp_shown *shown)
+{
+    return shown->kind >= PHT_MAP && shown->kind != PHT_TUPLE;
+}
+
 void pp_shown_clear(struct pp_shown *shown)
 {
+    pp_in_flight -= is_in_flight(shown);
     Py_CLEAR(shown->object);
     for (size_t i = 0; i < shown->count; i++)
         pp_shown_clear(&shown->parts[i]);
@@ -649,17 +656,6 @@ void pp_shown_clear(struct pp_shown *shown)
     shown->parts = NULL;
     shown->count = 0;
     shown->kind = 0;
-}
-
-bool pp_shown_refers(const struct pp_shown *shown)
-{
-    if (shown->kind != PHT_TUPLE)
-        return shown->kind >= PHT_BLOCK && shown->kind != PHT_TYPE;
-    for (size_t i = 0; i < shown->count; i++) {
-        if (pp_shown_refers(&shown->parts[i]))
-            return true;
-    }
-    return false;
 }
 
 static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth, uint64_t *budget);
@@ -695,6 +691,7 @@ static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *s
         return status;
     shown->kind = any.kind;
     shown->word = value;
+    pp_in_flight += is_in_flight(shown);
     if (any.kind == PHT_RECORD) {
         uint64_t offset;
         uint32_t number;

@@ -110,9 +110,6 @@ PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapsh
 
 void pp_shown_clear(struct pp_shown *shown);
 
-/* Is it a container, or a tuple that has one?  Then it must not be freed when it is taken out of another. */
-bool pp_shown_refers(const struct pp_shown *shown);
-
 /* tp_new of a class of containers: make one in the heap that is the first argument, in its transaction. */
 PyObject *pp_container_new(PyTypeObject *class, PyObject *args, struct pp_state *state, enum pht_kind kind);
 

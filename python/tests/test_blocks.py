@@ -180,6 +180,27 @@ class Blocks(BlockTest):
             view.release()
         self.assertEqual(self.heap.check(), [])
 
+    def test_what_another_process_removes(self):
+        # Would catch a block that is freed under its proxy, a hold that an abort or a savepoint loses, and one that stays.
+        block = self.make(5000, fill=b"k" * 5000)
+        with self.assertRaises(ZeroDivisionError), self.heap.transaction():
+            again = self.root["block"]
+            1 / 0
+        with self.heap.transaction():
+            with self.assertRaises(ZeroDivisionError), self.heap.transaction():
+                1 / 0
+        python("with pheap.open(sys.argv[1]) as h: del h.root['block']; h.root['x'] = [b'z' * 4990] * 9", self.path)
+        self.assertEqual(bytes(block), b"k" * 5000)
+        with self.heap.transaction():
+            block[0] = 1
+            self.root["back"] = block
+        self.assertIs(again, block)
+        del again, block, self.root["back"], self.root["x"]
+        gc.collect()
+        for i in range(3):
+            self.root["i"] = i
+        self.assertLess(self.heap.space()["live_bytes"], 4000)
+
     def test_aborted(self):
         with self.assertRaises(ZeroDivisionError), self.heap.transaction():
             block = self.heap.alloc(100)
@@ -587,9 +608,10 @@ class Rows(BlockTest):
         self.heap.close()
         with open(self.path, "r+b") as file:
             file.seek(head)
-            self.assertEqual(file.read(4), struct.pack("<I", 1))
+            count = struct.unpack("<I", file.read(4))[0]
+            self.assertIn(count, (1, 2))
             file.seek(head)
-            file.write(struct.pack("<I", 7))
+            file.write(struct.pack("<I", count + 5))
         copy = self.path.with_name("damaged")
         self.path.rename(copy)
         self.path.with_name("a.heap-wal").rename(copy.with_name("damaged-wal"))
