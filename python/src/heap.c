@@ -19,6 +19,7 @@ int pp_heap_usable(struct pp_heap *heap)
             struct pp_now now = heap->now;
             heap->now = (struct pp_now){.txn = NULL};
             pp_bury(heap, &now, 0);
+            free(now.tending.drops);
             free(now.made);
         }
         return pp_session_adopt(heap);
@@ -293,13 +294,24 @@ static void heap_dealloc(PyObject *self)
     struct pp_heap *heap = (struct pp_heap *)self;
     if (heap->weak != NULL)
         PyObject_ClearWeakRefs(self);
-    if (heap->handle != NULL && pp_heap_usable(heap) == 0) {
-        /* Of another thread it cannot be: that would hold the heap.  Errors have nobody to tell them to. */
+    if (heap->handle != NULL && heap->forks != pp_forks) {
+        /* What it was at belongs to the parent. */
+        if (heap->session.heap != NULL) {
+            pp_fork_count_session(-1);
+            pp_fork_gone_on();
+        }
+        free(heap->now.tending.drops);
+        free(heap->now.made);
+        free(heap->drops);
+    } else if (heap->handle != NULL) {
+        /* Of another thread it cannot be: that would hold the heap. */
         if (heap->now.txn != NULL)
             pp_abort(heap);
         pp_session_end(heap);
+    }
+    if (heap->handle != NULL) {
         const enum pheap_status status = pheap_close(heap->handle);
-        (void)status;
+        (void)status; /* errors have nobody to tell them to */
     }
     PyMem_Free(heap->table.seats);
     Py_XDECREF(heap->path);
