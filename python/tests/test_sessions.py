@@ -269,6 +269,30 @@ class Threads(SessionTest):
         self.assertEqual(faults, [])
 
 
+    def test_letting_go(self):
+        # Would catch holds that two threads let go of at the same time.
+        faults = []
+
+        def work(number):
+            try:
+                for i in range(1500):
+                    self.root[number] = [i, [number]]
+                    held = self.root[number], self.root[number][1]
+                    del self.root[number]
+                    self.root["x"] = []
+                    if held[0] != [i, [number]] or held[1] != [number]:
+                        faults.append(held)
+            except Exception as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(faults, [])
+
+
 class Forked(SessionTest):
     def fork(self, check):
         """The exit status of a child that calls check()."""
