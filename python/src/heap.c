@@ -443,6 +443,10 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
             pp_fail(heap->state, status);
             return NULL;
         }
+        /* Commits wake it, so this is only about those that it does not wait for. */
+        pp_session_keep_up(heap);
+        if (pp_heap_usable(heap) < 0)
+            return NULL;
         if (PyErr_CheckSignals() < 0)
             return NULL;
     }

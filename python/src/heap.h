@@ -157,6 +157,9 @@ void pp_session_look(struct pp_heap *heap, struct pht *t);
 bool pp_session_is_pressing(const struct pp_heap *heap);
 bool pp_session_tend(struct pp_heap *heap);
 
+/* Both, in a program that waits. */
+void pp_session_keep_up(struct pp_heap *heap);
+
 /* The same in a transaction of the program: when it begins, and when it has ended, in whatever way. */
 void pp_session_at_begin(struct pp_heap *heap, struct pp_now *now);
 void pp_session_tended(struct pp_heap *heap, struct pp_tending *tending, bool committed);

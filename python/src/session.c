@@ -219,6 +219,21 @@ bool pp_session_is_pressing(const struct pp_heap *heap)
     return heap->must_hold || heap->drop_count >= DROPS_MANY;
 }
 
+void pp_session_keep_up(struct pp_heap *heap)
+{
+    struct pht t;
+    pheap_read *reader;
+    if (pp_in_transaction(heap))
+        return;
+    if (pp_session_is_pressing(heap))
+        pp_session_tend(heap);
+    if (heap->handle == NULL || pheap_read_begin_timeout(heap->handle, PHEAP_FRESH, 0, &reader) != PHEAP_OK)
+        return;
+    if (pht_look(reader, &t) == PHEAP_OK)
+        pp_session_look(heap, &t);
+    pheap_read_end(reader);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ fork */
 
 /* In a child: of what the parent holds the child must have holds of its own. */
