@@ -504,11 +504,15 @@ static void hold_and_let_go(const struct peer *test, const char *path)
     for (;;) {
         begin_session(&r, true);
         for (unsigned i = 0; i < 40; i++) {
-            switch (dice_roll(&dice) % 4) {
+            switch (dice_roll(&dice) % 8) {
             case 0:
-                see(&r, false, false);
+                (void)!pht_collect(r.heap, PHEAP_LAZY, NULL); /* others may be at it */
                 break;
             case 1:
+                see(&r, false, false);
+                break;
+            case 2:
+            case 3:
                 change_something(&r, &dice);
                 break;
             default:
@@ -520,7 +524,7 @@ static void hold_and_let_go(const struct peer *test, const char *path)
     }
 }
 
-/* Catches: a kill in the midst of a hold, a look or an end that leaves a damaged heap, or something nobody can free. */
+/* Catches: a kill in the midst of a hold, a look, an end or a collection that leaves a damaged heap, or something nobody can free. */
 static void processes__killed_at_any_moment(void **state)
 {
     (void)state;
@@ -588,6 +592,75 @@ static void sessions__refuse(void **state)
     ok(pheap_close(r.heap));
 }
 
+/* Catches: a session that has seen what it could not hold for want of room, and a heap or limbo that such a failure spoils. */
+static void sessions__without_room(void **state)
+{
+    (void)state;
+    enum { LISTS = 6000 };
+    static pht_value lists[LISTS];
+    const struct pheap_options options = {.size = sizeof options, .reserve_bytes = 4u << 20};
+    struct rememberer all = {.heap = NULL}, one = {.heap = NULL};
+    bool must_hold;
+    ok(pheap_open(path_of("no-room", ""), PHEAP_CREATE, &options, &all.heap));
+    ok(pheap_open(path_of("no-room", ""), 0, &options, &one.heap));
+    begin_session(&all, true);
+    struct pht t = change(all.heap);
+    for (unsigned i = 0; i < LISTS; i++) {
+        char name[8];
+        ok(pht_list_new(&t, &lists[i]));
+        ok(pht_list_append(&t, lists[i], pht_int(next_number++)));
+        slot_name(name, i);
+        root_set(&t, name, pht_of(lists[i]));
+    }
+    keep(&t);
+    begin_session(&one, true);
+    remember(&one, &t, lists[LISTS - 1]);
+    /* Fill the heap, then remove the lists, all of which `all` remembers. */
+    t = change(all.heap);
+    uint32_t savepoint;
+    for (enum pheap_status status = PHEAP_OK; status == PHEAP_OK;) {
+        pht_value block;
+        ok(pheap_savepoint(t.txn, &savepoint));
+        status = pht_block_new(&t, 4000, &block);
+        if (status == PHEAP_OK)
+            ok(pht_map_set(&t, pht_root(&t), pht_int((int64_t)block), pht_of(block)));
+    }
+    ok(pheap_rollback(t.txn, savepoint));
+    keep(&t);
+    t = change(all.heap);
+    for (unsigned i = 0; i < LISTS; i++) {
+        char name[8];
+        slot_name(name, i);
+        ok(pht_map_remove(&t, pht_root(&t), pht_text(name), NULL));
+    }
+    keep(&t);
+    t = change(all.heap);
+    ok(pht_reclaim(&t, 1, NULL)); /* the young ones wait now */
+    keep(&t);
+    t = change(all.heap);
+    enum pheap_status status = PHEAP_OK;
+    for (unsigned i = 0; i < LISTS && status == PHEAP_OK; i++)
+        status = pht_hold(&t, &all.session, lists[i]);
+    expect(PHEAP_RESERVE, status);
+    const struct pht_words words = words_of(&one, false);
+    expect(PHEAP_RESERVE, pht_session_see(&t, &all.session, &words, &must_hold));
+    require(pht_session_due(&t, &all.session));
+    ok(pheap_abort(t.txn));
+    check_values(all.heap);
+    see(&one, false, false); /* one more there is room for */
+    require_whole(&one);
+    t = change(all.heap);
+    require_equal(number_of(&t, lists[LISTS - 1]), number_of(&t, lists[0]) + LISTS - 1);
+    ok(pheap_abort(t.txn));
+    ok(pht_session_end(&all.session, -1));
+    ok(pht_collect(one.heap, PHEAP_LAZY, NULL));
+    require_whole(&one);
+    ok(pht_session_end(&one.session, -1));
+    require_nothing_stays(one.heap);
+    ok(pheap_close(one.heap));
+    ok(pheap_close(all.heap));
+}
+
 /* Catches: a program that only reads and begins while a transaction is open which takes apart what it is about to see. */
 static void sessions__begin_beside_a_writer(void **state)
 {
@@ -633,6 +706,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(processes__remember_and_die),
         cmocka_unit_test(processes__killed_at_any_moment),
         cmocka_unit_test(sessions__refuse),
+        cmocka_unit_test(sessions__without_room),
         cmocka_unit_test(sessions__begin_beside_a_writer),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

@@ -68,6 +68,7 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
     if (heap->now.txn != NULL) {
         /* Its thread has ended without it: then it was aborted. */
         pp_bury(heap, &heap->now, 0);
+        pp_session_tended(heap, &heap->now.tending, false);
         free(heap->now.made);
     }
     pp_session_at_begin(heap, &now);
@@ -82,6 +83,7 @@ void pp_abort(struct pp_heap *heap)
     heap->now = (struct pp_now){.txn = NULL};
     pheap_abort(now.txn);
     pp_bury(heap, &now, 0);
+    pp_session_tended(heap, &now.tending, false);
     free(now.made);
 }
 
@@ -104,9 +106,8 @@ int pp_commit(struct pp_heap *heap, enum pheap_durability how)
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);
         pp_bury(heap, &now, 0);
-    } else {
-        pp_session_after_commit(heap, &now.tending);
     }
+    pp_session_tended(heap, &now.tending, status == PHEAP_OK);
     free(now.made);
     return status == PHEAP_OK ? 0 : -1;
 }

@@ -39,6 +39,7 @@ int pp_heap_usable(struct pp_heap *heap)
             struct pp_now now = heap->now;
             heap->now = (struct pp_now){.txn = NULL};
             pp_bury(heap, &now, 0);
+            free(now.tending.drops);
             free(now.made);
         }
         return pp_session_adopt(heap);
@@ -330,14 +331,25 @@ static void heap_dealloc(PyObject *self)
     struct pp_heap *heap = (struct pp_heap *)self;
     if (heap->weak != NULL)
         PyObject_ClearWeakRefs(self);
-    if (heap->handle != NULL && pp_heap_usable(heap) == 0) {
-        /* Of another thread it cannot be: that would hold the heap.  Errors have nobody to tell them to. */
+    if (heap->handle != NULL && heap->forks != pp_forks) {
+        /* What it was at belongs to the parent. */
+        if (heap->session.heap != NULL) {
+            pp_fork_count_session(-1);
+            pp_fork_gone_on();
+        }
+        free(heap->now.tending.drops);
+        free(heap->now.made);
+        free(heap->drops);
+    } else if (heap->handle != NULL) {
+        /* Of another thread it cannot be: that would hold the heap. */
         if (heap->now.txn != NULL)
             pp_abort(heap);
         pp_session_end(heap);
+    }
+    if (heap->handle != NULL) {
         enum pheap_status status;
         Py_BEGIN_ALLOW_THREADS status = pheap_close(heap->handle);
-        Py_END_ALLOW_THREADS(void) status;
+        Py_END_ALLOW_THREADS(void) status; /* errors have nobody to tell them to */
     }
     pp_forget_views(heap);
     Py_XDECREF(heap->stray);
@@ -476,6 +488,10 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
             pp_fail(heap->state, status);
             return NULL;
         }
+        /* Commits wake it, so this is only about those that it does not wait for. */
+        pp_session_keep_up(heap);
+        if (pp_heap_usable(heap) < 0)
+            return NULL;
         /* Whoever handles a signal may have closed the heap. */
         if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
             return NULL;

@@ -31,9 +31,9 @@ struct pp_table {
 
 /* What a transaction does for the session: holds that it drops, and objects that it holds. */
 struct pp_tending {
-    size_t drops;  /* the first of the heap's, when */
-    uint64_t base; /* so many had gone before */
-    bool done;     /* something */
+    pht_value *drops; /* owned */
+    size_t drop_count;
+    uint64_t next; /* that the session has seen then; 0: nothing new */
 };
 
 /* The open write transaction. */
@@ -188,7 +188,7 @@ void pp_session_end(struct pp_heap *heap);
 int pp_session_adopt(struct pp_heap *heap);
 
 /* A proxy that is held ends. */
-void pp_session_forget(struct pp_heap *heap, const struct pp_proxy *proxy);
+void pp_session_forget(struct pp_heap *heap, pht_value word);
 
 /* In a look at the newest version: see what others have removed, if they wait for that.  Nothing of Python runs. */
 void pp_session_look(struct pp_heap *heap, struct pht *t);
@@ -198,9 +198,12 @@ void pp_session_look(struct pp_heap *heap, struct pht *t);
 bool pp_session_is_pressing(const struct pp_heap *heap);
 bool pp_session_tend(struct pp_heap *heap);
 
-/* The same in a transaction of the program, when it begins, and after its commit has succeeded. */
+/* Both, in a program that waits. */
+void pp_session_keep_up(struct pp_heap *heap);
+
+/* The same in a transaction of the program: when it begins, and when it has ended, in whatever way. */
 void pp_session_at_begin(struct pp_heap *heap, struct pp_now *now);
-void pp_session_after_commit(struct pp_heap *heap, const struct pp_tending *tending);
+void pp_session_tended(struct pp_heap *heap, struct pp_tending *tending, bool committed);
 
 /* --------------------------------------------------------------------------------------------------- looking */
 

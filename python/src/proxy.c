@@ -217,7 +217,7 @@ void pp_proxy_dealloc(PyObject *self)
     if (proxy->heap != NULL && !proxy->dead) {
         table_remove(table_of(proxy), proxy);
         if (proxy->held)
-            pp_session_forget(proxy->heap, proxy);
+            pp_session_forget(proxy->heap, proxy->word);
     }
     Py_XDECREF((PyObject *)proxy->snapshot);
     Py_XDECREF((PyObject *)proxy->heap);

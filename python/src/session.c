@@ -85,7 +85,7 @@ void pp_session_end(struct pp_heap *heap)
     pp_note_stray(heap, status); /* what could not be dropped goes when the process ends */
 }
 
-void pp_session_forget(struct pp_heap *heap, const struct pp_proxy *proxy)
+void pp_session_forget(struct pp_heap *heap, pht_value word)
 {
     if (heap->session.heap == NULL)
         return;
@@ -97,65 +97,66 @@ void pp_session_forget(struct pp_heap *heap, const struct pp_proxy *proxy)
         heap->drops = drops;
         heap->drop_room = room;
     }
-    heap->drops[heap->drop_count++] = proxy->word;
+    heap->drops[heap->drop_count++] = word;
 }
 
 /* ------------------------------------------------------------------------------------------------ in transactions */
 
-static enum pheap_status drop_and_see(struct pp_heap *heap, struct pht *t, size_t drops)
+/* Drop what is to be dropped, and see what there is to be seen.  Another thread may begin before this one knows that its
+ * commit has succeeded: so what is done belongs to `tending`, which is ended in any case. */
+static enum pheap_status tend(struct pp_heap *heap, struct pht *t, struct pp_tending *tending)
 {
     bool must_hold;
     enum pheap_status status = PHEAP_OK;
+    struct pht_session session = heap->session;
     const struct pht_words words = words_of(heap);
-    for (size_t i = 0; i < drops && status == PHEAP_OK; i++) {
-        struct pp_proxy *again = pp_table_get(&heap->table, heap->drops[i]);
+    *tending = (struct pp_tending){.drops = heap->drops, .drop_count = heap->drop_count};
+    heap->drops = NULL;
+    heap->drop_count = heap->drop_room = 0;
+    for (size_t i = 0; i < tending->drop_count && status == PHEAP_OK; i++) {
+        struct pp_proxy *again = pp_table_get(&heap->table, tending->drops[i]);
         if (again != NULL && pp_is_leaf(again->kind)) {
             again->held = false; /* it has got another proxy: that holds it with the next transaction */
             heap->unheld = true;
         }
-        status = pht_unhold(t, &heap->session, heap->drops[i]);
+        status = pht_unhold(t, &session, tending->drops[i]);
     }
     if (status == PHEAP_OK && pp_in_flight == 0)
-        status = pht_session_see(t, &heap->session, &words, &must_hold);
+        status = pht_session_see(t, &session, &words, &must_hold);
+    tending->next = status == PHEAP_OK ? session.next : 0;
     return status;
+}
+
+void pp_session_tended(struct pp_heap *heap, struct pp_tending *tending, bool committed)
+{
+    for (size_t i = 0; i < tending->drop_count && !committed; i++)
+        pp_session_forget(heap, tending->drops[i]);
+    if (committed && tending->next != 0 && heap->session.heap != NULL) {
+        heap->session.next = tending->next;
+        const enum pheap_status status = pht_session_seen(&heap->session);
+        (void)status; /* others wait a little longer */
+        heap->must_hold = false;
+    }
+    free(tending->drops);
+    *tending = (struct pp_tending){.drops = NULL};
 }
 
 void pp_session_at_begin(struct pp_heap *heap, struct pp_now *now)
 {
     uint32_t savepoint;
-    const size_t drops = heap->drop_count;
-    if (heap->session.heap == NULL || (drops == 0 && !pht_session_due(&now->view, &heap->session)) ||
+    if (heap->session.heap == NULL || (heap->drop_count == 0 && !pht_session_due(&now->view, &heap->session)) ||
         pp_fork_is_awaited())
         return;
     enum pheap_status status = pheap_savepoint(now->txn, &savepoint);
-    if (status != PHEAP_OK)
+    if (status != PHEAP_OK || tend(heap, &now->view, &now->tending) == PHEAP_OK)
         return;
-    status = drop_and_see(heap, &now->view, drops);
-    if (status == PHEAP_OK) {
-        now->tending = (struct pp_tending){.drops = drops, .base = heap->drop_base, .done = true};
-        return;
-    }
     /* What the program is about to do must not suffer from it.  It is tried again. */
+    pp_session_tended(heap, &now->tending, false);
     status = pheap_rollback(now->txn, savepoint);
     if (status == PHEAP_OK)
         status = pht_begin(now->txn, &now->view);
     if (status != PHEAP_OK)
         now->view.failed = status;
-}
-
-void pp_session_after_commit(struct pp_heap *heap, const struct pp_tending *tending)
-{
-    if (!tending->done || heap->session.heap == NULL)
-        return;
-    /* Another thread may have been at the same ones since the commit. */
-    const uint64_t gone = heap->drop_base - tending->base;
-    const size_t drops = tending->drops > gone ? tending->drops - (size_t)gone : 0;
-    heap->drop_count -= drops;
-    heap->drop_base += drops;
-    memmove(heap->drops, heap->drops + drops, heap->drop_count * sizeof *heap->drops);
-    const enum pheap_status status = pht_session_seen(&heap->session);
-    (void)status; /* others wait a little longer */
-    heap->must_hold = false;
 }
 
 /* ------------------------------------------------------------------------------------------------------- between */
@@ -210,10 +211,9 @@ bool pp_session_tend(struct pp_heap *heap)
     heap->users++;
     enum pheap_status status = begin_at_once(heap, &t);
     if (status == PHEAP_OK) {
-        struct pp_tending tending = {.drops = heap->drop_count, .base = heap->drop_base};
-        status = end(&t, drop_and_see(heap, &t, tending.drops));
-        tending.done = status == PHEAP_OK;
-        pp_session_after_commit(heap, &tending);
+        struct pp_tending tending;
+        status = end(&t, tend(heap, &t, &tending));
+        pp_session_tended(heap, &tending, status == PHEAP_OK);
     }
     pp_note_stray(heap, status);
     heap->users--;
@@ -224,6 +224,21 @@ bool pp_session_tend(struct pp_heap *heap)
 bool pp_session_is_pressing(const struct pp_heap *heap)
 {
     return heap->must_hold || heap->drop_count >= DROPS_MANY;
+}
+
+void pp_session_keep_up(struct pp_heap *heap)
+{
+    struct pht t;
+    pheap_read *reader;
+    if (pp_in_transaction(heap))
+        return;
+    if (pp_session_is_pressing(heap))
+        pp_session_tend(heap);
+    if (heap->handle == NULL || pheap_read_begin_timeout(heap->handle, PHEAP_FRESH, 0, &reader) != PHEAP_OK)
+        return;
+    if (pht_look(reader, &t) == PHEAP_OK)
+        pp_session_look(heap, &t);
+    pheap_read_end(reader);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ fork */

@@ -61,6 +61,19 @@ class SessionTest(HeapTest):
                 self.heap.collect()
         del self.root["churn"]
 
+    def ask(self, what):
+        """What a subcommand of pheap says of the heap."""
+        command = os.path.join(os.environ.get("PHEAP_BUILD", "."), "tools/pheap")
+        if not os.path.exists(command):
+            self.skipTest("there is no pheap command")
+        done = subprocess.run([command, what, self.path, "--json"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return json.loads(done.stdout)
+
+    def size(self):
+        """How many bytes does the heap have?"""
+        return self.ask("info")["heap_bytes"]
+
     def count(self):
         """How many objects does the heap have?"""
         gc.collect()
@@ -69,12 +82,7 @@ class SessionTest(HeapTest):
             self.root["x"] = []
             del self.root["x"]
         self.heap.collect()
-        command = os.path.join(os.environ.get("PHEAP_BUILD", "."), "tools/pheap")
-        if not os.path.exists(command):
-            self.skipTest("there is no pheap command to count with")
-        done = subprocess.run([command, "check", self.path, "--json"], capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return json.loads(done.stdout)["values"]
+        return self.ask("check")["values"]
 
 
 class Removed(SessionTest):
@@ -164,14 +172,12 @@ class Removed(SessionTest):
         # Would catch a program that only pops, whose session never sees and so stops all reuse.
         with self.heap.transaction():
             self.root["q"] = [[i] * 100 for i in range(1000)]
-        self.heap.sync()
-        size = self.path.stat().st_size
+        size = self.size()
         q = self.root["q"]
         for i in range(8000):
             q.append([i] * 100)
             q.pop()
-        self.heap.sync()
-        self.assertLess(self.path.stat().st_size, 2 * size + (1 << 20))
+        self.assertLess(self.size(), 2 * size + (1 << 20))
 
 
 class Dying(SessionTest):
@@ -209,6 +215,24 @@ class Dying(SessionTest):
         self.churn()
         os.kill(other.process.pid, signal.SIGCONT)
         self.assertEqual(other("said = str(held)"), str([1]))
+
+
+    def test_waiting(self):
+        # Would catch a process that waits for a version to come, and keeps others from using space again meanwhile.
+        self.root["a"] = [[1]]
+        other = Other(self)
+        self.assertEqual(other("held = root['a'][0]"), "ok")
+        other.process.stdin.write("h.wait(1 << 60, timeout=600)\n")
+        other.process.stdin.flush()
+        size, last = 0, 0
+        for i in range(200):
+            self.root["a"] = [[i] * 1000 for _ in range(40)]
+            time.sleep(0.05)
+            if self.size() > size:
+                size, last = self.size(), i
+            if i - last == 16:  # of 320,000 bytes each
+                break
+        self.assertEqual(i - last, 16)
 
 
 class Identity(SessionTest):
@@ -266,6 +290,30 @@ class Threads(SessionTest):
             end.set()
             for thread in threads:
                 thread.join()
+        self.assertEqual(faults, [])
+
+
+    def test_letting_go(self):
+        # Would catch holds that two threads let go of at the same time.
+        faults = []
+
+        def work(number):
+            try:
+                for i in range(1500):
+                    self.root[number] = [i, [number]]
+                    held = self.root[number], self.root[number][1]
+                    del self.root[number]
+                    self.root["x"] = []
+                    if held[0] != [i, [number]] or held[1] != [number]:
+                        faults.append(held)
+            except Exception as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         self.assertEqual(faults, [])
 
 
