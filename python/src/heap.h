@@ -74,7 +74,6 @@ struct pp_heap {
     struct pht_session session;
     pht_value *drops; /* words that were forgotten and are held still */
     size_t drop_count, drop_room;
-    uint64_t drop_base; /* how many have gone */
     bool must_hold;     /* the session has seen objects that it must hold to go on */
     size_t stuck_with;  /* proxies there were when a session without holds could not go on; 0: it can */
     bool tending;       /* a thread is in pp_session_tend() */

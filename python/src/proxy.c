@@ -175,6 +175,17 @@ PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value wor
     return make(class, heap, NULL, word, kind);
 }
 
+PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                         uint32_t kind)
+{
+    return make(class, heap, snapshot, word, kind);
+}
+
+void pp_proxy_die(struct pp_proxy *proxy)
+{
+    die(table_of(proxy), proxy);
+}
+
 enum pheap_status pp_note_made(struct pp_heap *heap, pht_value word)
 {
     struct pp_now *now = &heap->now;
