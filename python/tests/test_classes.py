@@ -634,6 +634,19 @@ class Stored(HeapTest):
         self.assertEqual(failed, [])
         self.assertEqual((self.root["n"].age, self.root["m"].age), (400, 400))
 
+    def test_a_change_while_it_is_stored(self):
+        # Would catch a change by one thread that is lost, because another one stores the object at that moment.
+        for i in range(30):
+            one = Person("x", 0)
+            thread = threading.Thread(target=self.root.__setitem__, args=("one", one))
+            thread.start()
+            while not one._stored:
+                pass
+            one.age = one.other = i + 1
+            thread.join()
+            self.assertEqual((one.age, one.other), (i + 1, i + 1))
+            self.assertIs(self.root["one"], one)
+
     def test_missing_class(self):
         # Would catch data that is lost, or cannot be seen, because its class is not there.
         run(
