@@ -775,7 +775,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_space(const pheap_read *r
 struct pheap_pin {
     uint64_t version;   /* 0 for a moment, or the last one that was pinned here, while the reader begins; as since_ns */
     uint64_t lsn;       /* where in the log that version is */
-    uint64_t since_ns;  /* CLOCK_REALTIME */
+    uint64_t since_ns;  /* CLOCK_REALTIME, in steps of some milliseconds */
     uint32_t evictable; /* 1 if a writer in need may take it away */
     uint32_t reserved;  /* 0 */
 };

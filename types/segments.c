@@ -38,7 +38,7 @@ static uint64_t find_chunk(struct pht *t, const struct pt_segments *array, uint3
     return at;
 }
 
-uint64_t pt_segments_find(struct pht *t, const struct pt_segments *array, struct pt_shape shape, uint32_t index)
+uint64_t pt_segments_find_slow(struct pht *t, const struct pt_segments *array, struct pt_shape shape, uint32_t index)
 {
     /* Division is dear: whether the capacity is a multiple of whole chunks is left to sound(). */
     if (array->height > PT_HEIGHT_MAX || array->capacity > powers[array->height] * shape.whole) {

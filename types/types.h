@@ -434,7 +434,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_count(struct pht *t, pht_
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_get(struct pht *t, pht_value tuple, uint64_t index,
                                                            pht_value *value);
 
-/* ------------------------------------------------------------------------------------- types, records, struct arrays */
+/* ------------------------------------------------------------------------------------ types, records, struct arrays */
 
 /* What a field of a struct is. */
 enum pht_field_kind {
@@ -557,14 +557,17 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_pop(struct pht *t, pht_val
 
 /* ---------------------------------------------------------------------------------------------- check and collect */
 
+#define PHT_CENSUS_KINDS 32
+
 /* What a heap of values has.  Set `size` before the call. */
 struct pht_census {
     size_t size;
-    uint64_t objects; /* that can be reached from the root map */
-    uint64_t limbo;   /* objects that wait to be taken apart, and those that only such refer to */
-    uint64_t garbage; /* objects that cannot be reached: cycles, and what was made and stored nowhere */
-    uint64_t unknown; /* blocks that are neither objects nor parts of such: of pheap_alloc() */
-    uint64_t faults;  /* found, including those beyond the first 1000 */
+    uint64_t objects;                 /* that can be reached from the root map */
+    uint64_t limbo;                   /* objects that wait to be taken apart, and those that only such refer to */
+    uint64_t garbage;                 /* objects that cannot be reached: cycles, and what was made and stored nowhere */
+    uint64_t unknown;                 /* blocks that are neither objects nor parts of such: of pheap_alloc() */
+    uint64_t faults;                  /* found, including those beyond the first 1000 */
+    uint64_t kinds[PHT_CENSUS_KINDS]; /* of `objects`, by enum pht_kind; records are at 0 */
 };
 
 /*

@@ -14,7 +14,7 @@ heap and writes to it.  A tuple comes back as a tuple.  Objects of one's own cla
 """
 
 import atexit as _atexit
-import weakref as _weakref
+from _weakrefset import WeakSet as _WeakSet  # that of weakref, which takes as long to import as to open a heap
 
 from . import _errors, _pheap
 from ._classes import Persistent, Pickled, chars, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
@@ -27,7 +27,7 @@ from ._set import Set
 __all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", *_errors.__all__]
 __all__ += ["Persistent", "Pickled", "chars", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"]
 
-_heaps = _weakref.WeakSet()
+_heaps = _WeakSet()
 
 
 def open(

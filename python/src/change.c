@@ -10,9 +10,9 @@ enum { SLICE_MS = 100 };
 /* Wait for the writer, without the GIL; an exception may be raised by a signal. */
 static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms, pheap_txn **txn)
 {
+    /* Mostly nobody is in the way; to ask for no wait spares the library four looks at the clock. */
+    int64_t slice = 0;
     for (int64_t waited = 0;;) {
-        const int64_t left = timeout_ms < 0 ? SLICE_MS : timeout_ms - waited;
-        const int64_t slice = left < SLICE_MS ? left : SLICE_MS;
         enum pheap_status status;
         heap->users++;
         Py_BEGIN_ALLOW_THREADS status = pheap_begin_timeout(heap->handle, slice, txn);
@@ -21,13 +21,16 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
             return status;
         waited += slice;
         /* Who waits for a reader is told LOG_FULL or BUDGET when the slice is over, which is too early. */
-        const bool early = (status == PHEAP_LOG_FULL || status == PHEAP_BUDGET) && waited < heap->pin_wait_ms;
+        const bool early = (status == PHEAP_LOG_FULL || status == PHEAP_BUDGET) &&
+                           (waited < heap->pin_wait_ms || (slice == 0 && timeout_ms != 0));
         if (status != PHEAP_TIMEOUT && !early)
             return status;
         if (timeout_ms >= 0 && waited >= timeout_ms)
             return status;
         if (PyErr_CheckSignals() < 0)
             return status;
+        const int64_t left = timeout_ms < 0 ? SLICE_MS : timeout_ms - waited;
+        slice = left < SLICE_MS ? left : SLICE_MS;
     }
 }
 

@@ -84,11 +84,24 @@ done:
     return bytes;
 }
 
+static int text(PyObject *object, struct pht_any *any, PyObject **holder)
+{
+    Py_ssize_t length;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
+    if (utf8 == NULL)
+        return -1; /* UnicodeEncodeError: a surrogate */
+    *any = pht_str(utf8, (uint64_t)length);
+    *holder = Py_NewRef(object);
+    return 0;
+}
+
 /* An int, float, str or bytes, also of a subclass.  *holder: a new reference that the value needs, or NULL. */
 static int scalar(PyObject *object, struct pht_any *any, PyObject **holder)
 {
     *holder = NULL;
-    if (PyLong_Check(object)) {
+    if (PyUnicode_CheckExact(object)) /* most keys: the other questions are calls */
+        return text(object, any, holder);
+    if (PyLong_CheckExact(object) || PyLong_Check(object)) {
         int overflow;
         const long long integer = PyLong_AsLongLongAndOverflow(object, &overflow);
         if (overflow == 0) {
@@ -111,19 +124,13 @@ static int scalar(PyObject *object, struct pht_any *any, PyObject **holder)
         *any = pht_float(PyFloat_AsDouble(object));
         return 0;
     }
-    if (PyUnicode_Check(object)) {
-        Py_ssize_t length;
-        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
-        if (utf8 == NULL)
-            return -1; /* UnicodeEncodeError: a surrogate */
-        *any = pht_str(utf8, (uint64_t)length);
-    } else {
-        char *bytes;
-        Py_ssize_t length;
-        if (PyBytes_AsStringAndSize(object, &bytes, &length) < 0)
-            return -1;
-        *any = pht_bytes(bytes, (uint64_t)length);
-    }
+    if (PyUnicode_Check(object))
+        return text(object, any, holder);
+    char *bytes;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(object, &bytes, &length) < 0)
+        return -1;
+    *any = pht_bytes(bytes, (uint64_t)length);
     *holder = Py_NewRef(object);
     return 0;
 }
@@ -469,7 +476,7 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
     }
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++)
         status = fill(plan, t, &plan->boxes[i]);
-    for (size_t i = 0; status == PHEAP_OK && i < plan->item_count; i++)
+    for (size_t i = 0; status == PHEAP_OK && i < plan->item_count && plan->box_count > 0; i++)
         plan->items[i].any = any_of(plan, &plan->items[i]);
     for (size_t i = plan->copies ? 1 : 0; status == PHEAP_OK && i < plan->box_count; i++) {
         const struct pp_box *box = &plan->boxes[i];
@@ -581,28 +588,17 @@ int pp_needle(struct pp_needle *needle, PyObject *object)
         needle->any = pht_none();
         return 1;
     }
-    if (PyUnicode_CheckExact(object)) {
-        /* Most keys. */
-        Py_ssize_t length;
-        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
-        if (utf8 != NULL) {
-            needle->any = pht_str(utf8, (uint64_t)length);
-            needle->keep = Py_NewRef(object);
-            return 1;
-        }
-        PyErr_Clear(); /* a surrogate, or no memory: once more below */
-    }
-    if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
-        compares_as(object, &PyBytes_Type))
-        return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;
     if (compares_as(object, &PyUnicode_Type)) {
-        if (scalar(object, &needle->any, &needle->keep) == 0)
+        if (text(object, &needle->any, &needle->keep) == 0)
             return 1;
         if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
             return -1;
         PyErr_Clear(); /* no str in a heap has surrogates */
         return 0;
     }
+    if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
+        compares_as(object, &PyBytes_Type))
+        return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;
     if (PyObject_Hash(object) == -1)
         return -1;
     return PyTuple_CheckExact(object) ? tuple_needle(needle, object) : 0;
@@ -715,7 +711,32 @@ static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *s
     else if (any.kind == PHT_INT || any.kind == PHT_BOOL)
         shown->integer = any.integer;
     shown->negative = any.negative;
-    return PyErr_Occurred() ? PHEAP_NO_MEMORY : PHEAP_OK;
+    switch (any.kind) {
+    case PHT_STR:
+        shown->object = PyUnicode_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
+        break;
+    case PHT_BYTES:
+        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
+        break;
+    case PHT_INT:
+        if (any.bytes == NULL) {
+            shown->integer = any.integer;
+            return PHEAP_OK;
+        }
+        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length * 8);
+        break;
+    case PHT_BOOL:
+        shown->integer = any.integer;
+        return PHEAP_OK;
+    case PHT_FLOAT:
+        shown->real = any.real;
+        return PHEAP_OK;
+    case PHT_TUPLE:
+        return show_tuple(t, value, shown, depth, budget);
+    default:
+        return PHEAP_OK;
+    }
+    return shown->object == NULL ? PHEAP_NO_MEMORY : PHEAP_OK;
 }
 
 enum pheap_status pp_show(struct pht *t, pht_value value, struct pp_shown *shown)

@@ -33,6 +33,7 @@ struct pp_box {
     size_t above, seen; /* while tuples are made: the tuple that wanted it, and how many of its items are done */
 };
 
+/* A plan stays where it began: a small one has its items, and what it keeps, in itself. */
 struct pp_plan {
     struct pp_heap *heap;
     struct pp_item *items;
