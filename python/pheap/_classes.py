@@ -107,7 +107,7 @@ def begin(defaults):
 
 
 def fresh(obj, name, default, writable):
-    """The default of a field that a stored object (or None) has not: kept, so that what is appended to it is not lost."""
+    """The default of a field that a stored object (or None) has not.  It is kept: what is appended must not be lost."""
     value = default.make()
     if obj is None or not writable:
         return value
@@ -131,19 +131,24 @@ class Persistent(_pheap.Record):
 
     Annotated names are fields.  int (64 bits), float, bool, and i8, u8 ... f64 and chars(n) of this package lie in the
     object's struct, always have a value, 0 if no other is given, and take only such values: OverflowError, TypeError.
-    All others hold any value that a heap can store, and are unset until they are given one.  A default that is a list, dict
-    or set is copied for each object.  Names that are not annotated are attributes, too, in a dict of the object;
-    a value of the class body is what those have that have no other.  Names that begin with _v_ or __ are never stored.
+    All others hold any value that a heap can store, and are unset until they are given one.  A default that is a list,
+    dict or set is copied for each object.  Names that are not annotated are attributes, too, in a dict of the object; a
+    value of the class body is what those have that have no other.  Names that begin with _v_ or __ are never stored.
 
-    An object is an ordinary one until it is stored, with all that it refers to; then it is the one in the heap.  Equality
-    is identity, unless the class says otherwise.  copy(), pickle and plain() give a detached one.
+    An object is an ordinary one until it is stored, with all that it refers to; then it is the one in the heap.
+    Equality is identity, unless the class says otherwise.  copy(), pickle and plain() give a detached one.
 
-    Objects are found by the name of their class, module and all, which is imported if need be; `class Person(
-    pheap.Persistent, name="people.Person", version=2, others=False)` gives another one, a number of the layout, which else
-    is counted by the heap, and only the fields, without room for other attributes: the struct of a C program.  If the fields have changed since an object was stored, it is read as it is: fields that were added
-    have their default, those that were removed are hidden.  It gets the new fields when it is changed, or by
-    heap.migrate(Person).  A function __pheap_migrate__(cls, version, fields) can say what becomes of the old ones: it gets
-    a dict of all attributes, and returns that of the new.
+    Objects are found by the name of their class, module and all, which is imported if need be.  With
+
+        class Person(pheap.Persistent, name="people.Person", version=2, others=False): ...
+
+    that is another name, the layout has a number, which else the heap counts, and objects have their fields only, without
+    room for other attributes: the struct of a C program.
+
+    If the fields have changed since an object was stored, it is read as it is: fields that were added have their default,
+    those that were removed are hidden.  It gets the new fields when it is changed, or by heap.migrate(Person).  A function
+    __pheap_migrate__(cls, version, fields) can say what becomes of the old ones: it gets a dict of all attributes, and
+    returns that of the new.
     """
 
     __pheap_shape__ = None
@@ -255,7 +260,7 @@ def _own_fields(cls):
     module = sys.modules.get(cls.__module__)
     namespace = (vars(module) if module else {}), dict(vars(cls))
     fields = []
-    for name, annotation in cls.__annotations__.items() if "__annotations__" in cls.__dict__ or sys.version_info >= (3, 14) else ():
+    for name, annotation in cls.__annotations__.items():
         if name.startswith(_OWN):
             continue
         field = _field_of(name, annotation, namespace)
@@ -292,20 +297,14 @@ def attributes(obj):
     others = obj._others()
     if others is not None:
         state.update(others.items())
-    names = type(obj).__pheap_fields__
-    ordered = {name: state.pop(name) if name in state else getattr(obj, name) for name in names if _is_set(obj, name, state)}
+    ordered = {}
+    for name in type(obj).__pheap_fields__:
+        try:
+            ordered[name] = state.pop(name) if name in state else getattr(obj, name)
+        except AttributeError:
+            pass  # not set
     ordered.update(state)
     return ordered
-
-
-def _is_set(obj, name, state):
-    if name in state:
-        return True
-    try:
-        getattr(obj, name)
-    except AttributeError:
-        return False
-    return True
 
 
 def refusal(way):
@@ -388,7 +387,8 @@ class Missing(Persistent, name="pheap.Missing"):
 
 def _placeholder(name, version, fields):
     # A subclass by the back door: it must not be what the name stands for.
-    cls = type.__new__(type, name.rpartition(".")[2] or name, (Missing,), {"__slots__": ()}, name=f"pheap.Missing {name}")
+    title = name.rpartition(".")[2] or name
+    cls = type.__new__(type, title, (Missing,), {"__slots__": ()}, name=f"pheap.Missing {name}")
     own = tuple(field for field in fields if field[0] != _OTHERS)
     cls.__module__, cls.__pheap_own__, cls.__pheap_type__ = "pheap", own, (version, fields)
     cls.__pheap_fields__ = tuple(field[0] for field in own)
@@ -459,8 +459,8 @@ def move(obj, name, value):
 def migrate(heap, cls):
     """Give all objects of a class, and of its subclasses, that the root leads to the layout of their class.
 
-    Each is a transaction of its own, unless one is open.  Returns how many it were.  An exception of the hook ends it; what
-    was done is kept.
+    Each is a transaction of its own, unless one is open.  Returns how many it were.  An exception of the hook ends it;
+    what was done is kept.
     """
     if not (isinstance(cls, type) and issubclass(cls, Persistent)):
         raise TypeError("a class of persistent objects")

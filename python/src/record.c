@@ -72,15 +72,27 @@ int pp_record_look(struct pp_record *record, struct pp_look *look)
     }
 }
 
+int pp_record_known(struct pp_record *record)
+{
+    while (record->proxy.word != PHT_ABSENT) {
+        struct pp_heap *heap = record->proxy.heap;
+        if (pp_layout_known(heap, record->layout))
+            return 1;
+        Py_INCREF((PyObject *)heap); /* looking for a class runs anything */
+        const int found = pp_layout_class(heap, record->layout);
+        Py_DECREF((PyObject *)heap);
+        if (found < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int pp_record_change(struct pp_record *record, struct pp_change *change)
 {
     for (;;) {
-        if (!pp_layout_known(record->proxy.heap, record->layout)) {
-            struct pp_look look;
-            if (pp_record_look(record, &look) < 0)
-                return -1;
-            pp_seen(&look);
-        }
+        const int known = pp_record_known(record);
+        if (known <= 0)
+            return known < 0 ? -1 : 1;
         const struct pp_layout *before = record->layout;
         struct pp_heap *heap = record->proxy.heap;
         if (pp_change(change, &record->proxy) < 0)
@@ -293,6 +305,9 @@ static enum pheap_status store_other(struct pp_record *record, struct pp_change 
     const struct pht_any key = pht_text(text);
     pht_value map, old = PHT_ABSENT;
     enum pheap_status status = others_of(record, t, &map);
+    if (status == PHEAP_OK && plan != NULL && record->layout->others < 0)
+        return pheap_fail_with(PHEAP_WRONG_TYPE, "the object at 0x%llx has no place for attributes that are no fields",
+                               (unsigned long long)record->proxy.word);
     if (status == PHEAP_OK && map == PHT_ABSENT && plan != NULL) {
         status = pht_map_new(t, &map);
         if (status == PHEAP_OK)
@@ -339,12 +354,9 @@ int pp_record_set_other(struct pp_record *record, PyObject *name, PyObject *valu
     const char *text = text_of(name);
     if (text == NULL)
         return -1;
-    if (pp_is_detached(record))
-        return set_plain(self, name, value);
-    struct pp_look look;
-    if (pp_record_look(record, &look) < 0)
-        return -1;
-    pp_seen(&look);
+    const int known = pp_record_known(record);
+    if (known <= 0)
+        return known < 0 ? -1 : set_plain(self, name, value);
     if (!record->layout->current)
         return call_move(record, name, value);
     if (record->layout->others < 0 && value != NULL) {

@@ -97,6 +97,9 @@ int32_t pp_struct_find(const struct pp_struct *is, const char *name);
 /* Find where the fields of a record are now.  WRONG_TYPE: another object has its place. */
 enum pheap_status pp_record_find(struct pp_record *record, struct pht *t);
 
+/* See that the class of its layout is known: 1; 0: it is detached; -1: an exception. */
+int pp_record_known(struct pp_record *record);
+
 /* Begin a look at a record; its layout is known.  Or a change: 1 says that it is detached after all. */
 int pp_record_look(struct pp_record *record, struct pp_look *look);
 int pp_record_change(struct pp_record *record, struct pp_change *change);

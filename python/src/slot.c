@@ -292,7 +292,8 @@ static int number_of(const struct pht_field *field, PyObject *value, struct pht_
     }
 }
 
-static int set_stored(struct slot *slot, struct pp_record *record, PyObject *value, bool move)
+/* If another thread is about to store the object, this one waits for that. */
+static int set_field(struct slot *slot, struct pp_record *record, PyObject *value, bool move)
 {
     struct pp_plan plan;
     struct pp_change change;
@@ -300,12 +301,9 @@ static int set_stored(struct slot *slot, struct pp_record *record, PyObject *val
     uint64_t limb;
     bool there, missing = false;
     const bool planned = value != NULL && slot->field.kind == PHT_FIELD_VALUE;
-    if (!pp_layout_known(record->proxy.heap, record->layout)) {
-        struct pp_look look;
-        if (pp_record_look(record, &look) < 0)
-            return -1;
-        pp_seen(&look);
-    }
+    const int known = pp_record_known(record);
+    if (known <= 0)
+        return known < 0 ? -1 : set_detached(slot, record, value);
     if (move && !record->layout->current) {
         PyObject *moved = PyObject_CallMethod(slot->state->classes_module, "move", "OOO", (PyObject *)record,
                                               slot->name, value == NULL ? Py_NotImplemented : value);
@@ -358,8 +356,7 @@ static int set_checked(struct slot *slot, PyObject *object, PyObject *value, boo
     }
     if (value != NULL && (checked = pp_field_check(&slot->field, value)) == NULL)
         return -1;
-    const int result =
-        pp_is_detached(record) ? set_detached(slot, record, checked) : set_stored(slot, record, checked, move);
+    const int result = set_field(slot, record, checked, move);
     Py_XDECREF(checked);
     return result;
 }

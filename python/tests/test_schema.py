@@ -200,8 +200,10 @@ class Schema(HeapTest):
         define({"b": str, "c": pheap.u8}, hook=hook)
         it = self.root["it"]
         while wrong:
-            for use in (lambda: it.b, lambda: setattr(it, "c", 1), lambda: self.heap.migrate(type(it)), lambda: repr(it)):
-                self.assertRaises(type(wrong[0]), use)
+            self.assertRaises(type(wrong[0]), lambda: it.b)
+            self.assertRaises(type(wrong[0]), setattr, it, "c", 1)
+            self.assertRaises(type(wrong[0]), self.heap.migrate, type(it))
+            self.assertRaises(type(wrong[0]), repr, it)
             self.assertEqual(self.layouts()[:2], (1, False))
             wrong.pop(0)
         for values in (None, {"c": 256}, {"c": "x"}, {"b": object()}, {"b": "\ud800"}):
@@ -275,7 +277,8 @@ class Schema(HeapTest):
         self.stored(define({"a": object, "b": object}), 3, "text")
         define({"a": int, "b": int})
         it = self.root["it"]
-        self.assertRaisesRegex(TypeError, "__pheap_migrate__", lambda: it.a)  # one that does not fit stops it as a whole
+        # One that does not fit stops it as a whole.
+        self.assertRaisesRegex(TypeError, "__pheap_migrate__", lambda: it.a)
         self.root["it"] = None
         del it
         self.stored(define({"a": object}), 3)
