@@ -34,6 +34,7 @@ int pp_heap_usable(struct pp_heap *heap)
         /* A child process: what was begun before belongs to the parent. */
         heap->forks = pp_forks;
         heap->looking = 0;
+        heap->watching = 0;
         heap->users = 0;
         if (heap->now.txn != NULL) {
             struct pp_now now = heap->now;
@@ -287,9 +288,10 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
         Py_RETURN_NONE;
     if (pp_heap_usable(heap) < 0)
         return NULL;
-    if (heap->now.txn != NULL || heap->looking > 0 || heap->users > 0) {
+    if (heap->now.txn != NULL || heap->looking > 0 || heap->watching > 0 || heap->users > 0) {
         const char *what = heap->now.txn != NULL ? "a transaction is open"
                            : heap->looking > 0   ? "a snapshot is open"
+                           : heap->watching > 0  ? "something watches it"
                                                  : "another thread is in a call";
         pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be closed: %s", what));
         return NULL;

@@ -56,9 +56,10 @@ struct pp_heap {
     int read_only;
     enum pheap_durability how; /* of transactions that do not say */
     uint32_t pin_wait_ms;
-    unsigned forks;   /* pp_forks when `now` was begun */
-    unsigned users;   /* threads in a call without the GIL */
-    unsigned looking; /* snapshots that are open */
+    unsigned forks;    /* pp_forks when `now` was begun */
+    unsigned users;    /* threads in a call without the GIL */
+    unsigned looking;  /* snapshots that are open */
+    unsigned watching; /* watches that are open */
 
     struct pp_now now;
     uint64_t serials;
@@ -74,9 +75,9 @@ struct pp_heap {
     struct pht_session session;
     pht_value *drops; /* words that were forgotten and are held still */
     size_t drop_count, drop_room;
-    bool must_hold;     /* the session has seen objects that it must hold to go on */
-    size_t stuck_with;  /* proxies there were when a session without holds could not go on; 0: it can */
-    bool tending;       /* a thread is in pp_session_tend() */
+    bool must_hold;    /* the session has seen objects that it must hold to go on */
+    size_t stuck_with; /* proxies there were when a session without holds could not go on; 0: it can */
+    bool tending;      /* a thread is in pp_session_tend() */
 
     /* For fields of records: what the last look saw, to be read on while nobody commits. */
     struct pheap_glance glance;

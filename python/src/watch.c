@@ -5,6 +5,7 @@
 struct watch {
     PyObject_HEAD struct pp_heap *heap;
     pheap_watch *watch; /* NULL: ended */
+    unsigned forks;     /* pp_forks when it began */
 };
 
 static void end(struct watch *self)
@@ -12,6 +13,8 @@ static void end(struct watch *self)
     pheap_watch *watch = self->watch;
     self->watch = NULL;
     if (watch != NULL) {
+        if (self->forks == pp_forks)
+            self->heap->watching--;
         Py_BEGIN_ALLOW_THREADS pheap_watch_end(watch);
         Py_END_ALLOW_THREADS
     }
@@ -34,8 +37,11 @@ static PyObject *watch_new(PyTypeObject *type, PyObject *args, PyObject *names)
         return NULL;
     self->heap = (struct pp_heap *)Py_NewRef(heap);
     const enum pheap_status status = pheap_watch_begin(self->heap->handle, version, event_fd, &self->watch);
-    if (status == PHEAP_OK)
+    if (status == PHEAP_OK) {
+        self->forks = pp_forks;
+        self->heap->watching++;
         return (PyObject *)self;
+    }
     pp_fail(state, status);
     Py_DECREF((PyObject *)self);
     return NULL;
