@@ -321,7 +321,7 @@ static void raw_queue(const struct raw *raw, uint64_t queue)
 
 static uint64_t raw_type(const struct raw *raw, uint32_t number)
 {
-    return raw_list_item(raw, raw64(raw, raw->registry + 72), number);
+    return raw_list_item(raw, raw64(raw, raw->registry + 56), number);
 }
 
 /* A record, or the elements of an array or ring. */
@@ -437,7 +437,7 @@ static void raw_value(const struct raw *raw, uint64_t word)
 
 static void raw_types(const struct raw *raw)
 {
-    const uint64_t list = raw64(raw, raw->registry + 72);
+    const uint64_t list = raw64(raw, raw->registry + 56);
     for (uint64_t i = 0; i < raw64(raw, list + 24); i++) {
         const uint64_t type = raw_type(raw, (uint32_t)i);
         const uint32_t fields = raw32(raw, type + 28);

@@ -64,7 +64,7 @@ struct PT_IN_HEAP pt_container {
 _Static_assert(sizeof(struct pt_container) == 24, "container header");
 
 #define PT_MAGIC UINT64_C(0x7365707974706870) /* "phptypes" */
-#define PT_VERSION 2u
+#define PT_VERSION 1u
 #define PT_LENGTH_MAX (UINT64_C(1) << 40) /* of an int, str or bytes */
 
 /* Objects in limbo, linked; first and last are 0 if there are none. */
