@@ -8,9 +8,10 @@
             heap.root["ages"] = {"Joe": 27, "Ann": 31}
         heap.root["ages"]["Joe"] += 1       # a transaction of its own
 
-What is stored is None, bool, int, float, str, bytes, and dict, list, set and tuple of such.  A dict, list or set that
-is assigned is copied into the heap, with all that is in it; what is read back is a Dict, List or Set, which reads from the
-heap and writes to it.  A tuple comes back as a tuple.
+What is stored is None, bool, int, float, str, bytes, and dict, list, set, frozenset, tuple and collections.deque of such.
+A dict, list, set or deque that is assigned is copied into the heap, with all that is in it; what is read back is a Dict,
+List, Set or Queue, which reads from the heap and writes to it.  OrderedMap({...}) is stored as a mapping whose keys are
+sorted.  A tuple comes back as a tuple, a frozenset as a frozenset.
 """
 
 import atexit as _atexit
@@ -20,10 +21,12 @@ from . import _errors, _pheap
 from ._dict import Dict
 from ._errors import *  # noqa: F403
 from ._list import List
+from ._omap import OrderedMap, PlainOrderedMap
 from ._pheap import Heap, Snapshot, Transaction
+from ._queue import Queue
 from ._set import Set
 
-__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", *_errors.__all__]
+__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Queue", "OrderedMap", *_errors.__all__]
 
 _heaps = _weakref.WeakSet()
 
@@ -80,3 +83,6 @@ def _close_all():
 _pheap.set_class(_pheap.MAP, Dict)
 _pheap.set_class(_pheap.LIST, List)
 _pheap.set_class(_pheap.SET, Set)
+_pheap.set_class(_pheap.QUEUE, Queue)
+_pheap.set_class(_pheap.OMAP, OrderedMap)
+_pheap.set_ordered(PlainOrderedMap)

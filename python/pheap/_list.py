@@ -111,7 +111,7 @@ class List(_pheap.List):
         return plain(self, {})
 
     def __reduce_ex__(self, protocol):
-        return list, (self.plain(),)
+        return list, (), None, iter(self)
 
     def __add__(self, other):
         if not isinstance(other, (list, List)):

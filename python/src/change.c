@@ -154,9 +154,9 @@ static enum pheap_status meet(struct search *search, pht_value word)
         return status;
     if (pp_table_get(&search->heap->table, word) != NULL)
         search->held = true;
-    else if (kind == PHT_SET)
+    else if (kind == PHT_SET || kind == PHT_FROZENSET)
         return PHEAP_OK; /* has no containers */
-    else if (search->count < SEARCH_CONTAINERS && (kind == PHT_MAP || kind == PHT_LIST || kind == PHT_TUPLE))
+    else if (search->count < SEARCH_CONTAINERS && (kind < PHT_RECORD && kind >= PHT_MAP))
         search->found[search->count++] = word;
     else
         search->held = true;
@@ -178,16 +178,33 @@ static enum pheap_status search_map(struct search *search, pht_value map)
     return status == PHEAP_END ? PHEAP_OK : status;
 }
 
-static enum pheap_status search_sequence(struct search *search, pht_value sequence, bool tuple)
+static enum pheap_status count_of(struct pht *t, pht_value it, enum pht_kind kind, uint64_t *count)
+{
+    return kind == PHT_TUPLE   ? pht_tuple_count(t, it, count)
+           : kind == PHT_QUEUE ? pht_queue_count(t, it, count)
+           : kind == PHT_OMAP  ? pht_omap_count(t, it, count)
+                               : pht_list_count(t, it, count);
+}
+
+static enum pheap_status element_of(struct pht *t, pht_value it, enum pht_kind kind, uint64_t index, pht_value *value)
+{
+    pht_value key;
+    return kind == PHT_TUPLE   ? pht_tuple_get(t, it, index, value)
+           : kind == PHT_QUEUE ? pht_queue_get(t, it, index, value)
+           : kind == PHT_OMAP  ? pht_omap_at(t, it, index, &key, value)
+                               : pht_list_get(t, it, index, value);
+}
+
+static enum pheap_status search_sequence(struct search *search, pht_value sequence, enum pht_kind kind)
 {
     struct pht *t = &search->heap->now.view;
-    uint64_t count;
-    enum pheap_status status = tuple ? pht_tuple_count(t, sequence, &count) : pht_list_count(t, sequence, &count);
+    uint64_t count = 0;
+    enum pheap_status status = count_of(t, sequence, kind, &count);
     if (status == PHEAP_OK && count > search->budget)
         search->held = true;
     for (uint64_t i = 0; status == PHEAP_OK && !search->held && i < count; i++) {
         pht_value value;
-        status = tuple ? pht_tuple_get(t, sequence, i, &value) : pht_list_get(t, sequence, i, &value);
+        status = element_of(t, sequence, kind, i, &value);
         if (status == PHEAP_OK)
             status = meet(search, value);
     }
@@ -205,7 +222,7 @@ static enum pheap_status is_held(struct pp_heap *heap, pht_value word, bool *hel
         status = pht_kind_of(&heap->now.view, search.found[i], &kind);
         if (status == PHEAP_OK)
             status = kind == PHT_MAP ? search_map(&search, search.found[i])
-                                     : search_sequence(&search, search.found[i], kind == PHT_TUPLE);
+                                     : search_sequence(&search, search.found[i], kind);
     }
     *held = search.held;
     return status;

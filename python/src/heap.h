@@ -81,6 +81,9 @@ int pp_proxy_init(PyObject *module, struct pp_state *state);
 int pp_map_init(PyObject *module, struct pp_state *state);
 int pp_list_init(PyObject *module, struct pp_state *state);
 int pp_set_init(PyObject *module, struct pp_state *state);
+int pp_queue_init(PyObject *module, struct pp_state *state);
+int pp_omap_init(PyObject *module, struct pp_state *state);
+int pp_walk_init(PyObject *module, struct pp_state *state);
 
 /* How often this process was forked, seen from here: handles work in a child, readers and transactions do not. */
 extern unsigned pp_forks;

@@ -95,11 +95,19 @@ static int execute(PyObject *module)
     struct pp_state *state = PyModule_GetState(module);
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
         pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
-        pp_set_init(module, state) < 0)
+        pp_set_init(module, state) < 0 || pp_queue_init(module, state) < 0 || pp_omap_init(module, state) < 0 ||
+        pp_walk_init(module, state) < 0)
         return -1;
-    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 || PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
-               ? -1
-               : PyModule_AddIntConstant(module, "LIST", PHT_LIST);
+    static const struct {
+        const char *name;
+        enum pht_kind kind;
+    } kinds[] = {{"MAP", PHT_MAP},     {"SET", PHT_SET},   {"LIST", PHT_LIST},
+                 {"QUEUE", PHT_QUEUE}, {"OMAP", PHT_OMAP}, {NULL, 0}};
+    for (size_t i = 0; kinds[i].name != NULL; i++) {
+        if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].kind) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)
@@ -117,6 +125,11 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->list);
     Py_VISIT(state->list_iterator);
     Py_VISIT(state->set);
+    Py_VISIT(state->queue);
+    Py_VISIT(state->omap);
+    Py_VISIT(state->walk);
+    Py_VISIT(state->deque);
+    Py_VISIT(state->ordered);
     for (int i = 0; i < PP_KINDS; i++)
         Py_VISIT(state->classes[i]);
     return 0;
@@ -137,6 +150,11 @@ static int clear(PyObject *module)
     Py_CLEAR(state->list);
     Py_CLEAR(state->list_iterator);
     Py_CLEAR(state->set);
+    Py_CLEAR(state->queue);
+    Py_CLEAR(state->omap);
+    Py_CLEAR(state->walk);
+    Py_CLEAR(state->deque);
+    Py_CLEAR(state->ordered);
     for (int i = 0; i < PP_KINDS; i++)
         Py_CLEAR(state->classes[i]);
     return 0;
@@ -147,7 +165,25 @@ static void free_module(void *module)
     (void)clear(module);
 }
 
-static PyMethodDef methods[] = {{"set_class", set_class, METH_VARARGS, set_class_doc}, {NULL, NULL, 0, NULL}};
+PyDoc_STRVAR(set_ordered_doc, "set_ordered(cls): this subclass of dict becomes an ordered map when it is stored.");
+static PyObject *set_ordered(PyObject *module, PyObject *class)
+{
+    struct pp_state *state = PyModule_GetState(module);
+    if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, &PyDict_Type)) {
+        PyErr_SetString(PyExc_TypeError, "no subclass of dict");
+        return NULL;
+    }
+    PyObject *old = state->ordered;
+    state->ordered = Py_NewRef(class);
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"set_class", set_class, METH_VARARGS, set_class_doc},
+    {"set_ordered", set_ordered, METH_O, set_ordered_doc},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)execute}, {0, NULL}};
 

@@ -10,13 +10,16 @@
 #include "types/types.h"
 
 /* Kinds of values are numbers below this. */
-enum { PP_KINDS = 17 };
+enum { PP_KINDS = 18 };
 
 struct pp_state {
     PyObject *errors; /* dict: status -> class, of pheap._errors */
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
-    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set;
+    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *queue,
+        *omap, *walk;
+    PyObject *deque;             /* collections.deque */
+    PyObject *ordered;           /* the plain kin of pheap.OrderedMap; NULL: not known yet */
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
 };
 

@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-/* Of tuples within tuples, on their way out of a heap. */
-enum { DEPTH_MAX = 200 };
+/* Of tuples within tuples, on their way in and out of a heap; and of keys, as pht_hash() has it. */
+enum { DEPTH_MAX = 200, KEY_DEPTH_MAX = 63, KEY_WEIGHT_MAX = 1 << 16 };
 
 /* -------------------------------------------------------------------------------------------------------- plans */
 
@@ -19,6 +19,7 @@ void pp_plan_end(struct pp_plan *plan)
 {
     PyMem_Free(plan->items);
     PyMem_Free(plan->boxes);
+    PyMem_Free(plan->sorted);
     Py_XDECREF(plan->keep);
     Py_XDECREF(plan->memo);
 }
@@ -138,13 +139,26 @@ done:
     return number;
 }
 
-static enum pht_kind container_kind(PyObject *object)
+static enum pht_kind container_kind(const struct pp_state *state, PyObject *object)
 {
-    return PyDict_CheckExact(object)    ? PHT_MAP
-           : PyList_CheckExact(object)  ? PHT_LIST
-           : PySet_CheckExact(object)   ? PHT_SET
-           : PyTuple_CheckExact(object) ? PHT_TUPLE
-                                        : PHT_NONE;
+    return PyDict_CheckExact(object)                       ? PHT_MAP
+           : PyList_CheckExact(object)                     ? PHT_LIST
+           : PySet_CheckExact(object)                      ? PHT_SET
+           : PyTuple_CheckExact(object)                    ? PHT_TUPLE
+           : PyFrozenSet_CheckExact(object)                ? PHT_FROZENSET
+           : (PyObject *)Py_TYPE(object) == state->deque   ? PHT_QUEUE
+           : (PyObject *)Py_TYPE(object) == state->ordered ? PHT_OMAP
+                                                           : PHT_NONE;
+}
+
+static bool is_compound(enum pht_kind kind)
+{
+    return kind == PHT_TUPLE || kind == PHT_FROZENSET;
+}
+
+static bool is_map(enum pht_kind kind)
+{
+    return kind == PHT_MAP || kind == PHT_OMAP;
 }
 
 static int is_plain_scalar(PyObject *object)
@@ -164,7 +178,8 @@ static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *ite
     PyObject *plain = PyObject_CallMethod(value, "plain", NULL);
     if (plain == NULL)
         return -1;
-    item->box = container_kind(plain) == PHT_NONE ? -1 : box_of(plan, plain, container_kind(plain));
+    const enum pht_kind kind = container_kind(plan->heap->state, plain);
+    item->box = kind == PHT_NONE ? -1 : box_of(plan, plain, kind);
     Py_DECREF(plain);
     if (item->box < 0 && !PyErr_Occurred())
         PyErr_SetString(PyExc_TypeError, "plain() gave no plain container");
@@ -182,8 +197,8 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
     } else if (is_plain_scalar(value)) {
         if (scalar(value, &item.any, &holder) < 0)
             return -1;
-    } else if (container_kind(value) != PHT_NONE) {
-        item.box = box_of(plan, value, container_kind(value));
+    } else if (container_kind(plan->heap->state, value) != PHT_NONE) {
+        item.box = box_of(plan, value, container_kind(plan->heap->state, value));
         if (item.box < 0)
             return -1;
     } else if (PyObject_TypeCheck(value, plan->heap->state->proxy)) {
@@ -205,40 +220,118 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
     return 0;
 }
 
+static int add_key(struct pp_plan *plan, PyObject *key)
+{
+    if (pp_plan_add(plan, key) < 0)
+        return -1;
+    plan->items[plan->item_count - 1].key = true;
+    return 0;
+}
+
+/* A copy, as anything may run meanwhile.  Of an ordered map the keys are sorted, to see that they can be. */
+static int fill_map(struct pp_plan *plan, PyObject *source, bool ordered)
+{
+    PyObject *items = PyDict_Items(source), *keys = NULL;
+    int result = items == NULL ? -1 : 0;
+    if (result == 0 && ordered) {
+        keys = PyDict_Keys(source);
+        result = keys == NULL ? -1 : PyList_Sort(keys);
+    }
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(items); i++) {
+        PyObject *pair = PyList_GetItem(items, i);
+        result = add_key(plan, PyTuple_GetItem(pair, 0));
+        if (result == 0)
+            result = pp_plan_add(plan, PyTuple_GetItem(pair, 1));
+        if (result == 0)
+            result = keep(plan, pair);
+    }
+    Py_XDECREF(items);
+    Py_XDECREF(keys);
+    return result;
+}
+
+static int fill_sequence(struct pp_plan *plan, PyObject *source, bool keys)
+{
+    PyObject *elements = PySequence_List(source);
+    int result = elements == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(elements); i++)
+        result = keys ? add_key(plan, PyList_GetItem(elements, i)) : pp_plan_add(plan, PyList_GetItem(elements, i));
+    Py_XDECREF(elements);
+    return result;
+}
+
+/* The maxlen of a deque. */
+static int limit_of(PyObject *deque, uint64_t *limit)
+{
+    PyObject *most = PyObject_GetAttrString(deque, "maxlen");
+    if (most == NULL)
+        return -1;
+    *limit = most == Py_None ? PHT_NO_LIMIT : PyLong_AsUnsignedLongLong(most);
+    Py_DECREF(most);
+    if (PyErr_Occurred())
+        return -1;
+    if (*limit != PHT_NO_LIMIT && *limit >= UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "the maxlen of a queue in a heap is below 2**32 - 1");
+        return -1;
+    }
+    return 0;
+}
+
 static int fill_box(struct pp_plan *plan, size_t number)
 {
     PyObject *source = plan->boxes[number].source;
+    const enum pht_kind kind = plan->boxes[number].kind;
     plan->boxes[number].first = plan->item_count;
-    if (plan->boxes[number].kind == PHT_MAP) {
-        /* A copy, as anything may run meanwhile. */
-        PyObject *items = PyDict_Items(source);
-        int result = items == NULL ? -1 : 0;
-        for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(items); i++) {
-            PyObject *pair = PyList_GetItem(items, i);
-            result = pp_plan_add(plan, PyTuple_GetItem(pair, 0));
-            if (result == 0)
-                result = pp_plan_add(plan, PyTuple_GetItem(pair, 1));
-            if (result == 0)
-                result = keep(plan, pair);
-        }
-        Py_XDECREF(items);
-        if (result < 0)
-            return -1;
-    } else if (plan->boxes[number].kind == PHT_LIST || plan->boxes[number].kind == PHT_SET) {
-        PyObject *elements = PySequence_List(source);
-        int result = elements == NULL ? -1 : 0;
-        for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(elements); i++)
-            result = pp_plan_add(plan, PyList_GetItem(elements, i));
-        Py_XDECREF(elements);
-        if (result < 0)
-            return -1;
-    } else {
-        for (Py_ssize_t i = 0; i < PyTuple_Size(source); i++) {
-            if (pp_plan_add(plan, PyTuple_GetItem(source, i)) < 0)
-                return -1;
-        }
-    }
+    if (kind == PHT_QUEUE && limit_of(source, &plan->boxes[number].limit) < 0)
+        return -1;
+    if ((is_map(kind) ? fill_map(plan, source, kind == PHT_OMAP)
+                      : fill_sequence(plan, source, kind == PHT_SET || kind == PHT_FROZENSET)) < 0)
+        return -1;
     plan->boxes[number].count = plan->item_count - plan->boxes[number].first;
+    return 0;
+}
+
+/* All that is in it was sorted: how deep is it, and how much does it count as a key? */
+static int weigh(const struct pp_plan *plan, struct pp_box *box)
+{
+    uint64_t weight = 1;
+    for (size_t i = 0; i < box->count; i++) {
+        const struct pp_item *item = &plan->items[box->first + i];
+        const struct pp_box *inner = item->box < 0 ? NULL : &plan->boxes[item->box];
+        if (inner != NULL && inner->depth >= box->depth)
+            box->depth = inner->depth;
+        weight += inner != NULL && box->kind == PHT_TUPLE && inner->depth > 0 ? inner->weight : 1;
+    }
+    box->depth++;
+    box->weight = weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
+    if (box->depth <= DEPTH_MAX)
+        return 0;
+    PyErr_Format(PyExc_RecursionError, "tuples are nested more than %d deep", DEPTH_MAX);
+    return -1;
+}
+
+/* Tuples need what they refer to, and so the tuples in them first.  Tuples that consist of themselves do not exist. */
+static int sort_tuples(struct pp_plan *plan, size_t from)
+{
+    plan->boxes[from].above = SIZE_MAX;
+    for (size_t at = from; at != SIZE_MAX;) {
+        struct pp_box *box = &plan->boxes[at];
+        Py_ssize_t inner = -1;
+        while (inner < 0 && box->seen < box->count) {
+            inner = plan->items[box->first + box->seen++].box;
+            if (inner >= 0 && (!is_compound(plan->boxes[inner].kind) || plan->boxes[inner].depth > 0))
+                inner = -1;
+        }
+        if (inner >= 0) {
+            plan->boxes[inner].above = at;
+            at = (size_t)inner;
+            continue;
+        }
+        if (weigh(plan, box) < 0)
+            return -1;
+        plan->sorted[plan->sorted_count++] = at;
+        at = box->above;
+    }
     return 0;
 }
 
@@ -247,6 +340,23 @@ int pp_plan_finish(struct pp_plan *plan)
     for (size_t i = 0; i < plan->box_count; i++) {
         if (fill_box(plan, i) < 0)
             return -1;
+    }
+    plan->sorted = plan->box_count == 0 ? NULL : PyMem_Calloc(plan->box_count, sizeof *plan->sorted);
+    if (plan->box_count > 0 && plan->sorted == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < plan->box_count; i++) {
+        if (is_compound(plan->boxes[i].kind) && plan->boxes[i].depth == 0 && sort_tuples(plan, i) < 0)
+            return -1;
+    }
+    for (size_t i = 0; plan->sorted_count > 0 && i < plan->item_count; i++) {
+        const struct pp_box *box = plan->items[i].box < 0 ? NULL : &plan->boxes[plan->items[i].box];
+        if (!plan->items[i].key || box == NULL || (box->depth <= KEY_DEPTH_MAX && box->weight <= KEY_WEIGHT_MAX))
+            continue;
+        PyErr_Format(PyExc_ValueError, "a tuple or frozenset that is a key has at most %d elements, nested %d deep",
+                     KEY_WEIGHT_MAX, KEY_DEPTH_MAX);
+        return -1;
     }
     return 0;
 }
@@ -266,46 +376,24 @@ static enum pheap_status make_tuple(struct pp_plan *plan, struct pht *t, struct 
         return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a tuple of %zu elements", box->count);
     for (size_t i = 0; i < box->count; i++)
         elements[i] = any_of(plan, &plan->items[box->first + i]);
-    enum pheap_status status = pht_tuple_new(t, elements, box->count, &box->word);
+    enum pheap_status status = box->kind == PHT_TUPLE ? pht_tuple_new(t, elements, box->count, &box->word)
+                                                      : pht_frozenset_new(t, elements, box->count, &box->word);
     free(elements);
     return status;
-}
-
-/* Tuples need what they refer to, and so the tuples in them first.  Tuples that consist of themselves do not exist. */
-static enum pheap_status make_tuples(struct pp_plan *plan, struct pht *t, size_t from)
-{
-    plan->boxes[from].above = SIZE_MAX;
-    for (size_t at = from; at != SIZE_MAX;) {
-        struct pp_box *box = &plan->boxes[at];
-        Py_ssize_t inner = -1;
-        while (inner < 0 && box->seen < box->count) {
-            inner = plan->items[box->first + box->seen++].box;
-            if (inner >= 0 && plan->boxes[inner].word != PHT_ABSENT)
-                inner = -1;
-        }
-        if (inner >= 0) {
-            plan->boxes[inner].above = at;
-            at = (size_t)inner;
-            continue;
-        }
-        const enum pheap_status status = make_tuple(plan, t, box);
-        if (status != PHEAP_OK)
-            return status;
-        at = box->above;
-    }
-    return PHEAP_OK;
 }
 
 static enum pheap_status fill(struct pp_plan *plan, struct pht *t, const struct pp_box *box)
 {
     enum pheap_status status = PHEAP_OK;
-    const size_t step = box->kind == PHT_MAP ? 2 : 1;
-    for (size_t i = 0; status == PHEAP_OK && box->kind != PHT_TUPLE && i < box->count; i += step) {
-        const struct pht_any any = any_of(plan, &plan->items[box->first + i]);
-        status = box->kind == PHT_LIST ? pht_list_append(t, box->word, any)
-                 : box->kind == PHT_SET
-                     ? pht_set_add(t, box->word, any, NULL)
-                     : pht_map_set(t, box->word, any, any_of(plan, &plan->items[box->first + i + 1]));
+    const size_t step = is_map(box->kind) ? 2 : 1;
+    for (size_t i = 0; status == PHEAP_OK && !is_compound(box->kind) && i < box->count; i += step) {
+        const struct pp_item *item = &plan->items[box->first + i];
+        const struct pht_any any = any_of(plan, item);
+        status = box->kind == PHT_LIST    ? pht_list_append(t, box->word, any)
+                 : box->kind == PHT_QUEUE ? pht_queue_push(t, box->word, false, any)
+                 : box->kind == PHT_SET   ? pht_set_add(t, box->word, any, NULL)
+                 : box->kind == PHT_OMAP  ? pht_omap_set(t, box->word, any, any_of(plan, item + 1))
+                                          : pht_map_set(t, box->word, any, any_of(plan, item + 1));
     }
     return status;
 }
@@ -313,9 +401,11 @@ static enum pheap_status fill(struct pp_plan *plan, struct pht *t, const struct 
 /* An empty container, which abort() will know. */
 static enum pheap_status new_container(struct pp_heap *heap, struct pht *t, enum pht_kind kind, pht_value *word)
 {
-    const enum pheap_status status = kind == PHT_LIST  ? pht_list_new(t, word)
-                                     : kind == PHT_SET ? pht_set_new(t, word)
-                                                       : pht_map_new(t, word);
+    const enum pheap_status status = kind == PHT_LIST    ? pht_list_new(t, word)
+                                     : kind == PHT_SET   ? pht_set_new(t, word)
+                                     : kind == PHT_QUEUE ? pht_queue_new(t, word)
+                                     : kind == PHT_OMAP  ? pht_omap_new(t, word)
+                                                         : pht_map_new(t, word);
     return status == PHEAP_OK ? pp_note_made(heap, *word) : status;
 }
 
@@ -324,14 +414,14 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
     enum pheap_status status = PHEAP_OK;
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
         struct pp_box *box = &plan->boxes[i];
-        if (box->kind == PHT_TUPLE)
+        if (is_compound(box->kind))
             continue;
         status = new_container(plan->heap, t, box->kind, &box->word);
+        if (status == PHEAP_OK && box->kind == PHT_QUEUE)
+            status = pht_queue_set_limit(t, box->word, box->limit);
     }
-    for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
-        if (plan->boxes[i].word == PHT_ABSENT)
-            status = make_tuples(plan, t, i);
-    }
+    for (size_t i = 0; status == PHEAP_OK && i < plan->sorted_count; i++)
+        status = make_tuple(plan, t, &plan->boxes[plan->sorted[i]]);
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++)
         status = fill(plan, t, &plan->boxes[i]);
     for (size_t i = 0; status == PHEAP_OK && i < plan->item_count; i++)
@@ -357,7 +447,7 @@ int pp_plan_key(struct pp_plan *plan, PyObject *key)
     /* Of most keys it is known. */
     if (!PyUnicode_CheckExact(key) && !PyLong_CheckExact(key) && PyObject_Hash(key) == -1)
         return -1;
-    return pp_plan_add(plan, key);
+    return add_key(plan, key);
 }
 
 /* ------------------------------------------------------------------------------------------------------- needles */
@@ -371,23 +461,32 @@ static int compares_as(PyObject *object, PyTypeObject *base)
             PyType_GetSlot(type, Py_tp_richcompare) == PyType_GetSlot(base, Py_tp_richcompare));
 }
 
-static int tuple_needle(struct pp_needle *needle, PyObject *tuple)
+static int part_of(struct pp_needle *needle, PyObject *object, unsigned depth);
+
+/* A tuple, or a frozenset, from a list or tuple of its elements. */
+static int parts_of(struct pp_needle *needle, PyObject *elements, bool set, unsigned depth)
 {
-    const Py_ssize_t count = PyTuple_Size(tuple);
-    needle->any = pht_make_any(PHT_TUPLE);
-    needle->parts = calloc(count == 0 ? 1 : (size_t)count, sizeof *needle->parts);
-    if (needle->parts == NULL) {
+    const Py_ssize_t count = PySequence_Size(elements);
+    needle->parts = count < 0 ? NULL : calloc(count == 0 ? 1 : (size_t)count, sizeof *needle->parts);
+    needle->elements = count < 0 ? NULL : calloc(count == 0 ? 1 : (size_t)count, sizeof *needle->elements);
+    if (needle->parts == NULL || needle->elements == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     needle->count = (size_t)count;
     int result = 1;
-    for (Py_ssize_t i = 0; result > 0 && i < count; i++)
-        result = pp_needle(&needle->parts[i], PyTuple_GetItem(tuple, i));
+    for (Py_ssize_t i = 0; result > 0 && i < count; i++) {
+        PyObject *element = PySequence_GetItem(elements, i);
+        result = element == NULL ? -1 : part_of(&needle->parts[i], element, depth);
+        Py_XDECREF(element);
+        needle->elements[i] = needle->parts[i].any;
+    }
+    needle->any = set ? pht_frozenset(needle->elements, needle->count) : pht_tuple(needle->elements, needle->count);
     return result;
 }
 
-int pp_needle(struct pp_needle *needle, PyObject *object)
+/* Something that can be hashed. */
+static int part_of(struct pp_needle *needle, PyObject *object, unsigned depth)
 {
     memset(needle, 0, sizeof *needle);
     if (object == Py_None) {
@@ -405,9 +504,24 @@ int pp_needle(struct pp_needle *needle, PyObject *object)
         PyErr_Clear(); /* no str in a heap has surrogates */
         return 0;
     }
-    if (PyObject_Hash(object) == -1)
+    const bool set = compares_as(object, &PyFrozenSet_Type);
+    if ((!set && !compares_as(object, &PyTuple_Type)) || depth > KEY_DEPTH_MAX)
+        return 0;
+    /* Of a subclass the iterator may be anything; what it is compared by is its content. */
+    PyObject *elements = set ? PyObject_CallMethod((PyObject *)&PyFrozenSet_Type, "union", "O", object) : NULL;
+    PyObject *list = set ? elements == NULL ? NULL : PySequence_List(elements) : Py_NewRef(object);
+    Py_XDECREF(elements);
+    const int result = list == NULL ? -1 : parts_of(needle, list, set, depth + 1);
+    Py_XDECREF(list);
+    return result;
+}
+
+int pp_needle(struct pp_needle *needle, PyObject *object)
+{
+    memset(needle, 0, sizeof *needle);
+    if (!PyUnicode_CheckExact(object) && !PyLong_CheckExact(object) && PyObject_Hash(object) == -1)
         return -1;
-    return PyTuple_CheckExact(object) ? tuple_needle(needle, object) : 0;
+    return part_of(needle, object, 0);
 }
 
 void pp_needle_clear(struct pp_needle *needle)
@@ -416,26 +530,24 @@ void pp_needle_clear(struct pp_needle *needle)
     for (size_t i = 0; i < needle->count; i++)
         pp_needle_clear(&needle->parts[i]);
     free(needle->parts);
-    needle->parts = NULL;
-    needle->count = 0;
+    free(needle->elements);
+    memset(needle, 0, sizeof *needle);
 }
 
-/* Its depth is that of a tuple that could be hashed, so Python's limit of recursion has seen it. */
-enum pheap_status pp_needle_equal(struct pht *t, const struct pp_needle *needle, pht_value value, bool *equal)
+enum pheap_status pp_find(struct pht *t, pht_value container, uint32_t kind, const struct pp_needle *needle,
+                          pht_value *value)
 {
-    if (needle->any.kind != PHT_TUPLE)
-        return pht_equal(t, needle->any, pht_of(value), equal);
-    enum pht_kind kind;
-    enum pheap_status status = pht_kind_of(t, value, &kind);
-    uint64_t count = 0;
-    if (status == PHEAP_OK && kind == PHT_TUPLE)
-        status = pht_tuple_count(t, value, &count);
-    *equal = status == PHEAP_OK && kind == PHT_TUPLE && count == needle->count;
-    for (uint64_t i = 0; status == PHEAP_OK && *equal && i < count; i++) {
-        pht_value element;
-        status = pht_tuple_get(t, value, i, &element);
-        if (status == PHEAP_OK)
-            status = pp_needle_equal(t, &needle->parts[i], element, equal);
+    bool has = false;
+    uint64_t count;
+    enum pheap_status status = kind == PHT_MAP    ? pht_map_get(t, container, needle->any, value)
+                               : kind == PHT_OMAP ? pht_omap_get(t, container, needle->any, value)
+                                                  : pht_set_has(t, container, needle->any, &has);
+    if (kind == PHT_SET)
+        *value = has ? ~PHT_ABSENT : PHT_ABSENT;
+    if ((status == PHEAP_INVALID && is_compound((enum pht_kind)needle->any.kind)) ||
+        (status == PHEAP_WRONG_TYPE && kind == PHT_OMAP && pht_omap_count(t, container, &count) == PHEAP_OK)) {
+        *value = PHT_ABSENT;
+        return PHEAP_OK;
     }
     return status;
 }
@@ -455,7 +567,7 @@ void pp_shown_clear(struct pp_shown *shown)
 
 bool pp_shown_refers(const struct pp_shown *shown)
 {
-    if (shown->kind != PHT_TUPLE)
+    if (!is_compound((enum pht_kind)shown->kind))
         return shown->kind >= PHT_MAP;
     for (size_t i = 0; i < shown->count; i++) {
         if (pp_shown_refers(&shown->parts[i]))
@@ -466,11 +578,13 @@ bool pp_shown_refers(const struct pp_shown *shown)
 
 static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth, uint64_t *budget);
 
-static enum pheap_status show_tuple(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth,
+/* A tuple or frozenset. */
+static enum pheap_status show_parts(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth,
                                     uint64_t *budget)
 {
     uint64_t count;
-    enum pheap_status status = pht_tuple_count(t, value, &count);
+    const bool tuple = shown->kind == PHT_TUPLE;
+    enum pheap_status status = tuple ? pht_tuple_count(t, value, &count) : pht_frozenset_count(t, value, &count);
     if (status != PHEAP_OK)
         return status;
     if (depth == DEPTH_MAX || count > *budget)
@@ -482,7 +596,7 @@ static enum pheap_status show_tuple(struct pht *t, pht_value value, struct pp_sh
     shown->count = (size_t)count;
     for (uint64_t i = 0; status == PHEAP_OK && i < count; i++) {
         pht_value element;
-        status = pht_tuple_get(t, value, i, &element);
+        status = tuple ? pht_tuple_get(t, value, i, &element) : pht_frozenset_get(t, value, i, &element);
         if (status == PHEAP_OK)
             status = show(t, element, &shown->parts[i], depth + 1, budget);
     }
@@ -503,8 +617,8 @@ static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *s
         shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
     else if (any.kind == PHT_INT && any.bytes != NULL)
         shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length * 8);
-    else if (any.kind == PHT_TUPLE)
-        return show_tuple(t, value, shown, depth, budget);
+    else if (is_compound((enum pht_kind)any.kind))
+        return show_parts(t, value, shown, depth, budget);
     else if (any.kind == PHT_FLOAT)
         shown->real = any.real;
     else if (any.kind == PHT_INT || any.kind == PHT_BOOL)
@@ -530,6 +644,19 @@ static PyObject *integer_of(const struct pp_shown *shown)
     return negative;
 }
 
+static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot);
+
+static PyObject *make_parts(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)
+{
+    PyObject *tuple = PyTuple_New((Py_ssize_t)shown->count);
+    for (size_t i = 0; tuple != NULL && i < shown->count; i++) {
+        PyObject *part = make(&shown->parts[i], heap, snapshot);
+        if (part == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, part) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
 static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)
 {
     switch (shown->kind) {
@@ -544,14 +671,13 @@ static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_sn
     case PHT_STR:
     case PHT_BYTES:
         return Py_NewRef(shown->object);
-    case PHT_TUPLE: {
-        PyObject *tuple = PyTuple_New((Py_ssize_t)shown->count);
-        for (size_t i = 0; tuple != NULL && i < shown->count; i++) {
-            PyObject *part = make(&shown->parts[i], heap, snapshot);
-            if (part == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, part) < 0)
-                Py_CLEAR(tuple);
-        }
-        return tuple;
+    case PHT_TUPLE:
+        return make_parts(shown, heap, snapshot);
+    case PHT_FROZENSET: {
+        PyObject *parts = make_parts(shown, heap, snapshot);
+        PyObject *set = parts == NULL ? NULL : PyFrozenSet_New(parts);
+        Py_XDECREF(parts);
+        return set;
     }
     default:
         return pp_proxy_of(heap, snapshot, shown->word, shown->kind);
@@ -563,6 +689,18 @@ PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapsh
     PyObject *object = make(shown, heap, snapshot);
     pp_shown_clear(shown);
     return object;
+}
+
+PyObject *pp_make_part(struct pp_shown *shown, int part, struct pp_heap *heap, struct pp_snapshot *snapshot)
+{
+    if (part != PP_ITEMS)
+        return pp_make(&shown[part == PP_VALUES], heap, snapshot);
+    PyObject *key = pp_make(&shown[0], heap, snapshot);
+    PyObject *value = key == NULL ? NULL : pp_make(&shown[1], heap, snapshot);
+    PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, key, value);
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return pair;
 }
 
 PyObject *pp_container_new(PyTypeObject *class, PyObject *args, struct pp_state *state, enum pht_kind kind)

@@ -78,7 +78,7 @@ class SetTest(HeapTest):
             change()
             version += 1
             self.assertEqual(self.heap.version, version)
-        for change in (lambda: self.s.update([1, []]), lambda: self.s.update([1, object()]), lambda: self.s.add(frozenset())):
+        for change in (lambda: self.s.update([1, []]), lambda: self.s.update([1, object()]), lambda: self.s.add(bytearray())):
             self.assertRaises(TypeError, change)
         self.assertRaises(KeyError, self.s.remove, 1)
         self.assertRaises(KeyError, self.s.pop)
@@ -90,7 +90,7 @@ class SetTest(HeapTest):
                 raise ZeroDivisionError
 
         self.s.update([1, (1, 2)])
-        for needle in (frozenset(), {1}, self.s, object(), (1,), "\ud800"):
+        for needle in (frozenset([1]), {1}, self.s, object(), (1,), "\ud800"):
             self.assertNotIn(needle, self.s)
             self.s.discard(needle)
         self.assertIn(True, self.s)

@@ -60,7 +60,7 @@ class Scalars(HeapTest):
         class Text(str):
             pass
 
-        values = [object(), frozenset(), {frozenset()}, 1j, bytearray(b"a"), range(3), Colour.RED, Text("a"), OrderedDict(), Fraction(1)]
+        values = [object(), frozenset([object()]), 1j, bytearray(b"a"), range(3), Colour.RED, Text("a"), OrderedDict(), Fraction(1)]
         for value in values + [[value] for value in values] + [{"a": (1, value)} for value in values]:
             with self.assertRaisesRegex(TypeError, "type"):
                 self.root["a"] = value
