@@ -63,7 +63,10 @@ def open(
 
 
 def plain(value):
-    """A copy of a value that does not need its heap: a dict for a Dict, a list for a List, and so on all the way down."""
+    """A copy of a value that does not need its heap: a dict for a Dict, a list for a List, and so on all the way down.
+
+    Plain dicts, lists, sets, deques and tuples are copied, too, for what is in them.
+    """
     from ._plain import plain
 
     return plain(value, {})

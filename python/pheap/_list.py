@@ -174,7 +174,7 @@ class List(_pheap.List):
 
 def _same(a, b):
     """The same value of a heap: scalars are made anew whenever they are read."""
-    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, bytes, tuple)) and (a == b or a != a))
+    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, bytes, tuple, frozenset)) and (a == b or a != a))
 
 
 abc.MutableSequence.register(List)

@@ -6,7 +6,7 @@ from types import GenericAlias
 
 from . import _pheap
 from ._dict import Dict, _as_dict, _SetView, _View
-from ._plain import plain
+from ._plain import _PLAIN_MAPS, plain
 from ._repr import guarded
 
 _KEYS, _VALUES, _ITEMS = 0, 1, 2
@@ -20,6 +20,9 @@ class PlainOrderedMap(dict):
 
     def __repr__(self):
         return f"OrderedMap({super().__repr__()})"
+
+
+_PLAIN_MAPS.append(PlainOrderedMap)
 
 
 class OrderedMap(_pheap.OrderedMap):

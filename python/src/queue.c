@@ -170,8 +170,12 @@ static PyObject *queue_extend(PyObject *self, PyObject *args)
     if (result == 0)
         result = pp_change(&change, proxy);
     if (result == 0) {
+        uint64_t limit = PHT_NO_LIMIT;
         enum pheap_status status = pp_plan_make(&plan, change.t);
-        for (size_t i = 0; status == PHEAP_OK && i < count; i++)
+        if (status == PHEAP_OK)
+            status = pht_queue_limit(change.t, proxy->word, &limit);
+        /* Those that would be dropped again at once are freed by pp_plan_tidy(). */
+        for (size_t i = count > limit ? count - (size_t)limit : 0; status == PHEAP_OK && i < count; i++)
             status = push(&change, proxy->word, left != 0, plan.items[i].any);
         if (status == PHEAP_OK)
             status = pp_plan_tidy(&plan, change.t, count);

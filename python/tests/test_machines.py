@@ -26,7 +26,7 @@ except ImportError:
 
 EXAMPLES = int(os.environ.get("PHEAP_HYPOTHESIS_EXAMPLES", "0"))
 SETTINGS = settings(
-    max_examples=EXAMPLES or 8,
+    max_examples=EXAMPLES or 15,
     stateful_step_count=40,
     derandomize=EXAMPLES == 0,
     database=None,
@@ -35,25 +35,17 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 
+# Of pools, so that a run has many steps: hypothesis gives each run so many bytes, and strategies of nested values eat them.
+_SCALARS = [None, False, True, *range(-3, 9), 2**60, -(2**63), 2**64 - 1, 10**40, -(10**40), 0.0, -0.0, 1.5, 2.0, 1e300, 5e-324]
+_SCALARS += [float("inf"), "", "a", "seven b", "eight by", "no object in a word", "\0", "ä\U0001f600", b"", b"a", b"eight by", b"\0" * 40]
+_KEYS = [*_SCALARS, (), (1,), (1.0, "a"), ("a", (2, (None, b"long enough"))), frozenset(), frozenset([1, "a"]), frozenset(["a", 1.0, ()])]
+_KEYS += [frozenset([frozenset([2**70]), ("x", 10**40)]), ("a text of its own", frozenset(range(9)))]
+_VALUES = [*_KEYS, [], [1, [2, ["three by three"]]], {}, {"k": {"l": [{}]}, (1, 2): ()}, set(), {1, "a", frozenset([1])}]
+_VALUES += [deque(), deque([1, [2]], 2), ([], {}), (1, ({"a": deque()},)), list(range(300)), {str(i): i for i in range(40)}]
 numbers = st.integers(-5, 12)
-scalars = st.one_of(
-    numbers,
-    st.floats(allow_nan=False),
-    st.integers(-(2**100), 2**100),
-    st.text(st.characters(blacklist_categories=["Cs"]), max_size=12),
-    st.binary(max_size=12),
-    st.booleans(),
-    st.none(),
-)
-keys = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3), max_leaves=4)
-values = st.recursive(
-    keys,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(scalars, inner, max_size=3)
-    | st.sets(keys, max_size=3)
-    | st.lists(inner, max_size=3).map(deque),
-    max_leaves=4,
-)
+scalars = st.sampled_from(_SCALARS)
+keys = st.sampled_from(_KEYS)
+values = st.sampled_from(_VALUES)
 indices = st.integers(-8, 8)
 slices = st.builds(slice, st.none() | indices, st.none() | indices, st.none() | st.integers(-3, 3))
 
@@ -72,7 +64,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory(prefix="pheap-")
         self.path = Path(self.directory.name, "a.heap")
-        self.heap = pheap.open(self.path, durable=False)
+        self.heap = pheap.open(self.path, durable=False, segment=1 << 18, buffer=1 << 18)
         self.open = []  # transactions, and the models of when they began
         self.model = self.copy(type(self).EMPTY)
         self.heap.root["it"] = self.stored(self.model)
@@ -141,7 +133,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self.heap.close()
-        self.heap = pheap.open(self.path, durable=False)
+        self.heap = pheap.open(self.path, durable=False, segment=1 << 18, buffer=1 << 18)
         self.compare()
 
     @precondition(lambda self: not self.open)
@@ -394,7 +386,7 @@ class OrderedMapMachine(Machine):
     """The model is a dict that is sorted after each step."""
 
     EMPTY = {}
-    sorted_keys = st.lists(numbers | st.integers(-(2**70), 2**70), max_size=3).map(tuple)
+    sorted_keys = st.tuples(numbers) | st.tuples(numbers, st.sampled_from([-(2**70), -1, 0, 2.5, 2**70]))
 
     def stored(self, model):
         return pheap.OrderedMap(model)
