@@ -1,19 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Tests of examples/counter, examples/sessionlog and examples/people, from the outside.
+# Tests of examples/counter, examples/sessionlog, examples/people and examples/stations, from the outside.
 #
-#   sh tests/test_examples.sh COUNTER SESSIONLOG PHEAP PEOPLE     the commands to use
+#   sh tests/test_examples.sh COUNTER SESSIONLOG PHEAP PEOPLE STATIONS     the commands to use
 #
 # Prints a line for each case; the last line is "N passed, N failed".  What a killed process may do to a log is tested
 # by test_sessionlog.
 . "$(dirname "$0")/support/cases.sh"
 
-usage='usage: test_examples.sh COUNTER SESSIONLOG PHEAP PEOPLE'
+usage='usage: test_examples.sh COUNTER SESSIONLOG PHEAP PEOPLE STATIONS'
 counter=$(absolute "${1:?$usage}") || exit 2
 sessionlog=$(absolute "${2:?$usage}") || exit 2
 pheap=$(absolute "${3:?$usage}") || exit 2
 people=$(absolute "${4:?$usage}") || exit 2
+stations=$(absolute "${5:?$usage}") || exit 2
 in_scratch
 
 sound() { "$pheap" check "$1" >/dev/null; }
@@ -220,6 +221,37 @@ people__bad_input() {
         refuses 'nobody of that name' "$people" p.heap note Ann x && same usage 2 "$("$people" 2>&- || echo $?)" &&
         same usage 2 "$("$people" p.heap add Joe 2>&- || echo $?)" && same still '27 Joe|' "$(everybody)" &&
         refuses UTF-8 "$people" p.heap add "$(printf 'J\377')" 3 && same still '27 Joe|' "$(everybody)" && sound p.heap
+}
+
+# -------------------------------------------------------------------------------------------------------- stations
+
+disk_kilobytes() { du -k w.heap | cut -f1; }
+
+# Catches: a ring that keeps more or others than its last readings, index and data at odds, and a huge array that takes
+# disk for what was never written.
+stations__keep_readings_by_name_and_place() {
+    rm -f w.heap*
+    for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26; do
+        "$stations" w.heap read Oslo 59.91 10.75 $i || return 1
+    done
+    "$stations" w.heap read 'McMurdo Station, Antarctica' -77.85 166.67 -40 &&
+        same last 24 "$("$stations" w.heap show Oslo | wc -l)" &&
+        same oldest '59.91 10.75 3.0' "$("$stations" w.heap show Oslo | head -n 1)" &&
+        same newest '59.91 10.75 26.0' "$("$stations" w.heap show Oslo | tail -n 1)" &&
+        same here '26 readings, mean 13.50' "$("$stations" w.heap near 59.911 10.752)" &&
+        same there '1 readings, mean -40.00' "$("$stations" w.heap near -77.85 166.67)" &&
+        same elsewhere '0 readings' "$("$stations" w.heap near 90 180)" && sound w.heap &&
+        [ "$(stat -c %s w.heap)" -gt 5000000000 ] && [ "$(disk_kilobytes)" -lt 100000 ] &&
+        "$stations" w.heap forget Oslo && refuses 'no station of that name' "$stations" w.heap show Oslo &&
+        same still '26 readings, mean 13.50' "$("$stations" w.heap near 59.911 10.752)" && sound w.heap
+}
+stations__bad_input() {
+    rm -f w.heap* p.heap*
+    refuses 'not a number' "$stations" w.heap read Oslo 91 0 1 && refuses 'not a number' "$stations" w.heap read Oslo 0 nan 1 &&
+        refuses 'not a number' "$stations" w.heap read Oslo 0 0 warm && refuses 'not a name' "$stations" w.heap read '' 0 0 1 &&
+        refuses 'without stations' "$stations" w.heap near 0 0 && same usage 2 "$("$stations" w.heap 2>&- || echo $?)" &&
+        "$people" p.heap add Joe 27 && refuses 'no station' "$stations" p.heap show Joe && sound p.heap &&
+        refuses UTF-8 "$stations" w.heap read "$(printf 'O\377')" 0 0 1 && sound w.heap
 }
 
 run_cases
