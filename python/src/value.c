@@ -228,15 +228,38 @@ static int add_key(struct pp_plan *plan, PyObject *key)
     return 0;
 }
 
-/* A copy, as anything may run meanwhile.  Of an ordered map the keys are sorted, to see that they can be. */
+/* Has a key an order, as pht_compare() has it?  Of tuples that are nested too deep for keys others will say so. */
+static bool has_order(PyObject *key, unsigned depth)
+{
+    if (PyFloat_CheckExact(key))
+        return PyFloat_AsDouble(key) == PyFloat_AsDouble(key);
+    const bool tuple = PyTuple_CheckExact(key);
+    bool ordered = is_plain_scalar(key) || PyBool_Check(key) || tuple;
+    for (Py_ssize_t i = 0; ordered && tuple && depth < KEY_DEPTH_MAX && i < PyTuple_Size(key); i++)
+        ordered = has_order(PyTuple_GetItem(key, i), depth + 1);
+    return ordered;
+}
+
+/* The keys of an ordered map are sorted, to see that they can be. */
+static int check_order(PyObject *source)
+{
+    PyObject *keys = PyDict_Keys(source);
+    int result = keys == NULL ? -1 : PyList_Sort(keys);
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(keys); i++) {
+        if (has_order(PyList_GetItem(keys, i), 0))
+            continue;
+        PyErr_Format(PyExc_TypeError, "%R has no order: it cannot be a key of an OrderedMap", PyList_GetItem(keys, i));
+        result = -1;
+    }
+    Py_XDECREF(keys);
+    return result;
+}
+
+/* A copy, as anything may run meanwhile. */
 static int fill_map(struct pp_plan *plan, PyObject *source, bool ordered)
 {
-    PyObject *items = PyDict_Items(source), *keys = NULL;
-    int result = items == NULL ? -1 : 0;
-    if (result == 0 && ordered) {
-        keys = PyDict_Keys(source);
-        result = keys == NULL ? -1 : PyList_Sort(keys);
-    }
+    PyObject *items = PyDict_Items(source);
+    int result = items == NULL || (ordered && check_order(source) < 0) ? -1 : 0;
     for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(items); i++) {
         PyObject *pair = PyList_GetItem(items, i);
         result = add_key(plan, PyTuple_GetItem(pair, 0));
@@ -246,7 +269,6 @@ static int fill_map(struct pp_plan *plan, PyObject *source, bool ordered)
             result = keep(plan, pair);
     }
     Py_XDECREF(items);
-    Py_XDECREF(keys);
     return result;
 }
 

@@ -98,12 +98,16 @@ class OrderedMapTest(HeapTest):
         self.assertEqual(self.heap.version, version)
         for bad in ({1: 1, "a": 1}, {None: 1}, {float("nan"): 1}, {frozenset(): 1, frozenset([1]): 1}):
             self.assertRaises(TypeError, self.root.__setitem__, "bad", pheap.OrderedMap(bad))
+            with self.heap.transaction():  # what would be made of it in vain is not made
+                self.assertRaises(TypeError, self.root.__setitem__, "bad", [[], pheap.OrderedMap(bad)])
         with self.heap.transaction():
             self.assertRaises(TypeError, self.m.__setitem__, (1,), [[]])
             self.assertRaises(TypeError, self.m.update, {"c": 3, 1: 4})
             self.m["d"] = [1]
         self.assertEqual(self.m, {"a": 1, "b": 2, "d": [1]})
         self.assertNotIn("bad", self.root)
+        del self.m
+        self.assertEqual(self.heap.collect(), 0)
 
     def test_iteration(self):
         self.m.update(zip(range(10), "abcdefghij"))
