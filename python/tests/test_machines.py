@@ -26,8 +26,8 @@ except ImportError:
 
 EXAMPLES = int(os.environ.get("PHEAP_HYPOTHESIS_EXAMPLES", "0"))
 SETTINGS = settings(
-    max_examples=EXAMPLES or 15,
-    stateful_step_count=40,
+    max_examples=EXAMPLES or 12,
+    stateful_step_count=30,
     derandomize=EXAMPLES == 0,
     database=None,
     deadline=None,
@@ -279,7 +279,8 @@ class ListMachine(Machine):
 
     @rule(reverse=st.booleans())
     def sort(self, reverse):
-        self.both(lambda it: it.sort(key=lambda value: repr(plain(value)), reverse=reverse))
+        kinds = [str, int, float, bytes, tuple, frozenset, type(None)]  # equal sets may be shown in different orders
+        self.both(lambda it: it.sort(key=lambda value: kinds.index(type(value)) if type(value) in kinds else 9, reverse=reverse))
 
     @rule(value=scalars)
     def find(self, value):
