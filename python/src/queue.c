@@ -139,10 +139,16 @@ static enum pheap_status work_at(struct pp_change *change, pht_value queue, enum
     status = lift(change, queue, front, away, words);
     if (status == PHEAP_OK && work == INSERT)
         status = pht_queue_push(change->t, queue, front, *value);
+    pht_value gone;
     if (status == PHEAP_OK && work == DELETE)
-        status = drop_end(change, queue, front, count - away);
+        status = pht_queue_pop(change->t, queue, front, &gone);
     if (status == PHEAP_OK)
         status = put_back(change, queue, work == REVERSE ? false : front, away, words);
+    /* It loses its reference when the others are back: one of them may be the same object. */
+    if (status == PHEAP_OK && work == DELETE)
+        status = pht_queue_push(change->t, queue, front, pht_of(gone));
+    if (status == PHEAP_OK && work == DELETE)
+        status = drop_end(change, queue, front, count);
     free(words);
     return status;
 }

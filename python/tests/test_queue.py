@@ -114,6 +114,16 @@ class QueueTest(HeapTest):
         q.extend([{"a": [i]} for i in range(20)])  # most are dropped before anybody sees them
         self.assertEqual(q, deque([{"a": [i]} for i in range(14, 20)]))
 
+    def test_the_same_object_twice(self):
+        # Would catch one that is freed with its first place, while the others are moved out of the way.
+        same = (1, ("a tuple", frozenset(["in it"])))
+        for places, gone in (([0, 1], 1), ([5, 6], 5), ([0, 1, 2], 2)):
+            self.q.clear()
+            plain = deque(same if at in places else at for at in range(7))
+            self.q.extend(plain)
+            del self.q[gone], plain[gone]
+            self.assertEqual(self.q, plain)
+
     def test_iteration(self):
         self.q.extend(range(500))
         self.assertEqual(list(self.q), list(range(500)))
