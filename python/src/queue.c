@@ -2,8 +2,6 @@
 /* Queue: what pheap.Queue is made of.  The rest of the surface of a deque is in pheap/_queue.py. */
 #include "python/src/value.h"
 
-#include <stdlib.h>
-
 static struct pp_proxy *proxy_of(PyObject *self)
 {
     return (struct pp_proxy *)self;
@@ -104,21 +102,37 @@ static enum pheap_status push(struct pp_change *change, pht_value queue, bool fr
     return status == PHEAP_OK ? pht_queue_push(change->t, queue, front, value) : status;
 }
 
-/* Take `count` elements from one end: words[] has them in that order; and put them back, the last one first. */
-static enum pheap_status lift(struct pp_change *change, pht_value queue, bool front, uint64_t count, pht_value *words)
+/*
+ * Move `count` elements from one end to a list, in that order; and put them back, the last one first.  The list refers to
+ * them meanwhile: what has no reference may be in limbo, and gone, when something is stored.
+ */
+static enum pheap_status lift(struct pp_change *change, pht_value queue, bool front, uint64_t count, pht_value list)
 {
-    enum pheap_status status = PHEAP_OK;
-    for (uint64_t i = 0; status == PHEAP_OK && i < count; i++)
-        status = pht_queue_pop(change->t, queue, front, &words[i]);
+    uint64_t left;
+    pht_value word;
+    enum pheap_status status = pht_queue_count(change->t, queue, &left);
+    while (status == PHEAP_OK && count-- > 0) {
+        status = pht_queue_get(change->t, queue, front ? 0 : left - 1, &word);
+        left--;
+        if (status == PHEAP_OK)
+            status = pht_list_append(change->t, list, pht_of(word));
+        if (status == PHEAP_OK)
+            status = pht_queue_pop(change->t, queue, front, NULL);
+    }
     return status;
 }
 
-static enum pheap_status put_back(struct pp_change *change, pht_value queue, bool front, uint64_t count,
-                                  const pht_value *words)
+static enum pheap_status put_back(struct pp_change *change, pht_value queue, bool front, uint64_t count, pht_value list)
 {
     enum pheap_status status = PHEAP_OK;
-    while (status == PHEAP_OK && count-- > 0)
-        status = pht_queue_push(change->t, queue, front, pht_of(words[count]));
+    while (status == PHEAP_OK && count-- > 0) {
+        pht_value word;
+        status = pht_list_get(change->t, list, count, &word);
+        if (status == PHEAP_OK)
+            status = pht_queue_push(change->t, queue, front, pht_of(word));
+        if (status == PHEAP_OK)
+            status = pht_list_remove(change->t, list, count, NULL);
+    }
     return status;
 }
 
@@ -133,24 +147,17 @@ static enum pheap_status work_at(struct pp_change *change, pht_value queue, enum
         return status;
     const bool front = work == REVERSE || at <= count / 2;
     const uint64_t away = work == REVERSE ? count : front ? at : count - at - (work == DELETE);
-    pht_value *words = malloc((away == 0 ? 1 : (size_t)away) * sizeof *words);
-    if (words == NULL)
-        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory to move %llu elements of a queue", (unsigned long long)away);
-    status = lift(change, queue, front, away, words);
+    pht_value list;
+    status = pht_list_new(change->t, &list);
+    if (status == PHEAP_OK)
+        status = lift(change, queue, front, away, list);
     if (status == PHEAP_OK && work == INSERT)
         status = pht_queue_push(change->t, queue, front, *value);
-    pht_value gone;
     if (status == PHEAP_OK && work == DELETE)
-        status = pht_queue_pop(change->t, queue, front, &gone);
+        status = drop_end(change, queue, front, count - away);
     if (status == PHEAP_OK)
-        status = put_back(change, queue, work == REVERSE ? false : front, away, words);
-    /* It loses its reference when the others are back: one of them may be the same object. */
-    if (status == PHEAP_OK && work == DELETE)
-        status = pht_queue_push(change->t, queue, front, pht_of(gone));
-    if (status == PHEAP_OK && work == DELETE)
-        status = drop_end(change, queue, front, count);
-    free(words);
-    return status;
+        status = put_back(change, queue, work == REVERSE ? false : front, away, list);
+    return status == PHEAP_OK ? pht_discard(change->t, list) : status;
 }
 
 PyDoc_STRVAR(extend_doc, "_extend(values, left)\n--\n\nAdd the values of a plain list at one end, as one change.");

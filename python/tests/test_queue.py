@@ -124,6 +124,19 @@ class QueueTest(HeapTest):
             del self.q[gone], plain[gone]
             self.assertEqual(self.q, plain)
 
+    def test_what_limbo_refers_to_is_moved(self):
+        # Would catch an element that loses its last reference, of something that goes bit by bit, while it is moved.
+        shared = [(i, ("a tuple", i)) for i in range(40)]
+        for move in (lambda: self.q.reverse(), lambda: self.q.insert(20, 1), lambda: self.q.__delitem__(20), lambda: self.q.rotate(15)):
+            self.root["other"] = [[shared, list(range(200))], [list(range(200))]]
+            with self.heap.transaction():
+                self.root["both"] = {"here": deque(shared), "there": [list(range(300)), shared]}
+                del self.root["other"]
+            self.q = self.root["both"]["here"]
+            self.root["both"]["there"].clear()
+            move()
+            self.assertEqual(len(self.q), len([element for element in self.q if element == 1 or element in shared]))
+
     def test_iteration(self):
         self.q.extend(range(500))
         self.assertEqual(list(self.q), list(range(500)))
