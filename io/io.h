@@ -55,7 +55,12 @@ enum ph_map_flags {
     PH_MAP_SHARED = 2
 };
 
-enum ph_clock { PH_CLOCK_MONOTONIC, PH_CLOCK_COARSE /* monotonic, cheap, ~4 ms steps */, PH_CLOCK_REALTIME };
+enum ph_clock {
+    PH_CLOCK_MONOTONIC,
+    PH_CLOCK_COARSE, /* monotonic, cheap, ~4 ms steps */
+    PH_CLOCK_REALTIME,
+    PH_CLOCK_REALTIME_COARSE /* cheap, likewise */
+};
 
 typedef struct ph_io {
     void *ctx;

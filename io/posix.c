@@ -500,9 +500,10 @@ static uint64_t posix_clock_ns(void *ctx, enum ph_clock clock)
 {
     (void)ctx;
     struct timespec now = {0};
-    (void)clock_gettime(clock == PH_CLOCK_REALTIME ? CLOCK_REALTIME
-                        : clock == PH_CLOCK_COARSE ? CLOCK_MONOTONIC_COARSE
-                                                   : CLOCK_MONOTONIC,
+    (void)clock_gettime(clock == PH_CLOCK_REALTIME          ? CLOCK_REALTIME
+                        : clock == PH_CLOCK_REALTIME_COARSE ? CLOCK_REALTIME_COARSE
+                        : clock == PH_CLOCK_COARSE          ? CLOCK_MONOTONIC_COARSE
+                                                            : CLOCK_MONOTONIC,
                         &now);
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }

@@ -409,6 +409,29 @@ PHEAP_API enum pheap_status pheap_read_end(pheap_read *reader);
 /* Whether what was read so far is the snapshot's: EVICTED if not, and then nothing that follows will be.  FORKED. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_read_valid(const pheap_read *reader);
 
+/*
+ * A glance: reading without a read transaction, for programs that read a word now and then and want to know within a few
+ * nanoseconds that it is of the newest commit.  pheap_glance_begin() takes it from an open reader, which may end then; it
+ * needs no end itself, pins nothing, is in nobody's way, and may be used by any thread, by several at once too.
+ *
+ * Bytes [0, size) at `base` can be read until the handle that the reader came from is closed.  They may be anything, also
+ * torn, until pheap_glance_holds() has said 1: then all that was read through the glance before that call is of the
+ * snapshot, which is that of the newest commit still.  0: somebody has committed, or the view was needed otherwise; it
+ * never holds again, so begin a reader and take another.  Before that call treat what was read like bytes of unknown
+ * origin.  A child process must not use what its parent took, not even pheap_glance_holds().
+ *
+ * It is no call to the library as far as LAZY commits are concerned: a program that does nothing else for seconds begins
+ * a reader now and then.  Cost: 10 ns; pheap_glance_holds() 2 ns.  Errors: INVALID, FORKED.
+ */
+struct pheap_glance {
+    const void *base;              /* of offset 0 */
+    uint64_t size;                 /* of the heap, in bytes */
+    const void *committed, *moves; /* these and those that follow are the library's */
+    uint64_t lsn, move;
+};
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_glance_begin(const pheap_read *reader, struct pheap_glance *glance);
+PHEAP_API int pheap_glance_holds(const struct pheap_glance *glance);
+
 /* The address of `offset` in the snapshot, unchecked; the bytes must not be changed. */
 PHEAP_API const void *pheap_read_ptr(const pheap_read *reader, uint64_t offset);
 
@@ -752,7 +775,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_get_space(const pheap_read *r
 struct pheap_pin {
     uint64_t version;   /* 0 for a moment, or the last one that was pinned here, while the reader begins; as since_ns */
     uint64_t lsn;       /* where in the log that version is */
-    uint64_t since_ns;  /* CLOCK_REALTIME */
+    uint64_t since_ns;  /* CLOCK_REALTIME, in steps of some milliseconds */
     uint32_t evictable; /* 1 if a writer in need may take it away */
     uint32_t reserved;  /* 0 */
 };

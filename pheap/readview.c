@@ -88,7 +88,8 @@ static void note_pin(struct ph_core *core, const struct ph_read_view *on)
 {
     struct ph_pin *pin = pin_of(core, on);
     atomic_store_explicit(&pin->version, on->view.at.version, memory_order_relaxed);
-    atomic_store_explicit(&pin->since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME), memory_order_relaxed);
+    atomic_store_explicit(&pin->since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME_COARSE),
+                          memory_order_relaxed);
 }
 
 bool ph_readview_holds(const struct pheap_read *reader)
@@ -140,15 +141,21 @@ static ph_status enter_once(struct ph_core *core, struct ph_read_view *on, bool 
         note_pin(core, on);
         return PH_OK;
     }
-    if (status == PH_OK)
-        status = protect_view(core, view, true);
+    if (status != PH_OK)
+        return status;
+    /* Odd before the first byte changes, even behind the last. */
+    atomic_store_explicit(&on->moves, atomic_load_explicit(&on->moves, memory_order_relaxed) | 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    status = protect_view(core, view, true);
     if (status == PH_OK)
         status = ph_view_move(view, lsn);
     if (status == PH_OK)
         status = protect_view(core, view, false);
     PH_POINT(pin_view_moved);
-    if (status == PH_OK)
+    if (status == PH_OK) {
+        atomic_fetch_add_explicit(&on->moves, 1, memory_order_release);
         note_pin(core, on);
+    }
     return status;
 }
 
@@ -318,6 +325,31 @@ enum pheap_status pheap_read_begin_timeout(pheap *heap, unsigned flags, int64_t 
         return (enum pheap_status)ph_fail(PH_INVALID, "pheap_read_begin_timeout: %lld ms is out of range",
                                           (long long)timeout_ms);
     return (enum pheap_status)begin(heap, flags, (uint64_t)timeout_ms * 1000000, reader);
+}
+
+enum pheap_status pheap_glance_begin(const pheap_read *reader, struct pheap_glance *glance)
+{
+    if (reader == NULL || glance == NULL)
+        return (enum pheap_status)ph_fail(PH_INVALID, "pheap_glance_begin: reader or glance is NULL");
+    struct ph_core *core = reader->core;
+    if (atomic_load_explicit(&core->forked, memory_order_relaxed))
+        return (enum pheap_status)ph_fail(PH_FORKED, "%s: this read transaction belongs to the parent process",
+                                          core->path);
+    /* While the reader lasts its view is not moved. */
+    *glance = (struct pheap_glance){.base = reader->on->view.base,
+                                    .size = reader->on->view.at.heap_bytes,
+                                    .committed = &core->coord->committed,
+                                    .moves = &reader->on->moves,
+                                    .lsn = reader->on->view.at.lsn,
+                                    .move = atomic_load_explicit(&reader->on->moves, memory_order_relaxed)};
+    return PHEAP_OK;
+}
+
+int pheap_glance_holds(const struct pheap_glance *glance)
+{
+    atomic_thread_fence(memory_order_acquire); /* what was read before was read before this */
+    return atomic_load_explicit((const _Atomic uint64_t *)glance->committed, memory_order_relaxed) == glance->lsn &&
+           atomic_load_explicit((const _Atomic uint64_t *)glance->moves, memory_order_relaxed) == glance->move;
 }
 
 /* One reader less on the view; whether its pin has held. */

@@ -10,20 +10,26 @@
  *
  * While all readers of a view allow eviction its pin is marked evictable.  A writer that needs the log or the memory
  * takes such a pin away; every reader that was on the view then learns at its end that what it saw may be torn.
+ *
+ * A glance reads a view that nobody need have in use.  It holds while the newest commit is the one that the view shows,
+ * since nothing beyond that can have been folded, whether there is a pin or not; and while the view was not moved.
  */
 #ifndef PHEAP_READVIEW_H
 #define PHEAP_READVIEW_H
 
 #include "pheap/view.h"
 
+#include <stdatomic.h>
+
 struct ph_core;
 
 struct ph_read_view {
     struct ph_view view;
-    uint32_t index;   /* of its pin */
-    unsigned readers; /* open on it */
-    unsigned firm;    /* of them, those that do not allow eviction */
-    uint64_t pinned;  /* what the pin was set to; while there are readers */
+    uint32_t index;         /* of its pin */
+    unsigned readers;       /* open on it */
+    unsigned firm;          /* of them, those that do not allow eviction */
+    uint64_t pinned;        /* what the pin was set to; while there are readers */
+    _Atomic uint64_t moves; /* odd while it is being moved, and when that has failed: what a glance looks at */
 };
 
 struct pheap_read {

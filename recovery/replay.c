@@ -2,6 +2,8 @@
 /* Replay: the committed transactions of a stretch of the log, in order. */
 #include "recovery/replay.h"
 
+#define SPARE_MIN (64u << 10) /* from here on memory is dear: glibc's free() tidies up all of its arena then */
+
 struct position {
     struct ph_scan_position scan;
     struct ph_record_place place;
@@ -15,7 +17,9 @@ static ph_status init(struct ph_replay *replay, struct ph_wal *wal, uint64_t epo
         .boundary = *from,
         .place = {.heap_id = wal->heap_id, .epoch = epoch, .lsn = from->lsn, .chain = from->chain},
     };
-    replay->record = wal->io->alloc(wal->io->ctx, wal->record_max, 64);
+    replay->record = atomic_exchange_explicit(&wal->spare_record, NULL, memory_order_acquire);
+    if (replay->record == NULL)
+        replay->record = wal->io->alloc(wal->io->ctx, wal->record_max, 64);
     return replay->record == NULL ? ph_fail(PH_NO_MEMORY, "%s: out of memory replaying the log", wal->path) : PH_OK;
 }
 
@@ -68,8 +72,11 @@ void ph_replay_deinit(struct ph_replay *replay)
         return;
     if (replay->scanning)
         ph_scan_deinit(&replay->scan);
-    if (replay->record != NULL)
-        replay->wal->io->free(replay->wal->io->ctx, replay->record);
+    uint8_t *record = replay->record;
+    if (record != NULL && replay->wal->record_max >= SPARE_MIN)
+        record = atomic_exchange_explicit(&replay->wal->spare_record, record, memory_order_acq_rel);
+    if (record != NULL)
+        replay->wal->io->free(replay->wal->io->ctx, record);
     *replay = (struct ph_replay){0};
 }
 

@@ -373,7 +373,7 @@ static uint64_t jumping_clock(void *ctx, enum ph_clock clock)
 {
     static const int64_t years[] = {0, 30, -20, 1, -40, 100};
     const uint64_t now = ph_io_posix()->clock_ns(ctx, clock);
-    if (clock != PH_CLOCK_REALTIME) {
+    if (clock != PH_CLOCK_REALTIME && clock != PH_CLOCK_REALTIME_COARSE) {
         return now;
     }
     const int64_t year = INT64_C(31557600) * 1000000000;

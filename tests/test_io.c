@@ -645,6 +645,7 @@ static void machine__answers_are_plausible(void **state)
     assert_true(io->clock_ns(io->ctx, PH_CLOCK_MONOTONIC) >= before);
     assert_true(io->clock_ns(io->ctx, PH_CLOCK_COARSE) + UINT64_C(100000000) >= before);
     assert_true(io->clock_ns(io->ctx, PH_CLOCK_REALTIME) > UINT64_C(1600000000000000000));
+    assert_true(io->clock_ns(io->ctx, PH_CLOCK_REALTIME_COARSE) > UINT64_C(1600000000000000000));
     void *memory = io->alloc(io->ctx, 100, 4096);
     assert_non_null(memory);
     assert_int_equal((uintptr_t)memory % 4096, 0);

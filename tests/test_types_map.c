@@ -325,7 +325,7 @@ static void map__of_a_million_changes_little_at_a_time(void **state)
     ok(pheap_close(heap));
 }
 
-/* Catches: a cursor that goes on in a map that has lost entries; one that does not survive a new value. */
+/* Catches: a cursor that goes on in a map that has lost entries or got one; one that does not survive a new value. */
 static void map__tells_who_walks_it_of_changes(void **state)
 {
     (void)state;
@@ -340,6 +340,10 @@ static void map__tells_who_walks_it_of_changes(void **state)
     ok(pht_map_next(&t, pht_root(&t), &cursor, &key, &value));
     require(is(&t, value, pht_text("another value, and an object at that")));
     ok(pht_map_remove(&t, pht_root(&t), pht_int(7), NULL));
+    expect_detail(PHEAP_BUSY, "changed", pht_map_next(&t, pht_root(&t), &cursor, &key, &value));
+    cursor = 0;
+    ok(pht_map_next(&t, pht_root(&t), &cursor, &key, &value));
+    ok(pht_map_set(&t, pht_root(&t), pht_int(70), pht_int(7)));
     expect_detail(PHEAP_BUSY, "changed", pht_map_next(&t, pht_root(&t), &cursor, &key, &value));
     keep(&t);
     ok(pheap_close(heap));

@@ -167,6 +167,44 @@ static void type__has_the_same_fingerprint_in_every_heap(void **state)
     require(prints[0] != prints[2]);
 }
 
+/* Catches: a property of a field or type that the fingerprint does not count. */
+static void type__has_another_fingerprint_if_anything_differs(void **state)
+{
+    (void)state;
+    enum { LAYOUTS = 12 };
+    uint64_t prints[LAYOUTS];
+    for (unsigned i = 0; i < LAYOUTS; i++) { /* in heaps of their own: one name and version stand for one layout */
+        uint32_t type;
+        char name[32];
+        struct pht_layout shown;
+        struct pht_field f = {.name = "field", .kind = PHT_FIELD_SIGNED, .size = 4, .offset = 4, .count = 1};
+        f.name = i == 1 ? "other" : f.name;
+        f.kind = i == 2 ? PHT_FIELD_UNSIGNED : f.kind;
+        f.size = i == 3 ? 2 : f.size;
+        f.offset = i == 4 ? 8 : f.offset;
+        f.count = i == 5 ? 2 : f.count;
+        f.bit_count = i == 6 || i == 7 ? 5 : 0;
+        f.bit_first = i == 7 ? 3 : 0;
+        const struct pht_layout layout = {.name = i == 8   ? "another"
+                                                  : i == 9 ? "typ"
+                                                           : "type",
+                                          .version = i == 10 ? 1 : 0,
+                                          .size = i == 11 ? 32 : 16,
+                                          .field_count = 1,
+                                          .fields = &f};
+        (void)snprintf(name, sizeof name, "fingerprint-%u", i);
+        pheap *heap = new_values_heap(name);
+        struct pht t = change(heap);
+        ok(pht_type_register(&t, &layout, &type));
+        ok(pht_type_show(&t, type, &shown, NULL, 0, &prints[i]));
+        keep(&t);
+        ok(pheap_close(heap));
+        for (unsigned before = 0; before < i; before++)
+            if (prints[before] == prints[i])
+                check_failed(__FILE__, __LINE__, "layouts %u and %u have the same fingerprint", before, i);
+    }
+}
+
 /* Catches: a layout that would let a program store outside of its struct, or over a value. */
 static void type__that_is_impossible_is_refused(void **state)
 {
@@ -206,6 +244,18 @@ static void type__that_is_impossible_is_refused(void **state)
     };
     const struct pht_layout overlapping = {.name = "t", .size = 16, .field_count = 2, .fields = over};
     expect_detail(PHEAP_INVALID, "overlaps", pht_type_register(&t, &overlapping, &type));
+    const struct pht_field into[] = {
+        {.name = "v", .kind = PHT_FIELD_VALUE, .size = 8, .offset = 8, .count = 1},
+        {.name = "f", .kind = PHT_FIELD_SIGNED, .size = 4, .offset = 0, .count = 3},
+    };
+    const struct pht_layout reaching = {.name = "t", .size = 16, .field_count = 2, .fields = into};
+    expect_detail(PHEAP_INVALID, "overlaps", pht_type_register(&t, &reaching, &type));
+    const struct pht_field second[] = {
+        {.name = "v", .kind = PHT_FIELD_VALUE, .size = 8, .offset = 0, .count = 2},
+        {.name = "f", .kind = PHT_FIELD_CHAR, .size = 1, .offset = 15, .count = 1},
+    };
+    const struct pht_layout reached = {.name = "t", .size = 16, .field_count = 2, .fields = second};
+    expect_detail(PHEAP_INVALID, "overlaps", pht_type_register(&t, &reached, &type));
     const struct pht_layout sizes[] = {{.name = "t", .size = 0},
                                        {.name = "t", .size = UINT64_MAX},
                                        {.name = "", .size = 8},
@@ -288,6 +338,66 @@ static void record__keeps_fields_and_values(void **state)
     check_values(heap);
     reclaim_all(heap);
     require_equal(live_blocks(heap), 6); /* registry, root, list of types and its leaf, two types */
+    ok(pheap_close(heap));
+}
+
+/* Catches: a record that takes over another one and leaves values that are counted twice or not at all, bytes of what it
+ * was, or a block too small for what it is now. */
+static void record__takes_over_another(void **state)
+{
+    (void)state;
+    pheap *heap = verified_heap("take");
+    struct pht t = change(heap);
+    static const struct pht_field fields[] = {
+        {.name = "a", .kind = PHT_FIELD_VALUE, .size = 8, .offset = 0, .count = 1},
+        {.name = "b", .kind = PHT_FIELD_SIGNED, .size = 8, .offset = 8, .count = 1},
+    };
+    const struct pht_layout small = {.name = "small", .size = 8, .field_count = 1, .fields = fields},
+                            large = {.name = "large", .size = 16, .field_count = 2, .fields = fields};
+    uint32_t one, two;
+    const uint32_t person = register_person(&t);
+    pht_value record, from, list;
+    uint64_t at;
+    void *address;
+    ok(pht_type_register(&t, &small, &one));
+    ok(pht_type_register(&t, &large, &two));
+    ok(pht_record_new(&t, one, &record));
+    ok(pht_list_new(&t, &list));
+    ok(pht_record_set(&t, record, 0, pht_of(list)));
+    root_set(&t, "it", pht_of(record));
+    ok(pht_record_new(&t, two, &from));
+    ok(pht_record_set(&t, from, 0, pht_text("more than seven bytes")));
+    ok(pht_record_at(&t, from, two, &at, NULL));
+    ok(pheap_edit(t.txn, at, 16, &address));
+    ((int64_t *)address)[1] = -3;
+    keep(&t);
+    t = change(heap);
+    expect(PHEAP_INVALID, pht_record_take(&t, record, record));
+    expect(PHEAP_WRONG_TYPE, pht_record_take(&t, record, pht_root(&t)));
+    ok(pht_record_take(&t, record, from));
+    ok(pht_discard(&t, from));
+    ok(pht_record_at(&t, record, two, &at, NULL));
+    require_equal(pht_record_type_at(t.base, at), two);
+    require(((const int64_t *)(const void *)(t.base + at))[1] == -3);
+    ok(pht_record_get(&t, record, 0, &from));
+    require(is(&t, from, pht_text("more than seven bytes")));
+    /* Larger than the block: refused, and nothing done. */
+    ok(pht_record_new(&t, person, &from));
+    expect_detail(PHEAP_INVALID, "no room", pht_record_take(&t, record, from));
+    ok(pht_record_at(&t, record, two, &at, NULL));
+    ok(pht_discard(&t, from));
+    /* And back, where the bytes that are not needed any more are zeroed. */
+    ok(pht_record_new(&t, one, &from));
+    ok(pht_record_take(&t, record, from));
+    ok(pht_discard(&t, from));
+    ok(pht_record_at(&t, record, one, &at, NULL));
+    require(((const int64_t *)(const void *)(t.base + at))[1] == 0);
+    keep(&t);
+    check_values(heap);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    expect(PHEAP_READ_ONLY, pht_record_take(&t, record, from));
+    (void)pheap_read_end(reader);
     ok(pheap_close(heap));
 }
 
@@ -392,8 +502,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(type__is_what_was_registered),
         cmocka_unit_test(type__has_the_same_fingerprint_in_every_heap),
+        cmocka_unit_test(type__has_another_fingerprint_if_anything_differs),
         cmocka_unit_test(type__that_is_impossible_is_refused),
         cmocka_unit_test(record__keeps_fields_and_values),
+        cmocka_unit_test(record__takes_over_another),
         cmocka_unit_test(array__of_structs_by_key),
         cmocka_unit_test(ring__keeps_the_last_ones),
     };

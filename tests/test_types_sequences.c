@@ -397,6 +397,50 @@ static void omap__takes_only_keys_with_an_order(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: keys that are compared as words, and not in the order of their values: signs, lengths, bytes from 128 on, zeros. */
+static void omap__orders_words_by_value(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        unsigned length;
+    } texts[] = {{"", 0},   {"\0", 1},      {"\0\0", 2},     {"\0a", 2},     {"a", 1}, {"a\0", 2},     {"a\0b", 3},
+                 {"ab", 2}, {"abcdefg", 7}, {"abcdefgh", 8}, {"abcdefh", 7}, {"b", 1}, {"\xc3\xa9", 2}};
+    static const int64_t ints[] = {INT64_MIN, -(INT64_C(1) << 60) - 1, -(INT64_C(1) << 60), -7,       -1, 0, 1,
+                                   300,       (INT64_C(1) << 60) - 1,  INT64_C(1) << 60,    INT64_MAX};
+    enum { TEXTS = sizeof texts / sizeof texts[0], INTS = sizeof ints / sizeof ints[0] };
+    pheap *heap = new_values_heap("words");
+    struct pht t = change(heap);
+    pht_value spelled, counted, key, value;
+    ok(pht_omap_new(&t, &spelled));
+    ok(pht_omap_new(&t, &counted));
+    for (unsigned i = 0; i < TEXTS; i++) {
+        const unsigned at = i * 5 % TEXTS;
+        ok(pht_omap_set(&t, spelled, pht_str(texts[at].bytes, texts[at].length), pht_int(at)));
+    }
+    for (unsigned i = 0; i < INTS; i++) {
+        const unsigned at = i * 5 % INTS;
+        ok(pht_omap_set(&t, counted, pht_int(ints[at]), pht_int(at)));
+    }
+    for (unsigned i = 0; i < TEXTS; i++) {
+        ok(pht_omap_at(&t, spelled, i, &key, NULL));
+        require(is(&t, key, pht_str(texts[i].bytes, texts[i].length)));
+        ok(pht_omap_get(&t, spelled, pht_str(texts[i].bytes, texts[i].length), &value));
+        require(is(&t, value, pht_int(i)));
+    }
+    for (unsigned i = 0; i < INTS; i++) {
+        ok(pht_omap_at(&t, counted, i, &key, NULL));
+        require(is(&t, key, pht_int(ints[i])));
+        ok(pht_omap_get(&t, counted, pht_int(ints[i]), &value));
+        require(is(&t, value, pht_int(i)));
+    }
+    ok(pht_discard(&t, spelled));
+    ok(pht_discard(&t, counted));
+    keep(&t);
+    require_all_given_back(heap);
+    ok(pheap_close(heap));
+}
+
 /* Catches: a tuple that has an order as long as nothing else is there, or in which what has none is never compared. */
 static void omap__takes_only_tuples_with_an_order(void **state)
 {
@@ -530,6 +574,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(omap__does_what_a_plain_one_does),
         cmocka_unit_test(sequences__declare_what_they_change),
         cmocka_unit_test(omap__takes_only_keys_with_an_order),
+        cmocka_unit_test(omap__orders_words_by_value),
         cmocka_unit_test(omap__takes_only_tuples_with_an_order),
         cmocka_unit_test(sequences__of_a_million_change_little_at_a_time),
     };

@@ -285,9 +285,12 @@ static void hash__is_siphash_1_3(void **state)
         unsigned length;
         uint64_t hash;
     } known[] = {
-        {1, UINT64_C(0x68a914128e01e473)},  {7, UINT64_C(0x2f098ab0c751325a)},  {8, UINT64_C(0xead411e67ebe2eea)},
-        {9, UINT64_C(0x75927f9d95124362)},  {15, UINT64_C(0xf30eb725bb91c9ea)}, {16, UINT64_C(0x8972188433a5c5b7)},
-        {31, UINT64_C(0x169739443111d49b)},
+        {1, UINT64_C(0x68a914128e01e473)},  {2, UINT64_C(0x010bac45c41e3669)},  {3, UINT64_C(0x4d4c9a4a8ef6e0ad)},
+        {4, UINT64_C(0x7cc43f98813e4dbd)},  {5, UINT64_C(0x5abe2169dff36275)},  {6, UINT64_C(0xe3c25f87624f1cdb)},
+        {7, UINT64_C(0x2f098ab0c751325a)},  {8, UINT64_C(0xead411e67ebe2eea)},  {9, UINT64_C(0x75927f9d95124362)},
+        {10, UINT64_C(0xaf9f77a65ab51a1d)}, {11, UINT64_C(0xfe64ce8b6617fcff)}, {12, UINT64_C(0xa6baf4fb0f9fe1c2)},
+        {13, UINT64_C(0xa0cf3211850f8e0d)}, {14, UINT64_C(0x7f86049379fbfe67)}, {15, UINT64_C(0xf30eb725bb91c9ea)},
+        {16, UINT64_C(0x8972188433a5c5b7)}, {31, UINT64_C(0x169739443111d49b)},
     };
     const uint64_t key[2] = {0, 0};
     unsigned char bytes[32];

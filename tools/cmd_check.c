@@ -26,6 +26,15 @@ static enum pheap_status check_values(struct faults *faults, const pheap_read *r
     return pht_check(&t, faults_add, faults, census);
 }
 
+/* How many objects of a kind can be reached. */
+static void write_kind(struct output *output, uint64_t count, enum pht_kind kind)
+{
+    if (count == 0)
+        return;
+    output_text(output, "%12" PRIu64 " %s\n", count, pht_kind_name(kind));
+    output_json_u64(output, pht_kind_name(kind), count);
+}
+
 static void write_values(struct output *output, const struct pht_census *census)
 {
     output_text(output,
@@ -37,6 +46,10 @@ static void write_values(struct output *output, const struct pht_census *census)
     output_json_u64(output, "limbo", census->limbo);
     output_json_u64(output, "garbage", census->garbage);
     output_json_u64(output, "unknown", census->unknown);
+    output_json_begin(output, "kinds", '{');
+    for (uint32_t kind = 1; kind <= PHT_CENSUS_KINDS; kind++)
+        write_kind(output, census->kinds[kind % PHT_CENSUS_KINDS], kind < PHT_CENSUS_KINDS ? kind : PHT_RECORD);
+    output_json_end(output, '}');
     output_json_end(output, '}');
 }
 
@@ -65,9 +78,11 @@ static enum exit_code check_heap(struct output *output, pheap *heap)
     faults_begin(&faults, output, "checking");
     status = pheap_check(reader, faults_add, faults_progress, &faults);
     if (status == PHEAP_OK)
+        (void)progress_update(faults.progress, "checking values", 0, 0);
+    if (status == PHEAP_OK)
         status = check_values(&faults, reader, &census, &have_values);
     faults_end(&faults);
-    if (have_values && status == PHEAP_OK)
+    if (have_values && (status == PHEAP_OK || census.faults > 0))
         write_values(output, &census);
     else
         output_json_null(output, "values");

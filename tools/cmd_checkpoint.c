@@ -45,17 +45,6 @@ static enum exit_code checkpoint(struct output *output, pheap *heap)
 
 enum exit_code cmd_checkpoint(const struct request *request, struct output *output)
 {
-    struct progress *progress = progress_begin("opening", request->progress);
-    pheap *heap = NULL;
-    enum pheap_status status = pheap_open(request->path, 0, NULL, &heap);
-    progress_end(progress);
-    if (status != PHEAP_OK)
-        return output_failure(output, status);
-    enum exit_code code = checkpoint(output, heap);
-    progress = progress_begin("closing", request->progress);
-    status = pheap_close(heap);
-    progress_end(progress);
-    if (status != PHEAP_OK && code == EXIT_DONE)
-        code = output_failure(output, status);
-    return code;
+    (void)request;
+    return output_change(output, checkpoint);
 }

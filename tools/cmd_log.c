@@ -204,7 +204,7 @@ static ph_status list_run(struct listing *listing, const struct segment *segment
     if (status != PH_OK)
         return status;
     const uint8_t *record = NULL;
-    while (listing->record_count < request->record_count_max && (status = ph_scan_next(&scan, &record)) == PH_OK) {
+    while (listing->record_count < request->count_max && (status = ph_scan_next(&scan, &record)) == PH_OK) {
         const struct ph_record_header *header = (const struct ph_record_header *)(const void *)record;
         if (header->lsn >= request->from_lsn) {
             write_record(listing, record);
@@ -223,7 +223,7 @@ static ph_status list_records(struct listing *listing)
 {
     ph_status status = PH_OK;
     for (size_t i = 0; i < listing->segment_count && status == PH_OK;) {
-        if (listing->record_count >= listing->output->request->record_count_max)
+        if (listing->record_count >= listing->output->request->count_max)
             break;
         const struct segment *start = &listing->segments[i];
         uint64_t last = start->sequence;
@@ -264,7 +264,7 @@ static bool records_lost(struct listing *listing)
 {
     const struct request *request = listing->output->request;
     const struct ph_superblock *superblock = &listing->superblock;
-    if (superblock->state != PH_STATE_OPEN || listing->record_count >= request->record_count_max)
+    if (superblock->state != PH_STATE_OPEN || listing->record_count >= request->count_max)
         return false;
     uint64_t end = listing->end_epoch == superblock->epoch ? listing->end_lsn : superblock->checkpoint_lsn;
     struct ph_superblock now;

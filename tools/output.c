@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
@@ -16,14 +17,16 @@
 
 /* ------------------------------------------------------------------------------------------------------- UTF-8 */
 
-/* The length of the UTF-8 sequence (RFC 3629) at `text`, which ends in a zero byte; 0 if there is no valid one. */
-static size_t utf8_length(const unsigned char *text)
+/*
+ * The length of the UTF-8 sequence (RFC 3629) at `text`, of which there are `left` bytes; 0 if there is no valid one.
+ */
+static size_t utf8_length(const unsigned char *text, size_t left)
 {
     unsigned char first = text[0];
     if (first < 0x80)
-        return first != 0 ? 1 : 0;
+        return 1;
     size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4)
+    if (first < 0xc2 || first > 0xf4 || length > left)
         return 0;
     /* The second byte is limited further where the sequence would be too long, a surrogate, or above U+10FFFF. */
     unsigned char low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
@@ -42,19 +45,24 @@ static bool is_control(const unsigned char *text)
     return text[0] < 0x20 || text[0] == 0x7f || (text[0] == 0xc2 && text[1] < 0xa0);
 }
 
-void output_visible_to(FILE *stream, const char *text)
+static void write_visible(FILE *stream, const unsigned char *at, size_t left)
 {
-    const unsigned char *at = (const unsigned char *)text;
-    while (*at != 0) {
-        size_t length = utf8_length(at);
+    while (left > 0) {
+        size_t length = utf8_length(at, left);
         if (length == 0 || is_control(at)) {
             fprintf(stream, "\\x%02x", *at);
-            at++;
+            length = 1;
         } else {
             fwrite(at, 1, length, stream);
-            at += length;
         }
+        at += length;
+        left -= length;
     }
+}
+
+void output_visible_to(FILE *stream, const char *text)
+{
+    write_visible(stream, (const unsigned char *)text, strlen(text));
 }
 
 /* -------------------------------------------------------------------------------------------------------- text */
@@ -63,6 +71,12 @@ void output_visible(struct output *output, const char *text)
 {
     if (!output->request->json)
         output_visible_to(output->stream, text);
+}
+
+void output_visible_bytes(struct output *output, const void *bytes, uint64_t length)
+{
+    if (!output->request->json)
+        write_visible(output->stream, bytes, (size_t)length);
 }
 
 void output_text(struct output *output, const char *format, ...)
@@ -105,25 +119,24 @@ void output_field_size(struct output *output, const char *label, uint64_t size_b
 
 /* -------------------------------------------------------------------------------------------------------- JSON */
 
-static void json_quote(FILE *stream, const char *text)
+static void json_quote(FILE *stream, const void *text, size_t left)
 {
-    const unsigned char *at = (const unsigned char *)text;
+    const unsigned char *at = text;
     fputc('"', stream);
-    while (*at != 0) {
-        size_t length = utf8_length(at);
+    while (left > 0) {
+        size_t length = utf8_length(at, left);
         if (length == 0) {
             fprintf(stream, "\\udc%02x", *at);
-            at++;
+            length = 1;
         } else if (*at == '"' || *at == '\\') {
             fprintf(stream, "\\%c", *at);
-            at++;
         } else if (*at < 0x20 || *at == 0x7f) {
             fprintf(stream, "\\u%04x", *at);
-            at++;
         } else {
             fwrite(at, 1, length, stream);
-            at += length;
         }
+        at += length;
+        left -= length;
     }
     fputc('"', stream);
 }
@@ -137,7 +150,7 @@ static void json_member(struct output *output, const char *key)
         fprintf(output->stream, "\n%*s", (int)(2 * output->depth), "");
     }
     if (key != NULL) {
-        json_quote(output->stream, key);
+        json_quote(output->stream, key, strlen(key));
         fputs(": ", output->stream);
     }
 }
@@ -163,12 +176,17 @@ void output_json_end(struct output *output, char bracket)
     fputc(bracket, output->stream);
 }
 
-void output_json_string(struct output *output, const char *key, const char *value)
+void output_json_bytes(struct output *output, const char *key, const void *bytes, uint64_t length)
 {
     if (!output->request->json)
         return;
     json_member(output, key);
-    json_quote(output->stream, value);
+    json_quote(output->stream, bytes, (size_t)length);
+}
+
+void output_json_string(struct output *output, const char *key, const char *value)
+{
+    output_json_bytes(output, key, value, strlen(value));
 }
 
 void output_json_u64(struct output *output, const char *key, uint64_t value)
@@ -209,6 +227,18 @@ void output_json_fraction(struct output *output, const char *key, double value)
         return;
     json_member(output, key);
     fprintf(output->stream, "%.4f", value);
+}
+
+void output_json_double(struct output *output, const char *key, double value)
+{
+    if (!isfinite(value)) {
+        output_json_string(output, key, isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
+        return;
+    }
+    if (!output->request->json)
+        return;
+    json_member(output, key);
+    fprintf(output->stream, "%.17g", value);
 }
 
 /* ------------------------------------------------------------------------------------- the answer as a whole */
@@ -303,5 +333,20 @@ enum exit_code output_look(struct output *output, enum exit_code (*look)(struct 
         return output_failure(output, status);
     enum exit_code code = look(output, heap);
     status = pheap_close(heap);
+    return status != PHEAP_OK && code == EXIT_DONE ? output_failure(output, status) : code;
+}
+
+enum exit_code output_change(struct output *output, enum exit_code (*work)(struct output *output, pheap *heap))
+{
+    struct progress *progress = progress_begin("opening", output->request->progress);
+    pheap *heap = NULL;
+    enum pheap_status status = pheap_open(output->request->path, 0, NULL, &heap);
+    progress_end(progress);
+    if (status != PHEAP_OK)
+        return output_failure(output, status);
+    enum exit_code code = work(output, heap);
+    progress = progress_begin("closing", output->request->progress);
+    status = pheap_close(heap);
+    progress_end(progress);
     return status != PHEAP_OK && code == EXIT_DONE ? output_failure(output, status) : code;
 }

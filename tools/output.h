@@ -32,12 +32,16 @@ struct request {
     const char *command;
     const char *path;
     bool json;
-    bool progress;                /* also when standard error is not a terminal */
-    bool read_only;               /* never change anything, not even by recovery */
-    bool quick;                   /* info: no walk over the heap */
-    bool ranges;                  /* log: show each range, not only how many there are */
-    uint64_t from_lsn;            /* log: skip what is before */
-    uint64_t record_count_max;    /* log: stop after so many */
+    bool progress;      /* also when standard error is not a terminal */
+    bool read_only;     /* never change anything, not even by recovery */
+    bool quick;         /* info: no walk over the heap */
+    bool ranges;        /* log: show each range, not only how many there are */
+    uint64_t from_lsn;  /* log: skip what is before */
+    uint64_t count_max; /* log: stop after so many records; show: so many entries of a container */
+    uint64_t depth_max; /* show: containers in containers */
+    uint64_t width_max; /* show: bytes of a text */
+    char **steps;       /* show: keys and indexes that lead to a value */
+    int step_count;
     struct pheap_options options; /* create */
     const char *archive;          /* backup, restore */
     bool archive_is_stream;       /* it is standard output or input */
@@ -48,7 +52,7 @@ struct request {
     struct pheap_backup_options backup;
 };
 
-enum { OUTPUT_DEPTH_MAX = 8 };
+enum { OUTPUT_DEPTH_MAX = 80 };
 
 /* Where an answer goes.  `member_counts` says, for each open object or array, how many members it has so far. */
 struct output {
@@ -78,6 +82,8 @@ void output_field_size(struct output *output, const char *label, uint64_t size_b
 /* Print text that came from elsewhere, with control characters and bytes that are not UTF-8 made visible. */
 void output_visible(struct output *output, const char *text);
 void output_visible_to(FILE *stream, const char *text);
+/* The same of `length` bytes, which may be zeros. */
+void output_visible_bytes(struct output *output, const void *bytes, uint64_t length);
 
 /* -------------------------------------------------------------------------------------------- JSON, for programs */
 
@@ -85,11 +91,14 @@ void output_visible_to(FILE *stream, const char *text);
 void output_json_begin(struct output *output, const char *key, char bracket);
 void output_json_end(struct output *output, char bracket);
 void output_json_string(struct output *output, const char *key, const char *value);
+void output_json_bytes(struct output *output, const char *key, const void *bytes, uint64_t length);
 void output_json_u64(struct output *output, const char *key, uint64_t value);
 void output_json_i64(struct output *output, const char *key, int64_t value);
 void output_json_bool(struct output *output, const char *key, bool value);
 void output_json_null(struct output *output, const char *key);
 void output_json_fraction(struct output *output, const char *key, double value);
+/* Exactly; infinities and NaN, which JSON has not, as the strings "inf", "-inf" and "nan". */
+void output_json_double(struct output *output, const char *key, double value);
 
 /* ------------------------------------------------------------------------------------------- both, and conversion */
 
@@ -118,6 +127,9 @@ void output_format_identity(const unsigned char identity[16], char text[static 3
  */
 enum exit_code output_look(struct output *output, enum exit_code (*look)(struct output *output, pheap *heap));
 
+/* The same for one that is written to, by `work`; a progress line is shown also while it is closed. */
+enum exit_code output_change(struct output *output, enum exit_code (*work)(struct output *output, pheap *heap));
+
 /* ----------------------------------------------------------------------------------------------------- the commands */
 
 enum exit_code cmd_create(const struct request *request, struct output *output);
@@ -129,5 +141,8 @@ enum exit_code cmd_backup(const struct request *request, struct output *output);
 enum exit_code cmd_restore(const struct request *request, struct output *output);
 enum exit_code cmd_salvage(const struct request *request, struct output *output);
 enum exit_code cmd_scrub(const struct request *request, struct output *output);
+enum exit_code cmd_show(const struct request *request, struct output *output);
+enum exit_code cmd_types(const struct request *request, struct output *output);
+enum exit_code cmd_collect(const struct request *request, struct output *output);
 
 #endif

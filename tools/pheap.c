@@ -37,6 +37,8 @@ enum option_id {
     OPTION_VERIFY,
     OPTION_CHECKSUMS,
     OPTION_FILL,
+    OPTION_DEPTH,
+    OPTION_WIDTH,
     OPTION_END
 };
 
@@ -44,6 +46,12 @@ enum option_id {
 #define LEVEL_MAX 22
 #define LONG_WINDOW_MIN 17
 #define LONG_WINDOW_DEFAULT 27
+
+#define DEPTH_DEFAULT 3
+#define DEPTH_MAX 24
+#define WIDTH_DEFAULT 200
+#define WIDTH_MAX (UINT64_C(1) << 30)
+#define SHOW_COUNT_DEFAULT 20
 
 #define BIT(option) (1U << ((option)-OPTION_HELP))
 
@@ -62,7 +70,9 @@ static const struct option_text {
     {OPTION_READ_ONLY, "read-only", NULL, "change nothing; refuse a heap that needs recovery"},
     {OPTION_QUICK, "quick", NULL, "leave out the space figures, which need a walk over the heap"},
     {OPTION_FROM, "from", "LSN", "begin with the first record at or after this LSN"},
-    {OPTION_COUNT, "count", "N", "stop after N records"},
+    {OPTION_COUNT, "count", "N", "stop after N records, or after N parts of each container (show: default 20)"},
+    {OPTION_DEPTH, "depth", "N", "open containers in containers N deep, 0 to 24 (default 3)"},
+    {OPTION_WIDTH, "width", "N", "show N bytes of a text at most (default 200)"},
     {OPTION_NO_RANGES, "no-ranges", NULL, "one line for each record, without the ranges it changes"},
     {OPTION_LEVEL, "level", "N", "how hard zstd tries: 1 (fast) to 22 (small), -1 to -7 faster still (default 3)"},
     {OPTION_LONG, "long", "[=N]",
@@ -100,6 +110,22 @@ static const struct command {
      "Compare every page of HEAP, which was made by pheap create --checksums, with its checksum, and name pages that\n"
      "do not match and the blocks in them.  Works while others write.  The exit status is 0 if no page is damaged,\n"
      "1 if one is, 2 if the heap could not be scrubbed.\n"},
+    {"show", cmd_show,
+     BIT(OPTION_DEPTH) | BIT(OPTION_COUNT) | BIT(OPTION_WIDTH) | BIT(OPTION_READ_ONLY) | BIT(OPTION_PROGRESS),
+     "HEAP [STEP...]", "show the values of a heap as a tree",
+     "Show the values of HEAP, from the root map or from where the STEPs lead: the key of a map (a str, or else an "
+     "int),\n"
+     "the number of an element (from the end if negative), #N for the Nth entry of anything, the name of a field.\n"
+     "What is damaged is told in its place, and makes the exit status 1.  Works while others write.\n"},
+    {"types", cmd_types, BIT(OPTION_READ_ONLY) | BIT(OPTION_PROGRESS), "HEAP",
+     "list the types that are registered in a heap of values",
+     "List the types that are registered in HEAP: name, version, size, fingerprint, and the offset, size, kind and "
+     "name of\n"
+     "each field.\n"},
+    {"collect", cmd_collect, BIT(OPTION_PROGRESS), "HEAP", "free values that cannot be reached",
+     "Free the values of HEAP that cannot be reached from its root map: such as refer to each other, and what "
+     "programs\n"
+     "that died had made and not stored.  Works while others write, in small transactions.\n"},
     {"log", cmd_log, BIT(OPTION_FROM) | BIT(OPTION_COUNT) | BIT(OPTION_NO_RANGES), "HEAP",
      "list the records of the log",
      "List the records in the log of HEAP: LSN, epoch, size, and the ranges that each changes.\n"
@@ -136,6 +162,7 @@ static void print_usage(FILE *stream)
           "       pheap backup [OPTION]... HEAP ARCHIVE\n"
           "       pheap restore [OPTION]... ARCHIVE HEAP\n"
           "       pheap salvage [OPTION]... DAMAGED NEW\n"
+          "       pheap show [OPTION]... HEAP [STEP...]\n"
           "       pheap COMMAND --help\n"
           "       pheap --help | --version\n\n"
           "Commands:\n",
@@ -275,7 +302,11 @@ static bool apply_option(struct request *request, enum option_id option, const c
     case OPTION_FROM:
         return parse_number(argument, false, &request->from_lsn);
     case OPTION_COUNT:
-        return parse_number(argument, false, &request->record_count_max);
+        return parse_number(argument, false, &request->count_max);
+    case OPTION_DEPTH:
+        return parse_number(argument, false, &request->depth_max) && request->depth_max <= DEPTH_MAX;
+    case OPTION_WIDTH:
+        return parse_number(argument, false, &request->width_max) && request->width_max <= WIDTH_MAX;
     case OPTION_LOG_LIMIT:
         return parse_size(argument, UINT64_MAX, &request->options.log_limit_bytes);
     case OPTION_SEGMENT:
@@ -353,6 +384,14 @@ static int take_operands(const struct command *command, struct request *request,
         request->path = operands[0];
         return EXIT_DONE;
     }
+    if (strchr(command->operands, '[') != NULL) {
+        if (count < 1)
+            return usage_error(command, "which heap? The name of its file is missing", NULL);
+        request->path = operands[0];
+        request->steps = operands + 1;
+        request->step_count = count - 1;
+        return EXIT_DONE;
+    }
     bool archive_first = command->operands[0] == 'A';
     int wanted = request->verify ? 1 : 2;
     if (count < wanted)
@@ -374,7 +413,11 @@ static int take_operands(const struct command *command, struct request *request,
 /* Run a command; `argv[0]` is its name. */
 static int run_command(const struct command *command, int argc, char **argv)
 {
-    struct request request = {.command = command->name, .ranges = true, .record_count_max = UINT64_MAX};
+    struct request request = {.command = command->name,
+                              .ranges = true,
+                              .count_max = command->run == cmd_show ? SHOW_COUNT_DEFAULT : UINT64_MAX,
+                              .depth_max = DEPTH_DEFAULT,
+                              .width_max = WIDTH_DEFAULT};
     request.options.size = sizeof request.options;
     request.backup.size = sizeof request.backup;
     struct option long_options[OPTION_TEXT_COUNT + 1];

@@ -9,6 +9,8 @@
  *      before its turn.  Leaves to which nobody refers are freed.
  *   2. Each of them in turn loses its content and that one reference.  When the last content is gone, so are they.
  *
+ * What is in limbo may have the last references to more garbage, so limbo is emptied before the census that counts.
+ *
  * Killed in between, it leaves garbage with wrong counts, which the next collection puts right.  Two at a time would meet
  * blocks that the other has freed: a counter in the registry tells them, and that somebody discarded an object.
  *
@@ -22,6 +24,13 @@
 #define OBJECTS_PIECE 100 /* of a transaction */
 #define WORDS_PIECE 200
 
+/* Where the census of kinds has a block. */
+static uint32_t place_of_kind(const struct pht *t, uint64_t object)
+{
+    const uint32_t kind = ((const struct pt_head *)(const void *)(t->base + object))->kind;
+    return kind < PHT_CENSUS_KINDS ? kind : 0;
+}
+
 enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, struct pht_census *census)
 {
     if (t == NULL || t->reader == NULL)
@@ -33,7 +42,10 @@ enum pheap_status pht_check(struct pht *t, pheap_fault fault, void *context, str
     if (census != NULL && (status == PHEAP_OK || status == PHEAP_CORRUPT)) {
         struct pht_census all = {.size = census->size, .faults = taken.faults + (fault == NULL && status != PHEAP_OK)};
         for (uint64_t i = 0; i < taken.count; i++) {
-            all.objects += taken.blocks[i].state == PT_OBJECT;
+            if (taken.blocks[i].state == PT_OBJECT) {
+                all.objects++;
+                all.kinds[place_of_kind(t, taken.blocks[i].offset)]++;
+            }
             all.limbo += taken.blocks[i].state == PT_LIMBO || taken.blocks[i].state == PT_LEAVING;
             all.garbage += taken.blocks[i].state == PT_GARBAGE;
             all.unknown += taken.blocks[i].state == PT_UNSEEN;
@@ -65,6 +77,7 @@ struct collection {
     bool lives;           /* some of it is not garbage any more */
     uint64_t collections; /* as the registry has it, if no other collection is at work */
     bool more;            /* there is something in limbo */
+    bool leaving;         /* there was when the census was taken, and may have the last references to more garbage */
 };
 
 enum phase { HOLD = 1, RELEASE, UNDO, RECLAIM };
@@ -234,12 +247,16 @@ static enum pheap_status list_garbage(struct collection *c, const struct pt_cens
 {
     const struct pht *t = census->t;
     c->collections = ((const struct pt_registry *)(const void *)(t->base + t->registry))->collections;
+    c->leaving = false;
+    c->count = 0;
+    free(c->garbage);
     c->garbage = malloc((census->count + 1) * sizeof *c->garbage);
     if (c->garbage == NULL)
         return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a list of all garbage");
     for (uint64_t i = 0; i < census->count; i++) {
         const struct pt_block *block = &census->blocks[i];
         const struct pt_head *head = (const struct pt_head *)(const void *)(t->base + block->offset);
+        c->leaving = c->leaving || block->state == PT_LIMBO;
         if (block->state == PT_GARBAGE)
             c->garbage[c->count++] = (struct item){.offset = block->offset,
                                                    .references = block->references,
@@ -276,6 +293,13 @@ enum pheap_status pht_collect(pheap *heap, enum pheap_durability how, uint64_t *
     if (heap == NULL || (how != PHEAP_DURABLE && how != PHEAP_LAZY))
         return pheap_fail_with(PHEAP_INVALID, "pht_collect: heap is NULL, or %d is no durability", (int)how);
     enum pheap_status status = find_garbage(&c);
+    if (status == PHEAP_OK && c.leaving) {
+        while (c.more && status == PHEAP_OK)
+            status = transact(&c, RECLAIM);
+        c.more = true;
+        if (status == PHEAP_OK)
+            status = find_garbage(&c);
+    }
     if (status == PHEAP_OK)
         status = go_through(&c, HOLD, 0, c.count);
     const bool all = status == PHEAP_OK;

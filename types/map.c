@@ -65,7 +65,8 @@ static uint64_t entry_offset(struct pht *t, const struct pt_map *map, uint32_t n
         (void)pt_corrupt(t, (uint64_t)((const unsigned char *)map - t->base), "a map that names an entry it has not");
         return 0;
     }
-    return pt_segments_find(t, &map->entries, shape_of(map), number - 1);
+    return map->head.kind == PHT_MAP ? pt_segments_find(t, &map->entries, map_shape, number - 1)
+                                     : pt_segments_find(t, &map->entries, set_shape, number - 1);
 }
 
 static const struct pt_entry *entry_at(struct pht *t, const struct pt_map *map, uint32_t number)
@@ -95,12 +96,23 @@ static uint32_t chain_head(const struct pht *t, uint64_t at)
     return head;
 }
 
-/* Look for a key: *number becomes that of its entry, 0 if there is none.  *steps is how many entries it may pass by. */
-static enum pheap_status find(struct pht *t, const struct pt_map *map, const struct pt_key *key, uint32_t hash,
-                              uint64_t *steps, uint32_t *number)
+/* A map or set and a key: its parts, and the entry with its number, if there is one. */
+struct search {
+    const struct pt_map *map;
+    struct pt_key key;
+    uint32_t hash;
+    uint32_t number;              /* 0: none */
+    const struct pt_entry *entry; /* NULL: none */
+};
+
+/* Look for the key.  *steps is how many entries it may pass by. */
+static enum pheap_status find(struct pht *t, struct search *s, uint64_t *steps)
 {
+    const struct pt_map *map = s->map;
+    const uint32_t hash = s->hash;
     uint32_t at = map->count;
-    *number = 0;
+    s->number = 0;
+    s->entry = NULL;
     if (map->buckets != 0) {
         uint64_t head = chain_offset(t, map, bucket_of(hash, map->buckets));
         if (head == 0)
@@ -115,12 +127,13 @@ static enum pheap_status find(struct pht *t, const struct pt_map *map, const str
         if (entry == NULL)
             return PHEAP_CORRUPT;
         if (entry->hash == hash) {
-            enum pheap_status status = pt_key_equal(t, key, entry->key, &equal);
+            enum pheap_status status = pt_key_equal(t, &s->key, entry->key, &equal);
             if (status != PHEAP_OK)
                 return status;
         }
         if (equal) {
-            *number = at;
+            s->number = at;
+            s->entry = entry;
             return PHEAP_OK;
         }
         if (*steps == 0)
@@ -132,14 +145,7 @@ static enum pheap_status find(struct pht *t, const struct pt_map *map, const str
     return PHEAP_OK;
 }
 
-/* A map or set and a key that the caller names: its parts, and the entry if there is one. */
-struct search {
-    const struct pt_map *map;
-    struct pt_key key;
-    uint32_t hash;
-    uint32_t number;
-};
-
+/* For what the caller names. */
 static enum pheap_status search(struct pht *t, pht_value value, enum pht_kind kind, const struct pht_any *any,
                                 struct search *s)
 {
@@ -155,7 +161,7 @@ static enum pheap_status search(struct pht *t, pht_value value, enum pht_kind ki
     s->map = map;
     s->hash = (uint32_t)hash;
     uint64_t steps = s->map->count;
-    return find(t, s->map, &s->key, s->hash, &steps, &s->number);
+    return find(t, s, &steps);
 }
 
 /* ------------------------------------------------------------------------------------------------------- changing */
@@ -185,13 +191,19 @@ static enum pheap_status put_chain_head(struct pht *t, const struct pt_map *map,
     return status;
 }
 
-/* Put an entry at the head of the chain where it belongs. */
-static enum pheap_status chain_entry(struct pht *t, const struct pt_map *map, uint32_t number)
+/* Let entry `number` be followed by another one in its chain. */
+static enum pheap_status put_next_in_chain(struct pht *t, const struct pt_map *map, uint32_t number, uint32_t next)
 {
     struct pt_entry *entry;
     enum pheap_status status = edit_entry(t, map, number, &entry);
-    if (status != PHEAP_OK)
-        return status;
+    if (status == PHEAP_OK)
+        entry->chain = next;
+    return status;
+}
+
+/* Put an entry at the head of the chain where it belongs. */
+static enum pheap_status chain_entry(struct pht *t, const struct pt_map *map, struct pt_entry *entry, uint32_t number)
+{
     uint32_t bucket = bucket_of(entry->hash, map->buckets);
     uint64_t head = chain_offset(t, map, bucket);
     if (head == 0)
@@ -218,23 +230,38 @@ static enum pheap_status rename_in_chain(struct pht *t, const struct pt_map *map
         const struct pt_entry *entry = entry_at(t, map, at);
         if (entry == NULL)
             return PHEAP_CORRUPT;
-        if (entry->chain == number) {
-            struct pt_entry *edited;
-            enum pheap_status status = edit_entry(t, map, at, &edited);
-            if (status == PHEAP_OK)
-                edited->chain = other;
-            return status;
-        }
+        if (entry->chain == number)
+            return put_next_in_chain(t, map, at, other);
         at = entry->chain;
     }
     return pt_corrupt(t, (uint64_t)((const unsigned char *)map - t->base), "a map that lost an entry out of its chain");
 }
 
-/* Empty the chain of a bucket, and put its entries where they belong now. */
-static enum pheap_status distribute(struct pht *t, const struct pt_map *map, uint64_t head, uint32_t bucket)
+/* Of the chain of a bucket, let entry `number` be what follows `last`, or its head if that is 0: if it is not already. */
+static enum pheap_status link_chain(struct pht *t, const struct pt_map *map, uint32_t bucket, uint32_t last,
+                                    uint32_t number)
 {
-    uint32_t at = chain_head(t, head), steps = 0;
-    enum pheap_status status = put_chain_head(t, map, bucket, 0);
+    if (last == 0) {
+        const uint64_t head = chain_offset(t, map, bucket);
+        if (head == 0)
+            return PHEAP_CORRUPT;
+        return chain_head(t, head) == number ? PHEAP_OK : put_chain_head(t, map, bucket, number);
+    }
+    const struct pt_entry *entry = entry_at(t, map, last);
+    if (entry == NULL)
+        return PHEAP_CORRUPT;
+    return entry->chain == number ? PHEAP_OK : put_next_in_chain(t, map, last, number);
+}
+
+/* Divide the chain of a bucket between it and the last bucket, which is new. */
+static enum pheap_status divide(struct pht *t, const struct pt_map *map, uint32_t bucket)
+{
+    const uint32_t buckets[2] = {bucket, map->buckets - 1};
+    const uint64_t head = chain_offset(t, map, bucket);
+    if (head == 0)
+        return PHEAP_CORRUPT;
+    enum pheap_status status = PHEAP_OK;
+    uint32_t at = chain_head(t, head), steps = 0, last[2] = {0, 0};
     while (at != 0 && status == PHEAP_OK) {
         const struct pt_entry *entry = entry_at(t, map, at);
         if (entry == NULL)
@@ -242,10 +269,13 @@ static enum pheap_status distribute(struct pht *t, const struct pt_map *map, uin
         if (++steps > map->count)
             return pt_corrupt(t, (uint64_t)((const unsigned char *)map - t->base),
                               "a map with a chain that has no end");
-        uint32_t next = entry->chain;
-        status = chain_entry(t, map, at);
+        const uint32_t next = entry->chain, side = bucket_of(entry->hash, map->buckets) == buckets[1];
+        status = link_chain(t, map, buckets[side], last[side], at);
+        last[side] = at;
         at = next;
     }
+    for (uint32_t side = 0; side < 2 && status == PHEAP_OK; side++)
+        status = link_chain(t, map, buckets[side], last[side], 0);
     return status;
 }
 
@@ -256,29 +286,40 @@ static enum pheap_status split(struct pht *t, uint64_t at, struct pt_map *map)
     uint32_t made = map->buckets;
     if (map->chains.capacity <= made)
         status = pt_segments_grow(t, at + offsetof(struct pt_map, chains), chain_shape);
-    if (status == PHEAP_OK)
-        status = put_chain_head(t, map, made, 0);
-    uint32_t bucket = made & (UINT32_MAX >> __builtin_clz(made | 1) >> 1); /* without its highest bit */
-    uint64_t head = status == PHEAP_OK ? chain_offset(t, map, bucket) : 0;
-    if (head == 0)
-        return status == PHEAP_OK ? PHEAP_CORRUPT : status;
+    if (status != PHEAP_OK)
+        return status;
     map->buckets = made + 1;
-    return distribute(t, map, head, bucket);
+    return divide(t, map, made & (UINT32_MAX >> __builtin_clz(made | 1) >> 1)); /* without its highest bit */
 }
 
-/* The last bucket less: its entries go back. */
+/* The last bucket less: its chain goes before that of the bucket it came from. */
 static enum pheap_status merge(struct pht *t, uint64_t at, struct pt_map *map)
 {
     bool freed;
-    uint32_t last = map->buckets - 1;
-    uint64_t head = chain_offset(t, map, last);
-    if (head == 0)
+    const uint32_t last = map->buckets - 1, bucket = last & (UINT32_MAX >> __builtin_clz(last | 1) >> 1);
+    const uint64_t from = chain_offset(t, map, last), to = chain_offset(t, map, bucket);
+    if (from == 0 || to == 0)
         return PHEAP_CORRUPT;
+    const uint32_t first = chain_head(t, from), second = chain_head(t, to);
+    uint32_t end = first, steps = 0;
+    for (uint32_t next = first; next != 0; steps++) {
+        const struct pt_entry *entry = entry_at(t, map, next);
+        if (entry == NULL)
+            return PHEAP_CORRUPT;
+        if (steps > map->count)
+            return pt_corrupt(t, at, "a map with a chain that has no end");
+        end = next;
+        next = entry->chain;
+    }
+    enum pheap_status status = PHEAP_OK;
+    if (first != 0 && second != 0)
+        status = put_next_in_chain(t, map, end, second);
+    if (first != 0 && status == PHEAP_OK)
+        status = put_chain_head(t, map, bucket, first);
+    if (status != PHEAP_OK)
+        return status;
     map->buckets = last;
-    enum pheap_status status = distribute(t, map, head, last);
-    if (status == PHEAP_OK)
-        status = pt_segments_shrink(t, at + offsetof(struct pt_map, chains), chain_shape, map->buckets, &freed);
-    return status;
+    return pt_segments_shrink(t, at + offsetof(struct pt_map, chains), chain_shape, map->buckets, &freed);
 }
 
 /* A small map gets its buckets. */
@@ -290,8 +331,12 @@ static enum pheap_status make_buckets(struct pht *t, uint64_t at, struct pt_map 
     for (uint32_t i = 0; i < FIRST_BUCKETS && status == PHEAP_OK; i++)
         status = put_chain_head(t, map, i, 0);
     map->buckets = FIRST_BUCKETS;
-    for (uint32_t number = 1; number <= map->count && status == PHEAP_OK; number++)
-        status = chain_entry(t, map, number);
+    for (uint32_t number = 1; number <= map->count && status == PHEAP_OK; number++) {
+        struct pt_entry *entry;
+        status = edit_entry(t, map, number, &entry);
+        if (status == PHEAP_OK)
+            status = chain_entry(t, map, entry, number);
+    }
     return status;
 }
 
@@ -329,6 +374,10 @@ static enum pheap_status append(struct pht *t, uint64_t at, uint32_t hash, pht_v
     entry->next = 0;
     if (map->head.kind == PHT_MAP)
         entry->value = value;
+    if (map->buckets != 0)
+        status = chain_entry(t, map, entry, number);
+    if (status != PHEAP_OK)
+        return status;
     if (last == 0) {
         map->first = number;
     } else {
@@ -341,10 +390,7 @@ static enum pheap_status append(struct pht *t, uint64_t at, uint32_t hash, pht_v
     pt_changed(map);
     if (map->buckets == 0)
         return number > SMALL ? make_buckets(t, at, map) : PHEAP_OK;
-    status = chain_entry(t, map, number);
-    if (status == PHEAP_OK && number > map->buckets)
-        status = split(t, at, map);
-    return status;
+    return number > map->buckets ? split(t, at, map) : PHEAP_OK;
 }
 
 /* In what links the entries by age, name `back` and `forth` for the two sides of an entry. */
@@ -450,21 +496,21 @@ enum pheap_status pt_map_dismantle(struct pht *t, uint64_t at, uint32_t *budget,
 static enum pheap_status check_entry(struct pht *t, const struct pt_map *map, uint64_t at, uint32_t number,
                                      uint64_t *steps)
 {
-    struct pt_key key;
+    struct search s = {.map = map};
     uint64_t hash;
-    uint32_t found;
     const struct pt_entry *entry = entry_at(t, map, number);
     if (entry == NULL)
         return PHEAP_CORRUPT;
-    enum pheap_status status = pt_key_of(t, entry->key, &key);
+    enum pheap_status status = pt_key_of(t, entry->key, &s.key);
     if (status == PHEAP_OK)
-        status = pt_key_hash(t, &key, &hash);
+        status = pt_key_hash(t, &s.key, &hash);
     if (status != PHEAP_OK)
         return pt_corrupt(t, at, "a map with a key that is none");
     if ((uint32_t)hash != entry->hash)
         return pt_corrupt(t, at, "a map with the wrong hash of a key");
-    status = find(t, map, &key, entry->hash, steps, &found);
-    if (status == PHEAP_OK && found != number)
+    s.hash = entry->hash;
+    status = find(t, &s, steps);
+    if (status == PHEAP_OK && s.number != number)
         status = pt_corrupt(t, at, "a map in which a key cannot be found, or is twice");
     return status;
 }
@@ -632,8 +678,7 @@ enum pheap_status pht_map_get(struct pht *t, pht_value map, struct pht_any key, 
     enum pheap_status status = search(t, map, PHT_MAP, &key, &s);
     if (status != PHEAP_OK)
         return status;
-    const struct pt_entry *entry = s.number == 0 ? NULL : entry_at(t, s.map, s.number);
-    *value = entry == NULL ? PHT_ABSENT : entry->value;
+    *value = s.entry == NULL ? PHT_ABSENT : s.entry->value;
     return PHEAP_OK;
 }
 
@@ -684,11 +729,11 @@ enum pheap_status pht_map_add(struct pht *t, pht_value map, struct pht_any key, 
     enum pheap_status status = prepare(t, map, &key, &value, &s);
     if (status != PHEAP_OK)
         return status;
-    const struct pt_entry *entry = s.number == 0 ? NULL : entry_at(t, s.map, s.number);
-    if (entry == NULL)
+    const pht_value there = s.entry == NULL ? PHT_ABSENT : s.entry->value;
+    if (s.entry == NULL)
         status = insert(t, map, &s, &value);
     if (status == PHEAP_OK)
-        *present = entry == NULL ? PHT_ABSENT : entry->value;
+        *present = there;
     return status;
 }
 

@@ -25,10 +25,24 @@ static enum pheap_status use(struct pht *t, pht_value value, const struct pt_oma
     return pt_tree_sound(t, value, &(*map)->tree) ? PHEAP_OK : PHEAP_CORRUPT;
 }
 
+/* Of a str in a word: its bytes as a number, the first one highest. */
+static inline uint64_t word_bytes(pht_value word)
+{
+    return __builtin_bswap64(word & ~UINT64_C(0xff));
+}
+
 /* Compare a key with one of the map: *order is that of the map's. */
-static enum pheap_status order_of(struct pht *t, pht_value word, const struct pt_key *key, int *order)
+static inline enum pheap_status order_of(struct pht *t, pht_value word, const struct pt_key *key, int *order)
 {
     struct pt_key other;
+    if ((word & 7) == 1 && (key->word & 7) == 1) { /* ints in words, which have the order of the words */
+        *order = ((int64_t)word > (int64_t)key->word) - ((int64_t)word < (int64_t)key->word);
+        return PHEAP_OK;
+    }
+    if ((word & 7) == 4 && (key->word & 7) == 4 && word_bytes(word) != word_bytes(key->word)) {
+        *order = word_bytes(word) > word_bytes(key->word) ? 1 : -1;
+        return PHEAP_OK;
+    }
     enum pheap_status status = pt_key_of(t, word, &other);
     return status == PHEAP_OK ? pt_key_compare(t, &other, key, order) : status;
 }
@@ -59,13 +73,14 @@ static enum pheap_status bisect(struct pht *t, const uint64_t *keys, uint32_t st
     return PHEAP_OK;
 }
 
-/* How many keys are less than `key`; the item of the key itself, NULL if it is not there. */
+/* How many keys are less than `key`, if `rank` wants that; the item of the key itself, NULL if it is not there. */
 static enum pheap_status search(struct pht *t, const struct pt_omap *map, const struct pt_key *key, uint64_t *rank,
                                 const uint64_t **item)
 {
-    uint64_t at = map->tree.top;
+    uint64_t at = map->tree.top, before = 0;
     bool equal;
-    *rank = 0;
+    if (rank != NULL)
+        *rank = 0;
     *item = NULL;
     if (at == 0)
         return PHEAP_OK;
@@ -79,7 +94,8 @@ static enum pheap_status search(struct pht *t, const struct pt_omap *map, const 
         if (status != PHEAP_OK)
             return status;
         if (level == 0) {
-            *rank += less;
+            if (rank != NULL)
+                *rank = before + less;
             *item = equal ? node->words + less * WIDTH : NULL;
             return PHEAP_OK;
         }
@@ -88,8 +104,8 @@ static enum pheap_status search(struct pht *t, const struct pt_omap *map, const 
             less--;
         if (less >= node->used)
             return pt_corrupt(t, at, "an inner node of a tree without entries");
-        for (uint32_t i = 0; i < less; i++)
-            *rank += node->words[i * step + 1];
+        for (uint32_t i = 0; rank != NULL && i < less; i++)
+            before += node->words[i * step + 1];
         at = node->words[less * step];
     }
 }
@@ -126,11 +142,10 @@ enum pheap_status pht_omap_count(struct pht *t, pht_value map, uint64_t *count)
 enum pheap_status pht_omap_get(struct pht *t, pht_value map, struct pht_any key, pht_value *value)
 {
     struct pt_key k;
-    uint64_t rank;
     const uint64_t *item;
     if (value == NULL)
         return pheap_fail_with(PHEAP_INVALID, "pht_omap_get: value is NULL");
-    enum pheap_status status = look(t, map, &key, &k, &rank, &item);
+    enum pheap_status status = look(t, map, &key, &k, NULL, &item);
     if (status == PHEAP_OK)
         *value = item == NULL ? PHT_ABSENT : item[1];
     return status;

@@ -4,6 +4,9 @@
 #include "types/value.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
+
+#define TAKE_MAX 16384u /* bytes of a struct that another record takes over */
 
 /* A record that lies in the heap as a whole, and its type. */
 static enum pheap_status check(struct pht *t, uint64_t record, const struct pt_type **type)
@@ -113,6 +116,74 @@ enum pheap_status pht_record_set(struct pht *t, pht_value record, uint64_t field
     const pht_value old = *word_at(t, record, field);
     status = pt_then_limbo(t, pt_put(t, record + sizeof(struct pt_head) + field, word));
     return status == PHEAP_OK ? pt_drop(t, old) : status;
+}
+
+/* The values of a struct, in memory to be freed: *count words, those that are absent too. */
+static enum pheap_status copy_values(const struct pht *t, uint64_t record, const struct pt_type *type,
+                                     pht_value **words, size_t *count)
+{
+    size_t found = 0;
+    *words = malloc((type->size / sizeof(pht_value) + 1) * sizeof **words);
+    if (*words == NULL)
+        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for the values of a record");
+    for (uint32_t i = 0; i < type->field_count; i++) {
+        const struct pt_field *field = &pt_fields(type)[i];
+        for (uint64_t n = 0; n < pt_values(type, field) && found < type->size / sizeof(pht_value); n++)
+            (*words)[found++] = *word_at(t, record, field->offset + n * sizeof(pht_value));
+    }
+    *count = found;
+    return PHEAP_OK;
+}
+
+/* Is there room for a struct of this size in the block of a record? */
+static enum pheap_status check_room(const struct pht *t, uint64_t record, uint64_t size)
+{
+    uint64_t room;
+    enum pheap_status status = pheap_usable_size(t->txn, record, &room);
+    if (status != PHEAP_OK)
+        return pheap_fail_with(PHEAP_CORRUPT, "the record at 0x%" PRIx64 " is no block: %s", record,
+                               pheap_error_detail());
+    if (size > TAKE_MAX || room < sizeof(struct pt_head) + size)
+        return pheap_fail_with(
+            PHEAP_INVALID, "the record at 0x%" PRIx64 " has no room for a struct of %" PRIu64 " bytes", record, size);
+    return PHEAP_OK;
+}
+
+enum pheap_status pht_record_take(struct pht *t, pht_value record, pht_value from)
+{
+    const struct pt_type *old, *new;
+    void *to_bytes, *from_bytes;
+    pht_value *dropped = NULL;
+    size_t count = 0;
+    enum pheap_status status = pt_may_change(t);
+    if (status == PHEAP_OK)
+        status = use(t, record, &old);
+    if (status == PHEAP_OK)
+        status = use(t, from, &new);
+    if (status == PHEAP_OK && record == from)
+        return pheap_fail_with(PHEAP_INVALID, "a record cannot take over itself");
+    if (status == PHEAP_OK)
+        status = check_room(t, record, new->size > old->size ? new->size : old->size);
+    if (status == PHEAP_OK)
+        status = copy_values(t, record, old, &dropped, &count);
+    if (status != PHEAP_OK)
+        return status;
+    const size_t larger = new->size > old->size ? new->size : old->size;
+    status = pt_edit(t, record, sizeof(struct pt_head) + larger, &to_bytes);
+    if (status == PHEAP_OK)
+        status = pt_edit(t, from, sizeof(struct pt_head) + new->size, &from_bytes);
+    if (status == PHEAP_OK) {
+        char *content = (char *)to_bytes + sizeof(struct pt_head);
+        memcpy(content, (char *)from_bytes + sizeof(struct pt_head), new->size);
+        memset(content + new->size, 0, larger - new->size);
+        memset((char *)from_bytes + sizeof(struct pt_head), 0, new->size);
+        ((struct pt_head *)to_bytes)->kind = ((const struct pt_head *)from_bytes)->kind;
+    }
+    for (size_t i = 0; i < count && status == PHEAP_OK; i++)
+        if (dropped[i] != PHT_ABSENT)
+            status = pt_drop(t, dropped[i]);
+    free(dropped);
+    return pt_then_limbo(t, status);
 }
 
 enum pheap_status pt_record_dismantle(struct pht *t, uint64_t record, uint32_t *budget, bool *done)

@@ -11,7 +11,7 @@ static const uint64_t powers[PT_HEIGHT_MAX + 1] = {1, PT_FANOUT, (uint64_t)PT_FA
 /* The entry for chunk `number` in a directory, which is `level` above the chunks. */
 static inline uint32_t digit(uint32_t number, uint32_t level)
 {
-    return (uint32_t)(number / powers[level - 1] % PT_FANOUT);
+    return level == 1 ? number % PT_FANOUT : (uint32_t)(number / powers[level - 1] % PT_FANOUT);
 }
 
 static bool sound(struct pht *t, const struct pt_segments *array, struct pt_shape shape)
@@ -38,15 +38,18 @@ static uint64_t find_chunk(struct pht *t, const struct pt_segments *array, uint3
     return at;
 }
 
-uint64_t pt_segments_find(struct pht *t, const struct pt_segments *array, struct pt_shape shape, uint32_t index)
+uint64_t pt_segments_find_slow(struct pht *t, const struct pt_segments *array, struct pt_shape shape, uint32_t index)
 {
-    if (!sound(t, array, shape))
+    /* Division is dear: whether the capacity is a multiple of whole chunks is left to sound(). */
+    if (array->height > PT_HEIGHT_MAX || array->capacity > powers[array->height] * shape.whole) {
+        (void)sound(t, array, shape);
         return 0;
+    }
     if (index >= array->capacity) {
         (void)pt_corrupt(t, array->top, "an array that is shorter than what it belongs to says");
         return 0;
     }
-    uint32_t number = index / shape.whole, within = index % shape.whole;
+    uint32_t number = index / shape.whole, within = index - number * shape.whole;
     uint32_t elements = array->height == 0 ? array->capacity : shape.whole;
     uint64_t at = find_chunk(t, array, number);
     if (at == 0 || pt_at_kind(t, at, sizeof(struct pt_chunk) + elements * (uint64_t)shape.width, PT_CHUNK) == NULL)

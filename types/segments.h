@@ -44,7 +44,33 @@ struct pt_shape {
 
 /* The offset of an element that is below the capacity; 0 (CORRUPT) if the array is damaged.  A whole element lies there,
  * within the heap, aligned to 4, and to 8 if the width is a multiple of that. */
-uint64_t pt_segments_find(struct pht *t, const struct pt_segments *array, struct pt_shape shape, uint32_t index);
+uint64_t pt_segments_find_slow(struct pht *t, const struct pt_segments *array, struct pt_shape shape, uint32_t index);
+
+/* What a directory has as an entry; 0 if there is none. */
+static inline uint64_t pt_segments_below(struct pht *t, uint64_t at, uint32_t entry)
+{
+    const struct pt_directory *directory = entry < PT_FANOUT ? pt_at(t, at, sizeof *directory) : NULL;
+    return directory == NULL || directory->kind != PT_DIRECTORY ? 0 : directory->below[entry];
+}
+
+/* Where the compiler knows the shape, this divides by constants.  It checks what pt_segments_find_slow() does before it
+ * looks anywhere, and leaves to that what is not as it should be, and higher trees. */
+__attribute__((always_inline)) static inline uint64_t pt_segments_find(struct pht *t, const struct pt_segments *array,
+                                                                       const struct pt_shape shape, uint32_t index)
+{
+    const uint32_t height = array->height, capacity = array->capacity, number = height == 0 ? 0 : index / shape.whole;
+    const uint32_t within = index - number * shape.whole, room = height == 0 ? capacity : shape.whole;
+    uint64_t at = height > 2 ? 0 : array->top;
+    if (height == 2)
+        at = pt_segments_below(t, at, number / PT_FANOUT);
+    if (height > 0 && at != 0)
+        at = pt_segments_below(t, at, height == 2 ? number % PT_FANOUT : number);
+    const bool sound = at != 0 && index < capacity && room <= shape.whole;
+    const struct pt_chunk *chunk = sound ? pt_at(t, at, sizeof *chunk + (uint64_t)room * shape.width) : NULL;
+    if (chunk == NULL || chunk->kind != PT_CHUNK)
+        return pt_segments_find_slow(t, array, shape, index);
+    return at + sizeof *chunk + (uint64_t)within * shape.width;
+}
 
 /* Make room for more elements, which are 0; `array` is the offset of the struct pt_segments.  FULL: there are 2^32. */
 enum pheap_status pt_segments_grow(struct pht *t, uint64_t array, struct pt_shape shape);

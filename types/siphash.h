@@ -56,6 +56,31 @@ static inline uint64_t pt_sip_end(struct pt_sip *s, uint64_t last)
     return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 
+/* The last 0 to 7 bytes of `length`, which begin at `at`, as a word; without a loop over bytes. */
+static inline uint64_t pt_sip_tail(const unsigned char *at, uint64_t left, uint64_t length)
+{
+    uint64_t word = 0;
+    uint32_t four;
+    uint16_t two;
+    if (left == 0)
+        return 0;
+    if (length >= 8) { /* with some that were taken before */
+        memcpy(&word, at + left - 8, 8);
+        return word >> (64 - 8 * left);
+    }
+    if ((left & 4) != 0) {
+        memcpy(&four, at, 4);
+        word = four;
+    }
+    if ((left & 2) != 0) {
+        memcpy(&two, at + (left & 4), 2);
+        word |= (uint64_t)two << 8 * (left & 4);
+    }
+    if ((left & 1) != 0)
+        word |= (uint64_t)at[left - 1] << 8 * (left - 1);
+    return word;
+}
+
 static inline uint64_t pt_sip_bytes(const uint64_t key[2], const void *bytes, uint64_t length)
 {
     struct pt_sip s = pt_sip_begin(key);
@@ -65,10 +90,7 @@ static inline uint64_t pt_sip_bytes(const uint64_t key[2], const void *bytes, ui
         memcpy(&word, at, 8);
         pt_sip_word(&s, word);
     }
-    word = 0;
-    if (left > 0)
-        memcpy(&word, at, left);
-    return pt_sip_end(&s, word | length << 56);
+    return pt_sip_end(&s, pt_sip_tail(at, left, length) | length << 56);
 }
 
 #endif

@@ -259,7 +259,7 @@ static enum pheap_status encode(struct pht *t, const struct pht_layout *layout, 
         return pheap_fail_with(PHEAP_INVALID, "a type with %" PRIu64 " values; it may have %u", values, VALUES_MAX);
     struct pt_type *type = calloc(1, bytes);
     if (type == NULL)
-        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a type of %u fields", layout->field_count);
+        return pt_failed(t, pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a type of %u fields", layout->field_count));
     *type = (struct pt_type){.kind = PHT_TYPE,
                              .length = bytes - sizeof(struct pt_leaf),
                              .size = layout->size,

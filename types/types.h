@@ -512,7 +512,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_frozenset_get(struct pht *t, ph
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_frozenset_has(struct pht *t, pht_value set, struct pht_any key,
                                                                bool *has);
 
-/* ------------------------------------------------------------------------------------- types, records, struct arrays */
+/* ------------------------------------------------------------------------------------ types, records, struct arrays */
 
 /* What a field of a struct is. */
 enum pht_field_kind {
@@ -591,6 +591,24 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_set(struct pht *t, pht_v
                                                             struct pht_any value);
 
 /*
+ * `record` takes over what `from` is: its type, its bytes, its values.  All that refers to `record` then finds that, which
+ * is how objects come to a newer layout.  What it had goes, and `from` is left zeroed, to be discarded.  Structs of up to
+ * 16 KiB.  INVALID: larger ones, or the block of `record` has no room for them; nothing was done.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_record_take(struct pht *t, pht_value record, pht_value from);
+
+/*
+ * The type of a record whose bytes begin `offset` (as of pht_record_at()) behind `base`, for programs that remember where
+ * records are, and look whether they still are what they were: by a load, without any check of `offset`.
+ */
+static inline uint32_t pht_record_type_at(const void *base, uint64_t offset)
+{
+    uint32_t kind;
+    memcpy(&kind, (const char *)base + offset - 16, sizeof kind);
+    return kind - PHT_RECORD;
+}
+
+/*
  * An array of `count` structs of a type without values, zeroed.  A huge one takes no disk until it is written.  Together
  * with a map this is a store of structs by key, whose index changes in the same transaction.  pht_array_at() says where
  * the first element is (aligned to 16) and how many there are; WRONG_TYPE if they are not of `type`.
@@ -617,14 +635,17 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_pop(struct pht *t, pht_val
 
 /* ---------------------------------------------------------------------------------------------- check and collect */
 
+#define PHT_CENSUS_KINDS 32
+
 /* What a heap of values has.  Set `size` before the call. */
 struct pht_census {
     size_t size;
-    uint64_t objects; /* that can be reached from the root map */
-    uint64_t limbo;   /* objects that wait to be taken apart, and those that only such refer to */
-    uint64_t garbage; /* objects that cannot be reached: cycles, and what was made and stored nowhere */
-    uint64_t unknown; /* blocks that are neither objects nor parts of such: of pheap_alloc() */
-    uint64_t faults;  /* found, including those beyond the first 1000 */
+    uint64_t objects;                 /* that can be reached from the root map */
+    uint64_t limbo;                   /* objects that wait to be taken apart, and those that only such refer to */
+    uint64_t garbage;                 /* objects that cannot be reached: cycles, and what was made and stored nowhere */
+    uint64_t unknown;                 /* blocks that are neither objects nor parts of such: of pheap_alloc() */
+    uint64_t faults;                  /* found, including those beyond the first 1000 */
+    uint64_t kinds[PHT_CENSUS_KINDS]; /* of `objects`, by enum pht_kind; records are at 0 */
 };
 
 /*

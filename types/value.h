@@ -17,6 +17,8 @@
 
 #include "types/heap.h"
 
+#include <string.h>
+
 #define PT_WORD_NONE UINT64_C(0x03)
 #define PT_WORD_FALSE UINT64_C(0x0b)
 #define PT_WORD_TRUE UINT64_C(0x13)
@@ -75,6 +77,14 @@ static inline enum pheap_status pt_key_equal(struct pht *t, const struct pt_key 
     if (key->word != PHT_ABSENT && !pt_is_object(key->word) && !pt_is_object(word) && !pt_is_number_word(key->word)) {
         *equal = false;
         return PHEAP_OK;
+    }
+    if (key->word == PHT_ABSENT && pt_is_object(word) && (key->any.kind == PHT_STR || key->any.kind == PHT_BYTES)) {
+        const struct pt_leaf *leaf = pt_at(t, word, sizeof *leaf);
+        if (leaf != NULL && leaf->kind == key->any.kind && leaf->length == key->any.length &&
+            pt_at(t, word, sizeof *leaf + key->any.length) != NULL) {
+            *equal = memcmp(leaf + 1, key->any.bytes, key->any.length) == 0;
+            return PHEAP_OK;
+        }
     }
     return pt_key_equal_slow(t, key, word, equal);
 }

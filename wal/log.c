@@ -57,6 +57,8 @@ void ph_wal_deinit(struct ph_wal *wal)
         wal->io->free(wal->io->ctx, wal->path);
     if (wal->staging != NULL)
         wal->io->free(wal->io->ctx, wal->staging);
+    if (wal->spare_record != NULL)
+        wal->io->free(wal->io->ctx, wal->spare_record);
     if (wal->local_lock_ready)
         ph_local_deinit(&wal->local_lock);
     *wal = (struct ph_wal){0};

@@ -35,6 +35,9 @@ struct ph_wal {
     bool local_lock_ready;
     _Atomic bool opened;
     uint8_t *staging; /* what a flush writes, under the flush lock */
+    /* record_max bytes that a replay has left for the next one, or NULL: whoever swaps it out owns it.  To allocate much
+     * each time that a view catches up would take as long as to apply a small commit. */
+    uint8_t *_Atomic spare_record;
 };
 
 /* Parameters of the heap `identity`; takes no resources but memory.  NO_MEMORY. */

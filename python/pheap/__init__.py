@@ -11,13 +11,15 @@
 What is stored is None, bool, int, float, str, bytes, and dict, list, set, frozenset, tuple and collections.deque of such.
 A dict, list, set or deque that is assigned is copied into the heap, with all that is in it; what is read back is a Dict,
 List, Set or Queue, which reads from the heap and writes to it.  OrderedMap({...}) is stored as a mapping whose keys are
-sorted.  A tuple comes back as a tuple, a frozenset as a frozenset.
+sorted.  A tuple comes back as a tuple, a frozenset as a frozenset.  Objects of one's own classes are stored if these are
+Persistent.
 """
 
 import atexit as _atexit
-import weakref as _weakref
+from _weakrefset import WeakSet as _WeakSet  # that of weakref, which takes as long to import as to open a heap
 
 from . import _errors, _pheap
+from ._classes import Persistent, Pickled, chars, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from ._dict import Dict
 from ._errors import *  # noqa: F403
 from ._list import List
@@ -27,8 +29,9 @@ from ._queue import Queue
 from ._set import Set
 
 __all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Queue", "OrderedMap", *_errors.__all__]
+__all__ += ["Persistent", "Pickled", "chars", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"]
 
-_heaps = _weakref.WeakSet()
+_heaps = _WeakSet()
 
 
 def open(
@@ -44,11 +47,13 @@ def open(
     mode=0,
     checksums=False,
     pin_wait_ms=0,
+    pickle=False,
 ):
     """Open the heap in the file `path`.
 
     flag: "r" for reading; "w" to change a heap that is there; "c" makes it if it is not; "n" makes it, or removes all
-    that it has.  durable: is a transaction that does not say on stable storage when it ends, or soon after?  The other
+    that it has.  pickle: objects of types that a heap does not know are stored as pickles, and loaded, which is safe only with
+    heaps of people whom you trust.  durable: is a transaction that does not say on stable storage when it ends, or soon after?  The other
     options are those of pheap_open(3), in bytes; 0 is the default.
     """
     if flag not in ("r", "w", "c", "n"):
@@ -56,6 +61,7 @@ def open(
     heap = Heap(
         path, flag in "cn", flag == "r", durable, reserve, budget, log_limit, segment, buffer, mode, checksums, pin_wait_ms
     )
+    heap._pickle = bool(pickle)
     _heaps.add(heap)
     if flag == "n":
         heap.root.clear()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Dict: the surface of dict on a map in a heap."""
 
-from collections import abc
+import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
 from types import GenericAlias
 
 from . import _pheap

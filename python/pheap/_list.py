@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """List: the surface of list on a list in a heap."""
 
+import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
 import operator
-from collections import abc
 from types import GenericAlias
 
 from . import _pheap

@@ -3,7 +3,7 @@
 
 from collections import deque
 
-from ._pheap import List, Map, OrderedMap, Queue, Set
+from ._pheap import List, Map, OrderedMap, Queue, Record, Set
 
 
 def plain(value, memo):
@@ -15,7 +15,9 @@ def plain(value, memo):
     result = _part(value, memo, empty)
     while empty:
         source, copy = empty.pop()
-        if isinstance(copy, dict):
+        if isinstance(copy, Record):
+            copy.__setstate__({name: _part(part, memo, empty) for name, part in _attributes(source).items()})
+        elif isinstance(copy, dict):
             for key, part in source.items():
                 copy[key] = _part(part, memo, empty)
         elif isinstance(copy, set):
@@ -23,6 +25,12 @@ def plain(value, memo):
         else:
             copy.extend([_part(part, memo, empty) for part in source])
     return result
+
+
+def _attributes(record):
+    from ._classes import attributes
+
+    return attributes(record)
 
 
 def _part(value, memo, empty):
@@ -39,6 +47,8 @@ def _part(value, memo, empty):
         copy = deque(maxlen=value.maxlen)
     elif isinstance(value, (Set, set)):
         copy = set()
+    elif isinstance(value, Record):
+        copy = type(value).__new__(type(value))
     else:
         return value
     if id(value) not in memo:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Write transactions: begin, commit, abort, and changes that are transactions of their own. */
-#include "python/src/heap.h"
+#include "python/src/record.h"
 
 #include <stdlib.h>
 
@@ -10,9 +10,9 @@ enum { SLICE_MS = 100 };
 /* Wait for the writer, without the GIL; an exception may be raised by a signal. */
 static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms, pheap_txn **txn)
 {
+    /* Mostly nobody is in the way; to ask for no wait spares the library four looks at the clock. */
+    int64_t slice = 0;
     for (int64_t waited = 0;;) {
-        const int64_t left = timeout_ms < 0 ? SLICE_MS : timeout_ms - waited;
-        const int64_t slice = left < SLICE_MS ? left : SLICE_MS;
         enum pheap_status status;
         heap->users++;
         Py_BEGIN_ALLOW_THREADS status = pheap_begin_timeout(heap->handle, slice, txn);
@@ -21,13 +21,16 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
             return status;
         waited += slice;
         /* Who waits for a reader is told LOG_FULL or BUDGET when the slice is over, which is too early. */
-        const bool early = (status == PHEAP_LOG_FULL || status == PHEAP_BUDGET) && waited < heap->pin_wait_ms;
+        const bool early = (status == PHEAP_LOG_FULL || status == PHEAP_BUDGET) &&
+                           (waited < heap->pin_wait_ms || (slice == 0 && timeout_ms != 0));
         if (status != PHEAP_TIMEOUT && !early)
             return status;
         if (timeout_ms >= 0 && waited >= timeout_ms)
             return status;
         if (PyErr_CheckSignals() < 0)
             return status;
+        const int64_t left = timeout_ms < 0 ? SLICE_MS : timeout_ms - waited;
+        slice = left < SLICE_MS ? left : SLICE_MS;
     }
 }
 
@@ -156,7 +159,7 @@ static enum pheap_status meet(struct search *search, pht_value word)
         search->held = true;
     else if (kind == PHT_SET || kind == PHT_FROZENSET)
         return PHEAP_OK; /* has no containers */
-    else if (search->count < SEARCH_CONTAINERS && (kind < PHT_RECORD && kind >= PHT_MAP))
+    else if (search->count < SEARCH_CONTAINERS && kind >= PHT_MAP)
         search->found[search->count++] = word;
     else
         search->held = true;
@@ -212,17 +215,47 @@ static enum pheap_status search_sequence(struct search *search, pht_value sequen
     return status;
 }
 
+static enum pheap_status search_record(struct search *search, pht_value record)
+{
+    struct pht *t = &search->heap->now.view;
+    struct pp_layout *layout;
+    uint64_t offset;
+    uint32_t number;
+    enum pheap_status status = pht_record_at(t, record, PHT_ANY_TYPE, &offset, &number);
+    if (status == PHEAP_OK)
+        status = pp_layout_of(search->heap, t, number, &layout);
+    if (status == PHEAP_OK && layout->is.count > search->budget)
+        search->held = true;
+    for (uint32_t i = 0; status == PHEAP_OK && !search->held && i < layout->is.count; i++) {
+        const struct pht_field *field = &layout->is.fields[i];
+        pht_value value;
+        if (field->kind != PHT_FIELD_VALUE)
+            continue;
+        if (field->count > 1)
+            search->held = true; /* no class has such */
+        memcpy(&value, t->base + offset + field->offset, sizeof value);
+        status = meet(search, value);
+    }
+    search->budget -= search->held || status != PHEAP_OK ? 0 : layout->is.count;
+    return status;
+}
+
 /* Has the program a proxy of what the word names, or of something that goes with it? */
 static enum pheap_status is_held(struct pp_heap *heap, pht_value word, bool *held)
 {
-    struct search search = {.heap = heap, .budget = SEARCH_WORDS};
+    struct search search; /* not zeroed: it is large, and most words name no container */
+    search.heap = heap;
+    search.count = 0;
+    search.budget = SEARCH_WORDS;
+    search.held = false;
     enum pheap_status status = meet(&search, word);
     for (size_t i = 0; status == PHEAP_OK && !search.held && i < search.count; i++) {
         enum pht_kind kind;
         status = pht_kind_of(&heap->now.view, search.found[i], &kind);
         if (status == PHEAP_OK)
-            status = kind == PHT_MAP ? search_map(&search, search.found[i])
-                                     : search_sequence(&search, search.found[i], kind);
+            status = kind == PHT_MAP      ? search_map(&search, search.found[i])
+                     : kind == PHT_RECORD ? search_record(&search, search.found[i])
+                                          : search_sequence(&search, search.found[i], kind);
     }
     *held = search.held;
     return status;

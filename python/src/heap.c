@@ -2,6 +2,7 @@
 /* Heap: opening, closing, the root; Transaction: the context manager of h.transaction(). */
 #include "python/src/heap.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -229,6 +230,7 @@ static PyObject *heap_new(PyTypeObject *type, PyObject *args, PyObject *names)
     if (heap == NULL)
         return NULL;
     heap->state = state;
+    heap->glance_forks = UINT_MAX;
     heap->path = Py_NewRef(path);
     heap->read_only = read_only;
     heap->how = durable ? PHEAP_DURABLE : PHEAP_LAZY;
@@ -270,6 +272,7 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
     }
     pheap *handle = heap->handle;
     heap->handle = NULL;
+    heap->glance_forks = UINT_MAX;
     enum pheap_status status;
     Py_BEGIN_ALLOW_THREADS status = pheap_close(handle);
     Py_END_ALLOW_THREADS if (status != PHEAP_OK)
@@ -304,6 +307,7 @@ static void heap_dealloc(PyObject *self)
         (void)status;
     }
     PyMem_Free(heap->table.seats);
+    pp_layouts_free(heap);
     Py_XDECREF(heap->path);
     pp_free(self);
 }
@@ -473,6 +477,14 @@ static PyObject *heap_repr(PyObject *self)
     return PyUnicode_FromFormat("<pheap.Heap %R%s>", heap->path, heap->handle == NULL ? ", closed" : "");
 }
 
+static PyObject *heap_migrate(PyObject *self, PyObject *class)
+{
+    struct pp_heap *heap = (struct pp_heap *)self;
+    if (pp_heap_usable(heap) < 0)
+        return NULL;
+    return PyObject_CallMethod(heap->state->classes_module, "migrate", "OO", self, class);
+}
+
 static PyMethodDef heap_methods[] = {
     {"close", heap_close, METH_NOARGS,
      "close()\n--\n\nMake everything durable and close the heap.  An open transaction or snapshot is an error."},
@@ -493,6 +505,10 @@ static PyMethodDef heap_methods[] = {
      "container\n"
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
+    {"migrate", heap_migrate, METH_O,
+     "migrate(cls, /)\n--\n\nGive all objects of a persistent class, and of its subclasses, that the root leads to the "
+     "fields that the\nclass has now.  Each is a transaction of its own, unless one is open.  Returns how many it "
+     "were."},
     {"_abort", heap_abort, METH_NOARGS, "_abort()\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},
     {"__exit__", heap_exit, METH_VARARGS, NULL},
@@ -508,6 +524,8 @@ static PyGetSetDef heap_getset[] = {
 };
 
 static PyMemberDef heap_members[] = {
+    {"_pickle", T_INT, offsetof(struct pp_heap, pickle), 0, NULL},
+    {"_readonly", T_INT, offsetof(struct pp_heap, read_only), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct pp_heap, weak), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

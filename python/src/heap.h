@@ -20,6 +20,7 @@
 #include "python/src/module.h"
 
 struct pp_proxy;
+struct pp_layout;
 
 /* Proxies by their words: open addressing, borrowed pointers.  A proxy takes itself out when it ends. */
 struct pp_table {
@@ -55,6 +56,15 @@ struct pp_heap {
     uint64_t serials;
     struct pp_table table;
     pht_value root; /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+
+    /* For fields of records: what the last look saw, to be read on while nobody commits. */
+    struct pheap_glance glance;
+    unsigned glance_forks;      /* pp_forks when it was taken; UINT_MAX: there is none */
+    int glance_left;            /* reads before a look must be taken again: the library is to be called now and then */
+    struct pp_layout **layouts; /* by number: see record.h */
+    size_t layout_room;
+    struct pp_layout *layouts_gone;
+    int pickle; /* are objects of other types pickled, and loaded? */
 };
 
 struct pp_snapshot {
@@ -114,6 +124,19 @@ static inline bool pp_holds(const struct pp_heap *heap)
     return heap->table.used > 1 || (heap->table.used == 1 && pp_table_get(&heap->table, heap->root) == NULL);
 }
 
+/* The same for an object that was found, of a class that is known. */
+PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                         uint32_t kind);
+
+/* Let a record without a word be the heap's proxy for this one; and take that back. */
+enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind);
+void pp_proxy_release(struct pp_proxy *proxy);
+
+/* Its object is gone. */
+void pp_proxy_die(struct pp_proxy *proxy);
+
+void pp_proxy_dealloc(PyObject *self);
+
 /* Mark what a transaction has made, from number `from` on, as gone. */
 void pp_bury(struct pp_heap *heap, const struct pp_now *now, size_t from);
 
@@ -129,7 +152,31 @@ int pp_look(struct pp_look *look, struct pp_proxy *proxy);
 int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *snapshot);
 void pp_seen(struct pp_look *look);
 
+/* Remember what a look sees, if that is the newest version. */
+void pp_take_glance(struct pp_heap *heap, const struct pp_look *look);
+
 PyObject *pp_snapshot_new(struct pp_heap *heap);
+
+/* --------------------------------------------------------------------------------------------------- records */
+
+/* The object for the word of a record, whose type has this number. */
+PyObject *pp_record_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t number);
+
+/* The attributes of a record that is not stored, as a borrowed dict; else NULL. */
+PyObject *pp_record_detached(PyObject *object);
+
+/* It is stored now as `word`, by the open transaction; and take that back.  pp_record_stored(): for good. */
+enum pheap_status pp_record_adopt(PyObject *object, struct pp_heap *heap, struct pht *t, pht_value word,
+                                  struct pp_layout *layout);
+void pp_record_revert(struct pp_proxy *proxy);
+void pp_record_stored(PyObject *object, pht_value word);
+
+/* Is it a record that becomes detached again if its transaction fails? */
+bool pp_record_is_new(const struct pp_proxy *proxy);
+
+/* Forget the layouts that a transaction which was undone has met; the end of all. */
+void pp_layouts_forget(struct pp_heap *heap, uint64_t made);
+void pp_layouts_free(struct pp_heap *heap);
 
 /* -------------------------------------------------------------------------------------------------- changing */
 

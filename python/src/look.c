@@ -3,10 +3,12 @@
  * Looking at values, and snapshots.
  *
  * Each look at the newest version is a read transaction of its own, so that a process that reads and then sleeps pins
- * nothing.  One reader for all looks, which a writer in need may take away, would be quicker, but types/ cannot look
- * through such.
+ * nothing.  Fields of records are read without one: see pheap_glance_begin() and slot.c.  types/ cannot look in that way,
+ * as it reads some words twice.
  */
 #include "python/src/heap.h"
+
+enum { GLANCES = 1 << 16 };
 
 int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *snapshot)
 {
@@ -48,6 +50,14 @@ int pp_look(struct pp_look *look, struct pp_proxy *proxy)
         return -1;
     }
     return pp_look_at(look, proxy->heap, proxy->snapshot);
+}
+
+void pp_take_glance(struct pp_heap *heap, const struct pp_look *look)
+{
+    if (look->reader == NULL || pheap_glance_begin(look->reader, &heap->glance) != PHEAP_OK)
+        return;
+    heap->glance_forks = pp_forks;
+    heap->glance_left = GLANCES;
 }
 
 void pp_seen(struct pp_look *look)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The module pheap._pheap: what pheap is made of.  Its classes are given to programs by pheap/__init__.py. */
-#include "python/src/heap.h"
+#include "python/src/record.h"
 
 struct pp_state *pp_state_of(PyTypeObject *type)
 {
@@ -78,6 +78,16 @@ static PyObject *set_class(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(set_classes_doc, "set_classes(module): what finds classes, and knows older layouts.");
+static PyObject *set_classes(PyObject *module, PyObject *classes)
+{
+    struct pp_state *state = PyModule_GetState(module);
+    PyObject *old = state->classes_module;
+    state->classes_module = Py_NewRef(classes);
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
 static int load_errors(struct pp_state *state)
 {
     PyObject *errors = PyImport_ImportModule("pheap._errors");
@@ -96,7 +106,8 @@ static int execute(PyObject *module)
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
         pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
         pp_set_init(module, state) < 0 || pp_queue_init(module, state) < 0 || pp_omap_init(module, state) < 0 ||
-        pp_walk_init(module, state) < 0)
+        pp_walk_init(module, state) < 0 || pp_shape_init(module, state) < 0 || pp_record_init(module, state) < 0 ||
+        pp_slot_init(module, state) < 0)
         return -1;
     static const struct {
         const char *name;
@@ -130,6 +141,10 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->walk);
     Py_VISIT(state->deque);
     Py_VISIT(state->ordered);
+    Py_VISIT(state->record);
+    Py_VISIT(state->slot);
+    Py_VISIT(state->shape);
+    Py_VISIT(state->classes_module);
     for (int i = 0; i < PP_KINDS; i++)
         Py_VISIT(state->classes[i]);
     return 0;
@@ -155,6 +170,10 @@ static int clear(PyObject *module)
     Py_CLEAR(state->walk);
     Py_CLEAR(state->deque);
     Py_CLEAR(state->ordered);
+    Py_CLEAR(state->record);
+    Py_CLEAR(state->slot);
+    Py_CLEAR(state->shape);
+    Py_CLEAR(state->classes_module);
     for (int i = 0; i < PP_KINDS; i++)
         Py_CLEAR(state->classes[i]);
     return 0;
@@ -182,6 +201,7 @@ static PyObject *set_ordered(PyObject *module, PyObject *class)
 static PyMethodDef methods[] = {
     {"set_class", set_class, METH_VARARGS, set_class_doc},
     {"set_ordered", set_ordered, METH_O, set_ordered_doc},
+    {"set_classes", set_classes, METH_O, set_classes_doc},
     {NULL, NULL, 0, NULL},
 };
 

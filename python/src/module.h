@@ -17,9 +17,11 @@ struct pp_state {
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
     PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *queue,
-        *omap, *walk;
+        *omap, *walk, *record, *slot, *shape;
     PyObject *deque;             /* collections.deque */
     PyObject *ordered;           /* the plain kin of pheap.OrderedMap; NULL: not known yet */
+    PyObject *classes_module;    /* pheap._classes, when it has been imported */
+    uint64_t generation;         /* of the classes of records: raised when there is another one */
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */
 };
 

@@ -83,6 +83,35 @@ static void die(struct pp_table *table, struct pp_proxy *proxy)
     proxy->dead = 1;
 }
 
+void pp_proxy_die(struct pp_proxy *proxy)
+{
+    die(table_of(proxy), proxy);
+}
+
+enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind)
+{
+    proxy->word = word;
+    if (table_add(&heap->table, proxy) < 0) {
+        PyErr_Clear();
+        proxy->word = PHT_ABSENT;
+        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for the table of objects");
+    }
+    proxy->kind = kind;
+    proxy->serial = heap->now.serial;
+    proxy->heap = (struct pp_heap *)Py_NewRef((PyObject *)heap);
+    return PHEAP_OK;
+}
+
+void pp_proxy_release(struct pp_proxy *proxy)
+{
+    struct pp_heap *heap = proxy->heap;
+    table_remove(&heap->table, proxy);
+    proxy->word = PHT_ABSENT;
+    proxy->serial = 0;
+    proxy->heap = NULL;
+    Py_DECREF((PyObject *)heap); /* whoever calls has it, too */
+}
+
 static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
                       uint32_t kind)
 {
@@ -125,6 +154,12 @@ PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_va
     return make((PyTypeObject *)class, heap, snapshot, word, kind);
 }
 
+PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                         uint32_t kind)
+{
+    return make(class, heap, snapshot, word, kind);
+}
+
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind)
 {
     return make(class, heap, NULL, word, kind);
@@ -153,12 +188,17 @@ void pp_bury(struct pp_heap *heap, const struct pp_now *now, size_t from)
 {
     for (size_t i = from; i < now->made_count; i++) {
         struct pp_proxy *proxy = pp_table_get(&heap->table, now->made[i]);
-        if (proxy != NULL && proxy->serial == now->serial)
+        if (proxy == NULL || proxy->serial != now->serial)
+            continue;
+        if (pp_record_is_new(proxy))
+            pp_record_revert(proxy);
+        else
             die(&heap->table, proxy);
     }
+    pp_layouts_forget(heap, now->serial);
 }
 
-static void dealloc(PyObject *self)
+void pp_proxy_dealloc(PyObject *self)
 {
     struct pp_proxy *proxy = (struct pp_proxy *)self;
     if (proxy->weak != NULL)
@@ -173,18 +213,19 @@ static void dealloc(PyObject *self)
 static PyObject *get_heap(PyObject *self, void *closure)
 {
     (void)closure;
-    return Py_NewRef((PyObject *)((struct pp_proxy *)self)->heap);
+    PyObject *heap = (PyObject *)((struct pp_proxy *)self)->heap;
+    return Py_NewRef(heap != NULL ? heap : Py_None);
 }
 
 static PyObject *get_storable(PyObject *self, void *closure)
 {
     (void)closure;
     const struct pp_proxy *proxy = (struct pp_proxy *)self;
-    return PyBool_FromLong(proxy->snapshot == NULL && !proxy->dead);
+    return PyBool_FromLong(proxy->word != PHT_ABSENT && proxy->snapshot == NULL && !proxy->dead);
 }
 
 static PyGetSetDef getset[] = {
-    {"_heap", get_heap, NULL, "The heap that has the object.", NULL},
+    {"_heap", get_heap, NULL, "The heap that has the object, or None.", NULL},
     {"_writable", get_storable, NULL, "Can it be changed in a transaction?", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -196,7 +237,7 @@ static PyMemberDef members[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)"A container in a heap."},
-    {Py_tp_dealloc, (void *)dealloc},
+    {Py_tp_dealloc, (void *)pp_proxy_dealloc},
     {Py_tp_getset, getset},
     {Py_tp_members, members},
     {0, NULL},

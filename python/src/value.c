@@ -1,40 +1,55 @@
 /* SPDX-License-Identifier: MIT */
-/* Values between Python and the heap: see value.h. */
-#include "python/src/value.h"
+/* Values on their way into the heap, and needles: see value.h. */
+#include "python/src/record.h"
 
 #include <stdlib.h>
 
-/* Of tuples within tuples, on their way in and out of a heap; and of keys, as pht_hash() has it. */
-enum { DEPTH_MAX = 200, KEY_DEPTH_MAX = 63, KEY_WEIGHT_MAX = 1 << 16 };
+/* Of keys, as pht_hash() has it. */
+enum { KEY_DEPTH_MAX = 63, KEY_WEIGHT_MAX = 1 << 16 };
 
 /* -------------------------------------------------------------------------------------------------------- plans */
 
 void pp_plan_begin(struct pp_plan *plan, struct pp_heap *heap)
 {
-    memset(plan, 0, sizeof *plan);
+    memset(plan, 0, offsetof(struct pp_plan, few_items));
     plan->heap = heap;
+    plan->filling = -1;
+    plan->items = plan->few_items;
+    plan->item_room = sizeof plan->few_items / sizeof plan->few_items[0];
+    plan->keep = plan->few_kept;
+    plan->keep_room = sizeof plan->few_kept / sizeof plan->few_kept[0];
 }
 
 void pp_plan_end(struct pp_plan *plan)
 {
-    PyMem_Free(plan->items);
+    for (size_t i = 0; i < plan->box_count; i++) {
+        if (plan->boxes[i].kind == PHT_RECORD)
+            pp_record_stored(plan->boxes[i].source, plan->boxes[i].word);
+    }
+    for (size_t i = 0; i < plan->keep_count; i++)
+        Py_DECREF(plan->keep[i]);
+    if (plan->keep != plan->few_kept)
+        PyMem_Free(plan->keep);
+    if (plan->items != plan->few_items)
+        PyMem_Free(plan->items);
     PyMem_Free(plan->boxes);
     PyMem_Free(plan->sorted);
-    Py_XDECREF(plan->keep);
     Py_XDECREF(plan->memo);
 }
 
-/* Room for one more of `size` bytes in an array. */
-static int grow(void **array, size_t count, size_t *room, size_t size)
+/* Room for one more of `size` bytes in an array, which may begin as `few` that need not be freed. */
+static int grow(void **array, void *few, size_t count, size_t *room, size_t size)
 {
     if (count < *room)
         return 0;
     const size_t larger = *room == 0 ? 4 : 2 * *room;
-    void *moved = larger > SIZE_MAX / 2 / size ? NULL : PyMem_Realloc(*array, larger * size);
+    void *moved = larger > SIZE_MAX / 2 / size ? NULL : PyMem_Realloc(*array == few ? NULL : *array, larger * size);
     if (moved == NULL) {
         PyErr_NoMemory();
         return -1;
     }
+    if (*array == few && few != NULL)
+        memcpy(moved, few, count * size);
     *array = moved;
     *room = larger;
     return 0;
@@ -42,9 +57,10 @@ static int grow(void **array, size_t count, size_t *room, size_t size)
 
 static int keep(struct pp_plan *plan, PyObject *object)
 {
-    if (plan->keep == NULL && (plan->keep = PyList_New(0)) == NULL)
+    if (grow((void **)&plan->keep, plan->few_kept, plan->keep_count, &plan->keep_room, sizeof object) < 0)
         return -1;
-    return PyList_Append(plan->keep, object);
+    plan->keep[plan->keep_count++] = Py_NewRef(object);
+    return 0;
 }
 
 /* An int beyond 64 bits, as limbs in a bytes object. */
@@ -69,11 +85,24 @@ done:
     return bytes;
 }
 
+static int text(PyObject *object, struct pht_any *any, PyObject **holder)
+{
+    Py_ssize_t length;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
+    if (utf8 == NULL)
+        return -1; /* UnicodeEncodeError: a surrogate */
+    *any = pht_str(utf8, (uint64_t)length);
+    *holder = Py_NewRef(object);
+    return 0;
+}
+
 /* An int, float, str or bytes, also of a subclass.  *holder: a new reference that the value needs, or NULL. */
 static int scalar(PyObject *object, struct pht_any *any, PyObject **holder)
 {
     *holder = NULL;
-    if (PyLong_Check(object)) {
+    if (PyUnicode_CheckExact(object)) /* most keys: the other questions are calls */
+        return text(object, any, holder);
+    if (PyLong_CheckExact(object) || PyLong_Check(object)) {
         int overflow;
         const long long integer = PyLong_AsLongLongAndOverflow(object, &overflow);
         if (overflow == 0) {
@@ -96,19 +125,13 @@ static int scalar(PyObject *object, struct pht_any *any, PyObject **holder)
         *any = pht_float(PyFloat_AsDouble(object));
         return 0;
     }
-    if (PyUnicode_Check(object)) {
-        Py_ssize_t length;
-        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &length);
-        if (utf8 == NULL)
-            return -1; /* UnicodeEncodeError: a surrogate */
-        *any = pht_str(utf8, (uint64_t)length);
-    } else {
-        char *bytes;
-        Py_ssize_t length;
-        if (PyBytes_AsStringAndSize(object, &bytes, &length) < 0)
-            return -1;
-        *any = pht_bytes(bytes, (uint64_t)length);
-    }
+    if (PyUnicode_Check(object))
+        return text(object, any, holder);
+    char *bytes;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(object, &bytes, &length) < 0)
+        return -1;
+    *any = pht_bytes(bytes, (uint64_t)length);
     *holder = Py_NewRef(object);
     return 0;
 }
@@ -126,12 +149,12 @@ static Py_ssize_t box_of(struct pp_plan *plan, PyObject *source, enum pht_kind k
         goto done;
     }
     if (PyErr_Occurred() || keep(plan, source) < 0 ||
-        grow((void **)&plan->boxes, plan->box_count, &plan->box_room, sizeof *plan->boxes) < 0)
+        grow((void **)&plan->boxes, NULL, plan->box_count, &plan->box_room, sizeof *plan->boxes) < 0)
         goto done;
     PyObject *index = PyLong_FromSize_t(plan->box_count);
     if (index != NULL && PyDict_SetItem(plan->memo, identity, index) == 0) {
         number = (Py_ssize_t)plan->box_count;
-        plan->boxes[plan->box_count++] = (struct pp_box){.kind = kind, .source = source};
+        plan->boxes[plan->box_count++] = (struct pp_box){.kind = kind, .source = source, .inside = plan->filling};
     }
     Py_XDECREF(index);
 done:
@@ -151,11 +174,6 @@ static enum pht_kind container_kind(const struct pp_state *state, PyObject *obje
                                                            : PHT_NONE;
 }
 
-static bool is_compound(enum pht_kind kind)
-{
-    return kind == PHT_TUPLE || kind == PHT_FROZENSET;
-}
-
 static bool is_map(enum pht_kind kind)
 {
     return kind == PHT_MAP || kind == PHT_OMAP;
@@ -171,6 +189,10 @@ static int is_plain_scalar(PyObject *object)
 static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *item)
 {
     struct pp_proxy *proxy = (struct pp_proxy *)value;
+    if (pp_record_detached(value) != NULL) {
+        item->box = box_of(plan, value, PHT_RECORD);
+        return item->box < 0 ? -1 : 0;
+    }
     if (proxy->heap == plan->heap && proxy->snapshot == NULL && !proxy->dead) {
         item->any = pht_of(proxy->word);
         return keep(plan, value);
@@ -179,11 +201,47 @@ static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *ite
     if (plain == NULL)
         return -1;
     const enum pht_kind kind = container_kind(plan->heap->state, plain);
-    item->box = kind == PHT_NONE ? -1 : box_of(plan, plain, kind);
+    if (kind != PHT_NONE)
+        item->box = box_of(plan, plain, kind);
+    else if (pp_record_detached(plain) != NULL)
+        item->box = box_of(plan, plain, PHT_RECORD);
     Py_DECREF(plain);
     if (item->box < 0 && !PyErr_Occurred())
         PyErr_SetString(PyExc_TypeError, "plain() gave no plain container");
     return item->box < 0 ? -1 : 0;
+}
+
+/* Of a type that no heap knows: TypeError, which says where it is in what was to be stored. */
+static void refuse(const struct pp_plan *plan, PyObject *value)
+{
+    PyObject *way = PyList_New(0), *text = NULL;
+    int result = way == NULL ? -1 : PyList_Append(way, value);
+    for (Py_ssize_t at = plan->filling; result == 0 && at >= 0; at = plan->boxes[at].inside)
+        result = PyList_Insert(way, 0, plan->boxes[at].source);
+    if (result == 0)
+        text = PyObject_CallMethod(plan->heap->state->classes_module, "refusal", "O", way);
+    if (text != NULL)
+        PyErr_SetObject(PyExc_TypeError, text);
+    Py_XDECREF(text);
+    Py_XDECREF(way);
+}
+
+static int plan_pickled(struct pp_plan *plan, PyObject *value, struct pp_item *item)
+{
+    PyObject *pickled = PyObject_CallMethod(plan->heap->state->classes_module, "Pickled", "O", value);
+    if (pickled == NULL)
+        return -1;
+    item->box = pp_record_detached(pickled) == NULL ? -1 : box_of(plan, pickled, PHT_RECORD);
+    Py_DECREF(pickled);
+    return item->box < 0 ? -1 : 0;
+}
+
+static int add_item(struct pp_plan *plan, struct pp_item item)
+{
+    if (grow((void **)&plan->items, plan->few_items, plan->item_count, &plan->item_room, sizeof item) < 0)
+        return -1;
+    plan->items[plan->item_count++] = item;
+    return 0;
 }
 
 int pp_plan_add(struct pp_plan *plan, PyObject *value)
@@ -204,8 +262,10 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
     } else if (PyObject_TypeCheck(value, plan->heap->state->proxy)) {
         if (plan_proxy(plan, value, &item) < 0)
             return -1;
-    } else {
-        PyErr_Format(PyExc_TypeError, "a heap cannot store objects of type %R", (PyObject *)Py_TYPE(value));
+    } else if (!plan->heap->pickle) {
+        refuse(plan, value);
+        return -1;
+    } else if (plan_pickled(plan, value, &item) < 0) {
         return -1;
     }
     if (holder != NULL) {
@@ -214,14 +274,53 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
         if (kept < 0)
             return -1;
     }
-    if (grow((void **)&plan->items, plan->item_count, &plan->item_room, sizeof *plan->items) < 0)
-        return -1;
-    plan->items[plan->item_count++] = item;
-    return 0;
+    return add_item(plan, item);
 }
 
+/* The fields of a detached record, in the order of its shape; the last one is a dict of its other attributes. */
+static int fill_record(struct pp_plan *plan, size_t number)
+{
+    PyObject *source = plan->boxes[number].source;
+    struct pp_shape *shape = pp_shape_of(plan->heap->state, (PyObject *)Py_TYPE(source));
+    PyObject *state = pp_record_detached(source);
+    if (shape == NULL || keep(plan, (PyObject *)shape) < 0 || state == NULL || (state = PyDict_Copy(state)) == NULL)
+        return -1;
+    int result = keep(plan, state);
+    for (Py_ssize_t i = 0; result == 0 && i < PyTuple_Size(shape->names); i++) {
+        PyObject *name = PyTuple_GetItem(shape->names, i);
+        PyObject *value = PyDict_GetItemWithError(state, name);
+        const bool others = strcmp(shape->is.fields[i].name, PP_OTHERS) == 0;
+        if (value != NULL && !others) {
+            result = pp_plan_add(plan, value);
+            if (result == 0)
+                result = keep(plan, value);
+            if (result == 0)
+                result = PyDict_DelItem(state, name);
+        } else if (others && PyDict_Size(state) > 0) {
+            result = pp_plan_add(plan, state);
+        } else {
+            result = PyErr_Occurred() ? -1 : add_item(plan, (struct pp_item){.any = pht_of(PHT_ABSENT), .box = -1});
+        }
+    }
+    if (result == 0 && PyDict_Size(state) > 0 && pp_struct_find(&shape->is, PP_OTHERS) < 0) {
+        PyErr_Format(PyExc_TypeError, "objects of %R have no other attributes than its fields: %R",
+                     (PyObject *)Py_TYPE(source), state);
+        result = -1;
+    }
+    Py_DECREF(state);
+    plan->boxes[number].shape = shape;
+    plan->boxes[number].count = plan->item_count - plan->boxes[number].first;
+    return result;
+}
+
+/* An element of a set or a key, which objects are not: the heap knows them by their word only. */
 static int add_key(struct pp_plan *plan, PyObject *key)
 {
+    if (PyObject_TypeCheck(key, plan->heap->state->record)) {
+        PyErr_Format(PyExc_TypeError, "objects of persistent classes cannot be keys or elements of sets in a heap: %R",
+                     (PyObject *)Py_TYPE(key));
+        return -1;
+    }
     if (pp_plan_add(plan, key) < 0)
         return -1;
     plan->items[plan->item_count - 1].key = true;
@@ -304,6 +403,9 @@ static int fill_box(struct pp_plan *plan, size_t number)
     PyObject *source = plan->boxes[number].source;
     const enum pht_kind kind = plan->boxes[number].kind;
     plan->boxes[number].first = plan->item_count;
+    plan->filling = (Py_ssize_t)number;
+    if (kind == PHT_RECORD)
+        return fill_record(plan, number);
     if (kind == PHT_QUEUE && limit_of(source, &plan->boxes[number].limit) < 0)
         return -1;
     if ((is_map(kind) ? fill_map(plan, source, kind == PHT_OMAP)
@@ -326,9 +428,9 @@ static int weigh(const struct pp_plan *plan, struct pp_box *box)
     }
     box->depth++;
     box->weight = weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
-    if (box->depth <= DEPTH_MAX)
+    if (box->depth <= PP_DEPTH_MAX)
         return 0;
-    PyErr_Format(PyExc_RecursionError, "tuples are nested more than %d deep", DEPTH_MAX);
+    PyErr_Format(PyExc_RecursionError, "tuples are nested more than %d deep", PP_DEPTH_MAX);
     return -1;
 }
 
@@ -341,7 +443,7 @@ static int sort_tuples(struct pp_plan *plan, size_t from)
         Py_ssize_t inner = -1;
         while (inner < 0 && box->seen < box->count) {
             inner = plan->items[box->first + box->seen++].box;
-            if (inner >= 0 && (!is_compound(plan->boxes[inner].kind) || plan->boxes[inner].depth > 0))
+            if (inner >= 0 && (!pp_compound(plan->boxes[inner].kind) || plan->boxes[inner].depth > 0))
                 inner = -1;
         }
         if (inner >= 0) {
@@ -369,7 +471,7 @@ int pp_plan_finish(struct pp_plan *plan)
         return -1;
     }
     for (size_t i = 0; i < plan->box_count; i++) {
-        if (is_compound(plan->boxes[i].kind) && plan->boxes[i].depth == 0 && sort_tuples(plan, i) < 0)
+        if (pp_compound(plan->boxes[i].kind) && plan->boxes[i].depth == 0 && sort_tuples(plan, i) < 0)
             return -1;
     }
     for (size_t i = 0; plan->sorted_count > 0 && i < plan->item_count; i++) {
@@ -404,11 +506,32 @@ static enum pheap_status make_tuple(struct pp_plan *plan, struct pht *t, struct 
     return status;
 }
 
+/* The fields of a new record, wherever its layout has them. */
+static enum pheap_status fill_fields(struct pp_plan *plan, struct pht *t, const struct pp_box *box)
+{
+    struct pp_record place = {.layout = box->layout, .body = box->word};
+    enum pheap_status status = pht_record_at(t, box->word, box->layout->number, &place.at, NULL);
+    for (size_t i = 0; status == PHEAP_OK && i < box->count; i++) {
+        const struct pht_any any = any_of(plan, &plan->items[box->first + i]);
+        const int32_t field = pp_struct_find(&box->layout->is, box->shape->is.fields[i].name);
+        if (any.kind == PHT_VALUE && any.value == PHT_ABSENT)
+            continue;
+        if (field < 0)
+            return pheap_fail_with(PHEAP_WRONG_TYPE,
+                                   "type %s of the heap has no field %s for attributes that are no fields",
+                                   box->layout->is.name, box->shape->is.fields[i].name);
+        status = pp_field_store(t, &place, &box->layout->is.fields[field], any);
+    }
+    return status;
+}
+
 static enum pheap_status fill(struct pp_plan *plan, struct pht *t, const struct pp_box *box)
 {
     enum pheap_status status = PHEAP_OK;
     const size_t step = is_map(box->kind) ? 2 : 1;
-    for (size_t i = 0; status == PHEAP_OK && !is_compound(box->kind) && i < box->count; i += step) {
+    if (box->kind == PHT_RECORD)
+        return fill_fields(plan, t, box);
+    for (size_t i = 0; status == PHEAP_OK && !pp_compound(box->kind) && i < box->count; i += step) {
         const struct pp_item *item = &plan->items[box->first + i];
         const struct pht_any any = any_of(plan, item);
         status = box->kind == PHT_LIST    ? pht_list_append(t, box->word, any)
@@ -431,14 +554,23 @@ static enum pheap_status new_container(struct pp_heap *heap, struct pht *t, enum
     return status == PHEAP_OK ? pp_note_made(heap, *word) : status;
 }
 
+static enum pheap_status new_record(struct pp_heap *heap, struct pht *t, struct pp_box *box)
+{
+    enum pheap_status status = pp_layout_for(heap, t, box->shape, true, &box->layout);
+    if (status == PHEAP_OK)
+        status = pht_record_new(t, box->layout->number, &box->word);
+    return status == PHEAP_OK ? pp_note_made(heap, box->word) : status;
+}
+
 enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
 {
     enum pheap_status status = PHEAP_OK;
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
         struct pp_box *box = &plan->boxes[i];
-        if (is_compound(box->kind))
+        if (pp_compound(box->kind))
             continue;
-        status = new_container(plan->heap, t, box->kind, &box->word);
+        status = box->kind == PHT_RECORD ? new_record(plan->heap, t, box)
+                                         : new_container(plan->heap, t, box->kind, &box->word);
         if (status == PHEAP_OK && box->kind == PHT_QUEUE)
             status = pht_queue_set_limit(t, box->word, box->limit);
     }
@@ -446,21 +578,73 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
         status = make_tuple(plan, t, &plan->boxes[plan->sorted[i]]);
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++)
         status = fill(plan, t, &plan->boxes[i]);
-    for (size_t i = 0; status == PHEAP_OK && i < plan->item_count; i++)
+    for (size_t i = 0; status == PHEAP_OK && i < plan->item_count && plan->box_count > 0; i++)
         plan->items[i].any = any_of(plan, &plan->items[i]);
+    for (size_t i = plan->copies ? 1 : 0; status == PHEAP_OK && i < plan->box_count; i++) {
+        const struct pp_box *box = &plan->boxes[i];
+        if (box->kind == PHT_RECORD)
+            status = pp_record_adopt(box->source, plan->heap, t, box->word, box->layout);
+    }
     return status;
+}
+
+/* Records that only discarded items lead to are detached again.  discarded[]: boxes that went. */
+static enum pheap_status revert_records(struct pp_plan *plan, size_t count, const bool *discarded)
+{
+    bool *reached = calloc(plan->box_count, sizeof *reached);
+    size_t *stack = calloc(plan->box_count, sizeof *stack), depth = 0;
+    if (reached == NULL || stack == NULL) {
+        free(reached);
+        free(stack);
+        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory to tidy up");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const Py_ssize_t box = plan->items[i].box;
+        if (box >= 0 && !discarded[box] && !reached[box]) {
+            reached[box] = true;
+            stack[depth++] = (size_t)box;
+        }
+    }
+    while (depth > 0) {
+        const struct pp_box *box = &plan->boxes[stack[--depth]];
+        for (size_t i = box->first; i < box->first + box->count; i++) {
+            const Py_ssize_t inner = plan->items[i].box;
+            if (inner >= 0 && !reached[inner]) {
+                reached[inner] = true;
+                stack[depth++] = (size_t)inner;
+            }
+        }
+    }
+    for (size_t i = 0; i < plan->box_count; i++) {
+        struct pp_box *box = &plan->boxes[i];
+        if (box->kind == PHT_RECORD && !reached[i] && ((struct pp_proxy *)box->source)->word == box->word)
+            pp_record_revert((struct pp_proxy *)box->source);
+    }
+    free(reached);
+    free(stack);
+    return PHEAP_OK;
 }
 
 enum pheap_status pp_plan_tidy(struct pp_plan *plan, struct pht *t, size_t count)
 {
-    enum pheap_status status = PHEAP_OK;
+    if (plan->box_count == 0)
+        return PHEAP_OK;
+    bool *discarded = calloc(plan->box_count, sizeof *discarded), any = false;
+    enum pheap_status status = discarded == NULL ? pheap_fail_with(PHEAP_NO_MEMORY, "no memory to tidy up") : PHEAP_OK;
     for (size_t i = 0; status == PHEAP_OK && i < count; i++) {
-        struct pp_box *box = plan->items[i].box < 0 ? NULL : &plan->boxes[plan->items[i].box];
-        if (box != NULL && box->word != PHT_ABSENT)
-            status = pht_discard(t, box->word);
-        if (box != NULL)
-            box->word = PHT_ABSENT;
+        const Py_ssize_t number = plan->items[i].box;
+        uint32_t references;
+        if (number < 0 || discarded[number])
+            continue;
+        status = pht_references(t, plan->boxes[number].word, &references);
+        if (status == PHEAP_OK && references == 0) {
+            status = pht_discard(t, plan->boxes[number].word);
+            any = discarded[number] = true;
+        }
     }
+    if (status == PHEAP_OK && any)
+        status = revert_records(plan, count, discarded);
+    free(discarded);
     return status;
 }
 
@@ -515,17 +699,17 @@ static int part_of(struct pp_needle *needle, PyObject *object, unsigned depth)
         needle->any = pht_none();
         return 1;
     }
-    if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
-        compares_as(object, &PyBytes_Type))
-        return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;
     if (compares_as(object, &PyUnicode_Type)) {
-        if (scalar(object, &needle->any, &needle->keep) == 0)
+        if (text(object, &needle->any, &needle->keep) == 0)
             return 1;
         if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
             return -1;
         PyErr_Clear(); /* no str in a heap has surrogates */
         return 0;
     }
+    if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
+        compares_as(object, &PyBytes_Type))
+        return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;
     const bool set = compares_as(object, &PyFrozenSet_Type);
     if ((!set && !compares_as(object, &PyTuple_Type)) || depth > KEY_DEPTH_MAX)
         return 0;
@@ -566,163 +750,12 @@ enum pheap_status pp_find(struct pht *t, pht_value container, uint32_t kind, con
                                                   : pht_set_has(t, container, needle->any, &has);
     if (kind == PHT_SET)
         *value = has ? ~PHT_ABSENT : PHT_ABSENT;
-    if ((status == PHEAP_INVALID && is_compound((enum pht_kind)needle->any.kind)) ||
+    if ((status == PHEAP_INVALID && pp_compound(needle->any.kind)) ||
         (status == PHEAP_WRONG_TYPE && kind == PHT_OMAP && pht_omap_count(t, container, &count) == PHEAP_OK)) {
         *value = PHT_ABSENT;
         return PHEAP_OK;
     }
     return status;
-}
-
-/* ---------------------------------------------------------------------------------------------------- out of it */
-
-void pp_shown_clear(struct pp_shown *shown)
-{
-    Py_CLEAR(shown->object);
-    for (size_t i = 0; i < shown->count; i++)
-        pp_shown_clear(&shown->parts[i]);
-    free(shown->parts);
-    shown->parts = NULL;
-    shown->count = 0;
-    shown->kind = 0;
-}
-
-bool pp_shown_refers(const struct pp_shown *shown)
-{
-    if (!is_compound((enum pht_kind)shown->kind))
-        return shown->kind >= PHT_MAP;
-    for (size_t i = 0; i < shown->count; i++) {
-        if (pp_shown_refers(&shown->parts[i]))
-            return true;
-    }
-    return false;
-}
-
-static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth, uint64_t *budget);
-
-/* A tuple or frozenset. */
-static enum pheap_status show_parts(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth,
-                                    uint64_t *budget)
-{
-    uint64_t count;
-    const bool tuple = shown->kind == PHT_TUPLE;
-    enum pheap_status status = tuple ? pht_tuple_count(t, value, &count) : pht_frozenset_count(t, value, &count);
-    if (status != PHEAP_OK)
-        return status;
-    if (depth == DEPTH_MAX || count > *budget)
-        return pheap_fail_with(PHEAP_TOO_BIG, "a tuple has too many elements, or tuples in it are nested too deep");
-    *budget -= count;
-    shown->parts = calloc(count == 0 ? 1 : (size_t)count, sizeof *shown->parts);
-    if (shown->parts == NULL)
-        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a tuple");
-    shown->count = (size_t)count;
-    for (uint64_t i = 0; status == PHEAP_OK && i < count; i++) {
-        pht_value element;
-        status = tuple ? pht_tuple_get(t, value, i, &element) : pht_frozenset_get(t, value, i, &element);
-        if (status == PHEAP_OK)
-            status = show(t, element, &shown->parts[i], depth + 1, budget);
-    }
-    return status;
-}
-
-static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth, uint64_t *budget)
-{
-    struct pht_any any;
-    const enum pheap_status status = pht_show(t, &value, &any);
-    if (status != PHEAP_OK)
-        return status;
-    shown->kind = any.kind;
-    shown->word = value;
-    if (any.kind == PHT_STR)
-        shown->object = PyUnicode_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-    else if (any.kind == PHT_BYTES)
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-    else if (any.kind == PHT_INT && any.bytes != NULL)
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length * 8);
-    else if (is_compound((enum pht_kind)any.kind))
-        return show_parts(t, value, shown, depth, budget);
-    else if (any.kind == PHT_FLOAT)
-        shown->real = any.real;
-    else if (any.kind == PHT_INT || any.kind == PHT_BOOL)
-        shown->integer = any.integer;
-    shown->negative = any.negative;
-    return PyErr_Occurred() ? PHEAP_NO_MEMORY : PHEAP_OK;
-}
-
-enum pheap_status pp_show(struct pht *t, pht_value value, struct pp_shown *shown)
-{
-    uint64_t budget = UINT64_C(1) << 24;
-    pp_shown_clear(shown);
-    return show(t, value, shown, 0, &budget);
-}
-
-static PyObject *integer_of(const struct pp_shown *shown)
-{
-    PyObject *integer = PyObject_CallMethod((PyObject *)&PyLong_Type, "from_bytes", "Os", shown->object, "little");
-    if (integer == NULL || !shown->negative)
-        return integer;
-    PyObject *negative = PyNumber_Negative(integer);
-    Py_DECREF(integer);
-    return negative;
-}
-
-static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot);
-
-static PyObject *make_parts(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)
-{
-    PyObject *tuple = PyTuple_New((Py_ssize_t)shown->count);
-    for (size_t i = 0; tuple != NULL && i < shown->count; i++) {
-        PyObject *part = make(&shown->parts[i], heap, snapshot);
-        if (part == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, part) < 0)
-            Py_CLEAR(tuple);
-    }
-    return tuple;
-}
-
-static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)
-{
-    switch (shown->kind) {
-    case PHT_NONE:
-        return Py_NewRef(Py_None);
-    case PHT_BOOL:
-        return PyBool_FromLong(shown->integer != 0);
-    case PHT_FLOAT:
-        return PyFloat_FromDouble(shown->real);
-    case PHT_INT:
-        return shown->object == NULL ? PyLong_FromLongLong(shown->integer) : integer_of(shown);
-    case PHT_STR:
-    case PHT_BYTES:
-        return Py_NewRef(shown->object);
-    case PHT_TUPLE:
-        return make_parts(shown, heap, snapshot);
-    case PHT_FROZENSET: {
-        PyObject *parts = make_parts(shown, heap, snapshot);
-        PyObject *set = parts == NULL ? NULL : PyFrozenSet_New(parts);
-        Py_XDECREF(parts);
-        return set;
-    }
-    default:
-        return pp_proxy_of(heap, snapshot, shown->word, shown->kind);
-    }
-}
-
-PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)
-{
-    PyObject *object = make(shown, heap, snapshot);
-    pp_shown_clear(shown);
-    return object;
-}
-
-PyObject *pp_make_part(struct pp_shown *shown, int part, struct pp_heap *heap, struct pp_snapshot *snapshot)
-{
-    if (part != PP_ITEMS)
-        return pp_make(&shown[part == PP_VALUES], heap, snapshot);
-    PyObject *key = pp_make(&shown[0], heap, snapshot);
-    PyObject *value = key == NULL ? NULL : pp_make(&shown[1], heap, snapshot);
-    PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, key, value);
-    Py_XDECREF(key);
-    Py_XDECREF(value);
-    return pair;
 }
 
 PyObject *pp_container_new(PyTypeObject *class, PyObject *args, struct pp_state *state, enum pht_kind kind)

@@ -11,6 +11,17 @@
 
 #include "python/src/heap.h"
 
+struct pp_shape;
+
+/* Of tuples within tuples, on their way in and out of a heap. */
+enum { PP_DEPTH_MAX = 200 };
+
+/* Values that have elements and never change. */
+static inline bool pp_compound(uint32_t kind)
+{
+    return kind == PHT_TUPLE || kind == PHT_FROZENSET;
+}
+
 /* ------------------------------------------------------------------------------------------------ into the heap */
 
 /* A value of a plan: `box` names a container that is to be made, -1: there is none. */
@@ -25,13 +36,17 @@ struct pp_box {
     enum pht_kind kind;
     PyObject *source; /* borrowed, kept by `keep` */
     size_t first, count;
-    uint64_t limit;     /* of a queue */
+    Py_ssize_t inside;      /* the box that it was met in; -1: none */
+    uint64_t limit;         /* of a queue */
+    struct pp_shape *shape; /* of a record: its items are its fields */
+    struct pp_layout *layout;
     pht_value word;     /* when it was made */
     size_t above, seen; /* while tuples are sorted: the one that wanted it, and how many of its items are done */
     uint32_t depth;     /* of a tuple or frozenset that was sorted: how deep they are nested in it; else 0 */
     uint32_t weight;    /* of it: elements, as those of a key are counted */
 };
 
+/* A plan stays where it began: a small one has its items, and what it keeps, in itself. */
 struct pp_plan {
     struct pp_heap *heap;
     struct pp_item *items;
@@ -40,8 +55,13 @@ struct pp_plan {
     size_t box_count, box_room;
     size_t *sorted; /* numbers of the tuples and frozensets, those first that are in others */
     size_t sorted_count;
-    PyObject *keep; /* list: what the plan points into */
-    PyObject *memo; /* dict: id of a container -> its box */
+    PyObject **keep; /* what the plan points into */
+    size_t keep_count, keep_room;
+    PyObject *memo;              /* dict: id of a container -> its box */
+    Py_ssize_t filling;          /* the box whose items are being added; -1: none */
+    bool copies;                 /* its first box is a record whose object stays detached */
+    struct pp_item few_items[4]; /* of most plans all */
+    PyObject *few_kept[4];
 };
 
 /* Plans of several values: call pp_plan_add() for each; a value is item number *item.  -1 with an exception.
@@ -112,7 +132,7 @@ struct pp_shown {
     pht_value word;
     uint32_t kind; /* enum pht_kind; 0: nothing */
     uint32_t negative;
-    int64_t integer;
+    int64_t integer; /* of a record the number of its type */
     double real;
     PyObject *object;       /* str, bytes; of a large int its limbs */
     struct pp_shown *parts; /* of a tuple */

@@ -624,7 +624,7 @@ static uint64_t sim_clock_ns(void *ctx, enum ph_clock clock)
     (void)leave(sim, 0);
     if (clock == PH_CLOCK_COARSE)
         return now - now % COARSE_STEP_NS;
-    return clock == PH_CLOCK_REALTIME ? REALTIME_BASE_NS + now : now;
+    return clock == PH_CLOCK_REALTIME || clock == PH_CLOCK_REALTIME_COARSE ? REALTIME_BASE_NS + now : now;
 }
 
 static int sim_random(void *ctx, void *buffer, size_t length)
