@@ -14,6 +14,7 @@
 #define PHEAP_CORE_H
 
 #include "pheap/edits.h"
+#include "pheap/guard.h"
 #include "pheap/pheap.h"
 #include "pheap/readview.h"
 #include "pheap/track.h"
@@ -56,6 +57,7 @@ struct ph_core {
     struct ph_commit_mark begin_mark; /* the commit it began on */
     struct ph_edits edits;
     struct ph_track track;
+    struct ph_guards guards;
     struct ph_record_builder builder;
     struct pheap_txn txns[PH_TXN_HANDLES];
     _Atomic uint64_t txn_serial; /* of the open transaction, 0: none */

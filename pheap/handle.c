@@ -92,6 +92,7 @@ static void free_core(struct ph_core *core)
     ph_view_unmap(&core->shadow_view);
     ph_readview_unmap(core);
     ph_track_deinit(core);
+    ph_guards_deinit(core);
     if (core->edits.io != NULL)
         ph_edits_deinit(&core->edits);
     if (core->builder.io != NULL)
@@ -189,7 +190,7 @@ static ph_status build_core(struct ph_core *core, unsigned flags, const struct p
     core->pin_wait_ns = wait_ms == UINT32_MAX ? UINT64_MAX : wait_ms * UINT64_C(1000000);
     core->store.io = core->io;
     core->reader_lock_ready = ph_local_init(&core->reader_lock);
-    if (!core->reader_lock_ready)
+    if (!core->reader_lock_ready || !ph_guards_init(&core->guards))
         return ph_fail(PH_NO_MEMORY, "%s: out of memory", core->path);
     bool other_damaged;
     ph_status status = open_heap_file(core, core->read_only);
@@ -353,9 +354,12 @@ static ph_status release_core(struct ph_core *core)
     if (--core->users != 0 || atomic_load(&core->forked)) /* another thread of the parent may have been changing it */
         return PH_OK;
     unlink_core(core);
+    ph_status strays = PH_OK;
+    if (!core->read_only)
+        strays = ph_guards_check(core, atomic_load(&core->coord->committed));
     ph_status status = ph_detach(core);
     free_core(core);
-    return status;
+    return status == PH_OK ? strays : status;
 }
 
 /* The heap of `old`, which stayed with the parent, opened anew; the registry is locked. */

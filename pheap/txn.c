@@ -98,6 +98,7 @@ static void clear_away(struct ph_core *core)
     core->write_view.current = false;
     core->shadow_view.current = false;
     atomic_store(&core->txn_serial, 0);
+    ph_guards_disarm(core);
     ph_track_end(core, false);
     if (core->edits.io != NULL)
         ph_edits_end(&core->edits);
@@ -249,6 +250,10 @@ static ph_status start(struct ph_core *core)
         core->write_view.at.lsn == core->begin_mark.lsn && core->shadow_view.at.lsn == core->begin_mark.lsn)
         status = ph_verify(core, "between transactions");
     if (status == PH_OK)
+        status = ph_guards_check(core, core->begin_mark.lsn);
+    else
+        ph_guards_disarm(core); /* the view is made anew */
+    if (status == PH_OK)
         status = ph_view_move(&core->write_view, core->begin_mark.lsn);
     if (status == PH_OK && !within_budget(&core->write_view))
         return PH_BUDGET; /* also after a reset: for begin to see to */
@@ -259,6 +264,14 @@ static ph_status start(struct ph_core *core)
     PH_POINT(begin_view_moved);
     if (status == PH_OK)
         status = ph_edits_begin(&core->edits, &core->write_view);
+    if (status != PH_OK)
+        return status;
+    status = ph_guards_track(core);
+    if (status != PH_OK) {
+        ph_track_end(core, false);
+        ph_edits_end(&core->edits);
+        core->write_view.current = false; /* nothing is remembered of what is guarded */
+    }
     return status;
 }
 
@@ -344,6 +357,7 @@ static void leave(struct ph_core *core, bool committed)
 {
     ph_track_end(core, committed);
     ph_edits_end(&core->edits);
+    ph_guards_arm(core);
     core->txn_handle = NULL;
     atomic_store_explicit(&core->txn_serial, 0, memory_order_release);
     unlock_writer(core);

@@ -690,6 +690,17 @@ show_cases() {
         (a["types"][0]["fields"][1]["bit_first"], a["types"][0]["fields"][1]["bit_count"]) == (3, 5)' types --json rich.heap
     good "types as text" types rich.heap
     same "types: a line for every type and field" 11 "$(wc -l <out)"
+    # Catches: JSON that is none, of an element that damage has made absent.
+    same "show: an element that is no value" "[None, 1]" "$(python3 -IS -c '
+import json, subprocess, sys
+show = lambda heap: json.loads(subprocess.run([sys.argv[1], "show", "--json", "--read-only", heap], capture_output=True).stdout)
+heap = bytearray(open("rich.heap", "rb").read())
+places = [entry["value"]["offset"] for entry in show("rich.heap")["value"]["entries"] if entry["value"]["kind"] == "tuple"]
+heap[places[0] + 32 : places[0] + 40] = bytes(8)
+open("bad.heap", "wb").write(heap)
+print([[element and 1 for element in entry["value"]["elements"]] for entry in show("bad.heap")["value"]["entries"]
+       if entry["value"].get("offset") == places[0]][0][:2])
+' "$pheap" 2>&1)"
     same "show, types: any byte may be wrong" "" "$(python3 -IS -c '
 import json, random, subprocess, sys
 good, dice = open("rich.heap", "rb").read(), random.Random(1)

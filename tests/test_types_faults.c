@@ -15,11 +15,12 @@
 /* ------------------------------------------------------------------------------------------------------- the faults */
 
 /* What a call of each kind can fail with, once the arguments are right. */
-enum { STORES, FREES, READS, MEMORY, KINDS };
+enum { STORES, FREES, READS, MEMORY, RANDOM, KINDS };
 static const enum pheap_status failures[KINDS][5] = {
     [STORES] = {PHEAP_NO_SPACE, PHEAP_NO_MEMORY, PHEAP_TOO_BIG, PHEAP_RESERVE, PHEAP_FULL},
     [FREES] = {PHEAP_NO_MEMORY, PHEAP_TOO_BIG, PHEAP_LOG_FULL, PHEAP_IO, PHEAP_BUDGET},
     [READS] = {PHEAP_NO_MEMORY, PHEAP_LOG_FULL, PHEAP_IO, PHEAP_POISONED, PHEAP_BUSY},
+    [RANDOM] = {PHEAP_IO, PHEAP_IO, PHEAP_IO, PHEAP_IO, PHEAP_IO},
     [MEMORY] = {PHEAP_NO_MEMORY, PHEAP_NO_MEMORY, PHEAP_NO_MEMORY, PHEAP_NO_MEMORY, PHEAP_NO_MEMORY},
 };
 #define FAILURES 5u
@@ -72,6 +73,13 @@ enum pheap_status __wrap_pheap_commit(pheap_txn *txn, enum pheap_durability how,
         return __real_pheap_commit(txn, how, version);
     (void)pheap_abort(txn);
     return pheap_fail_with(status, "a commit was made to fail");
+}
+
+ssize_t __real_getrandom(void *bytes, size_t length, unsigned flags);
+ssize_t __wrap_getrandom(void *bytes, size_t length, unsigned flags);
+ssize_t __wrap_getrandom(void *bytes, size_t length, unsigned flags)
+{
+    return strike(RANDOM) == PHEAP_OK ? __real_getrandom(bytes, length, flags) : -1;
 }
 
 #define WRAP_MEMORY(name, parameters, arguments)                            \

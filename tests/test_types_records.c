@@ -425,6 +425,15 @@ static void array__of_structs_by_key(void **state)
     expect(PHEAP_INVALID, pht_array_new(&t, person, 3, &array)); /* it has values */
     expect(PHEAP_INVALID, pht_array_new(&t, point, UINT64_MAX / 16, &array));
     ok(pht_array_at(&t, huge, PHT_ANY_TYPE, &at, &count));
+    struct pht_elements elements;
+    ok(pht_elements_at(&t, huge, PHT_ANY_TYPE, &elements)); /* what an array of unknown origin has */
+    require_equal(elements.type, point);
+    require_equal(elements.size, sizeof(struct point));
+    require_equal(elements.offset, at);
+    require_equal(elements.first, 0);
+    require_equal(elements.count, count);
+    expect(PHEAP_WRONG_TYPE, pht_elements_at(&t, huge, person, &elements));
+    expect(PHEAP_WRONG_TYPE, pht_elements_at(&t, pht_root(&t), PHT_ANY_TYPE, &elements));
     ok(pheap_write(t.txn, at + (count - 1) * 16, &(struct point){1, 2}, 16));
     keep(&t);
     ok(pheap_checkpoint(heap));

@@ -249,7 +249,23 @@ static void numbers__are_compared_exactly(void **state)
     require(equal);
     ok(pht_equal(&t, pht_float(NAN), pht_float(NAN), &equal));
     require(!equal);
+    /* A NaN on either side, beside an int or a float; infinities on either side. */
     expect_detail(PHEAP_WRONG_TYPE, "NaN", pht_compare(&t, pht_float(NAN), pht_int(1), &order));
+    const struct pht_any others[] = {pht_int(1), pht_float(1.5), pht_float(INFINITY)};
+    for (unsigned i = 0; i < 3; i++) {
+        expect_detail(PHEAP_WRONG_TYPE, "NaN", pht_compare(&t, others[i], pht_float(NAN), &order));
+        expect_detail(PHEAP_WRONG_TYPE, "NaN", pht_compare(&t, pht_float(NAN), others[i], &order));
+        ok(pht_equal(&t, others[i], pht_float(NAN), &equal));
+        require(!equal);
+        ok(pht_equal(&t, pht_float(NAN), others[i], &equal));
+        require(!equal);
+    }
+    ok(pht_compare(&t, pht_float(INFINITY), pht_int(INT64_MAX), &order));
+    require_equal(order, 1);
+    uint64_t hash, other;
+    ok(pht_hash(&t, pht_float(NAN), &hash));
+    ok(pht_hash(&t, pht_float(INFINITY), &other));
+    require(hash != other);
     expect_detail(PHEAP_WRONG_TYPE, "str and int", pht_compare(&t, pht_text("1"), pht_int(1), &order));
     expect(PHEAP_WRONG_TYPE, pht_compare(&t, pht_none(), pht_none(), &order));
     keep(&t);
@@ -703,6 +719,63 @@ static void block__is_raw_zeroed_memory(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: bytes that are lost, not zeroed or not declared when a block gets longer or shorter; an old one that stays, or
+ * goes while a container has it. */
+static void block__is_resized(void **state)
+{
+    (void)state;
+    pheap *heap = new_values_heap("resized");
+    static const uint64_t lengths[] = {100, 110, 40, 0, 5, 100000, 103000, 99, 3000000, 0};
+    struct pht t = change(heap);
+    pht_value block;
+    uint64_t offset, length, old = 100;
+    ok(pht_block_new(&t, 100, &block));
+    root_set(&t, "block", pht_of(block));
+    ok(pht_block_at(&t, block, &offset, &length));
+    memset(t.base + offset, 7, 100);
+    keep(&t);
+    uint64_t sevens = 100;
+    for (unsigned i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        t = change(heap);
+        const pht_value before = block = root_get(&t, "block");
+        const enum pheap_status stays = pht_block_resize(&t, &block, lengths[i], false);
+        require(stays == PHEAP_OK || (stays == PHEAP_NO_SPACE && lengths[i] > old));
+        require_equal(block, before);
+        if (i % 2 == 0) { /* with what was changed in place undone */
+            ok(pheap_abort(t.txn));
+            t = change(heap);
+            ok(pht_block_at(&t, block, &offset, &length));
+            require_equal(length, old);
+        }
+        ok(pht_block_resize(&t, &block, lengths[i], true));
+        if (block != before) {
+            ok(pht_block_at(&t, before, &offset, &length)); /* the map has it still */
+            root_set(&t, "block", pht_of(block));
+        }
+        keep(&t);
+        sevens = sevens < lengths[i] ? sevens : lengths[i];
+        t = change(heap);
+        ok(pht_block_at(&t, root_get(&t, "block"), &offset, &length));
+        require_equal(length, lengths[i]);
+        for (uint64_t at = 0; at < length; at++) {
+            require_equal(t.base[offset + at], at < sevens ? 7 : 0);
+        }
+        ok(pheap_abort(t.txn));
+        old = lengths[i];
+    }
+    check_values(heap);
+    t = change(heap);
+    expect(PHEAP_WRONG_TYPE, pht_block_resize(&t, &(pht_value){pht_root(&t)}, 1, true));
+    expect(PHEAP_INVALID, pht_block_resize(&t, &block, UINT64_MAX, true));
+    ok(pht_block_new(&t, 10, &block));
+    ok(pht_block_resize(&t, &block, 1000, true)); /* nothing refers to the old one, so it is freed */
+    ok(pht_discard(&t, block));
+    ok(pht_map_clear(&t, pht_root(&t)));
+    keep(&t);
+    require_all_given_back(heap);
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -723,6 +796,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(arguments__that_cannot_be_are_refused),
         cmocka_unit_test(arguments__that_look_like_values),
         cmocka_unit_test(block__is_raw_zeroed_memory),
+        cmocka_unit_test(block__is_resized),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

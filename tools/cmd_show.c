@@ -410,7 +410,7 @@ static void write_item(struct show *show, const struct item *item)
         output_text(output, "\n");
     } else if (item->what == ITEM_VALUE && item->value == PHT_ABSENT) {
         output_text(output, "absent\n");
-        output_json_null(output, "value");
+        output_json_null(output, wrapped || show->depth == 0 ? "value" : NULL);
     } else {
         write_value(show, item, wrapped);
         return;

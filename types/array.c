@@ -111,6 +111,27 @@ enum pheap_status pht_array_at(struct pht *t, pht_value array, uint32_t type, ui
     return PHEAP_OK;
 }
 
+enum pheap_status pht_elements_at(struct pht *t, pht_value value, uint32_t type, struct pht_elements *elements)
+{
+    enum pht_kind kind;
+    uint64_t size;
+    const struct pt_array *found;
+    if (elements == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_elements_at: elements is NULL");
+    enum pheap_status status = pht_kind_of(t, value, &kind);
+    if (status == PHEAP_OK)
+        status = use(t, value, kind == PHT_RING ? PHT_RING : PHT_ARRAY, type, &found, &size);
+    if (status != PHEAP_OK)
+        return status;
+    *elements = (struct pht_elements){.offset = value + sizeof *found,
+                                      .size = size,
+                                      .capacity = found->capacity,
+                                      .first = found->first,
+                                      .count = found->count,
+                                      .type = found->type};
+    return PHEAP_OK;
+}
+
 enum pheap_status pht_ring_new(struct pht *t, uint32_t type, uint64_t capacity, pht_value *ring)
 {
     if (capacity == 0)

@@ -318,6 +318,15 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_new(struct pht *t, uint64
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_at(struct pht *t, pht_value block, uint64_t *offset,
                                                           uint64_t *length);
 
+/*
+ * Make a block as long as `length`; what is added is zeroed.  It stays where it is if there is room and not much too much of
+ * it, or if it must not `move`.  Else *block becomes another one, with the same bytes, which is the caller's to store; the
+ * old one is freed if it is stored nowhere, and else stays as it was until it is replaced.  With `move` 0 NO_SPACE says
+ * that it would have to.  Cost: proportional to the bytes that move.  Other errors: WRONG_TYPE, CORRUPT, INVALID.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_block_resize(struct pht *t, pht_value *block, uint64_t length,
+                                                              bool move);
+
 /* ---------------------------------------------------------------------------------------------------- map and set */
 
 /*
@@ -617,6 +626,21 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_new(struct pht *t, uint32
                                                            pht_value *array);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_array_at(struct pht *t, pht_value array, uint32_t type,
                                                           uint64_t *offset, uint64_t *count);
+
+/*
+ * What an array or ring is, for tools and for whoever walks it: element i, from 0 to count - 1, is `size` bytes long, and at
+ * `offset` + (first + i) mod capacity * size.  WRONG_TYPE if they are not of `type`.
+ */
+struct pht_elements {
+    uint64_t offset;   /* of the first place */
+    uint64_t size;     /* bytes of one */
+    uint64_t capacity; /* places */
+    uint64_t first;    /* ring: the place of the oldest; array: 0 */
+    uint64_t count;    /* ring: how many there are; array: the capacity */
+    uint32_t type;     /* of each */
+};
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_elements_at(struct pht *t, pht_value value, uint32_t type,
+                                                             struct pht_elements *elements);
 
 /*
  * A ring: the last `capacity` structs, at least 1.  pht_ring_push() gives the place for the next one, in which the oldest

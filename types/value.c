@@ -500,6 +500,53 @@ enum pheap_status pht_block_at(struct pht *t, pht_value block, uint64_t *offset,
     return PHEAP_OK;
 }
 
+/* Another block with the first bytes of one that is `old` bytes long. */
+static enum pheap_status move_block(struct pht *t, pht_value *block, uint64_t old, uint64_t length)
+{
+    pht_value made;
+    const pht_value from = *block;
+    enum pheap_status status = pht_block_new(t, length, &made);
+    if (status != PHEAP_OK)
+        return status;
+    const uint64_t kept = old < length ? old : length;
+    if (kept > 0)
+        memcpy(t->base + made + sizeof(struct pt_leaf), t->base + from + sizeof(struct pt_leaf), kept);
+    *block = made;
+    return pht_discard(t, from);
+}
+
+enum pheap_status pht_block_resize(struct pht *t, pht_value *block, uint64_t length, bool move)
+{
+    uint64_t offset, old, usable;
+    struct pt_leaf *leaf;
+    if (block == NULL || length > (UINT64_C(1) << 46) - sizeof *leaf)
+        return pheap_fail_with(PHEAP_INVALID, "pht_block_resize: %" PRIu64 " bytes, or block is NULL", length);
+    enum pheap_status status = pt_may_change(t);
+    if (status == PHEAP_OK)
+        status = pht_block_at(t, *block, &offset, &old);
+    if (status == PHEAP_OK)
+        status = pheap_usable_size(t->txn, *block, &usable);
+    if (status == PHEAP_BAD_OFFSET || (status == PHEAP_OK && usable < sizeof *leaf))
+        return pt_corrupt(t, *block, "a block that is none of the heap's");
+    if (status != PHEAP_OK)
+        return status;
+    const uint64_t room = usable - sizeof *leaf;
+    if (length > room && !move)
+        return pheap_fail_with(PHEAP_NO_SPACE, "the block at 0x%" PRIx64 " has room for %" PRIu64 " bytes where it is",
+                               *block, room);
+    if (length > room || (length < room / 2 && move && usable > 64))
+        return move_block(t, block, old, length);
+    status = pt_edit(t, *block, sizeof *leaf, &leaf);
+    if (status == PHEAP_OK && length > old)
+        status = pt_edit(t, offset + old, length - old, NULL);
+    if (status != PHEAP_OK)
+        return status;
+    leaf->length = length;
+    if (length > old)
+        memset(t->base + offset + old, 0, length - old);
+    return PHEAP_OK;
+}
+
 /* ------------------------------------------------------------------------------------------------------- equality */
 
 /* Of keys, of which a map may have many: what goes into one, all are asked again and again. */

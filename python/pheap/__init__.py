@@ -15,10 +15,8 @@ sorted.  A tuple comes back as a tuple, a frozenset as a frozenset.  Objects of 
 Persistent.
 """
 
-import atexit as _atexit
-from _weakrefset import WeakSet as _WeakSet  # that of weakref, which takes as long to import as to open a heap
-
-from . import _errors, _pheap
+from . import _errors, _pheap, _share
+from ._block import Block
 from ._classes import Persistent, Pickled, chars, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from ._dict import Dict
 from ._errors import *  # noqa: F403
@@ -28,10 +26,9 @@ from ._pheap import Heap, Snapshot, Transaction
 from ._queue import Queue
 from ._set import Set
 
-__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Queue", "OrderedMap", *_errors.__all__]
+__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Queue", "OrderedMap", "Block"]
+__all__ += _errors.__all__
 __all__ += ["Persistent", "Pickled", "chars", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"]
-
-_heaps = _WeakSet()
 
 
 def open(
@@ -61,8 +58,9 @@ def open(
     heap = Heap(
         path, flag in "cn", flag == "r", durable, reserve, budget, log_limit, segment, buffer, mode, checksums, pin_wait_ms
     )
+    options = dict(durable=durable, reserve=reserve, budget=budget, checksums=checksums, pin_wait_ms=pin_wait_ms, pickle=pickle)
+    _share.remember(heap, flag, options)
     heap._pickle = bool(pickle)
-    _heaps.add(heap)
     if flag == "n":
         heap.root.clear()
     return heap
@@ -78,20 +76,11 @@ def plain(value):
     return plain(value, {})
 
 
-@_atexit.register
-def _close_all():
-    """Close what is open, so that the next who opens it need not recover it.  Open transactions are aborted."""
-    for heap in list(_heaps):
-        try:
-            heap._abort()
-            heap.close()
-        except Error:  # noqa: F405
-            pass  # another thread or a snapshot is in the way: then it is as if the program had been killed
-
-
 _pheap.set_class(_pheap.MAP, Dict)
 _pheap.set_class(_pheap.LIST, List)
 _pheap.set_class(_pheap.SET, Set)
 _pheap.set_class(_pheap.QUEUE, Queue)
 _pheap.set_class(_pheap.OMAP, OrderedMap)
 _pheap.set_ordered(PlainOrderedMap)
+for _kind in _pheap.BLOCK, _pheap.ARRAY, _pheap.RING:
+    _pheap.set_class(_kind, Block)

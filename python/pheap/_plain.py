@@ -3,7 +3,7 @@
 
 from collections import deque
 
-from ._pheap import List, Map, OrderedMap, Queue, Record, Set
+from ._pheap import Block, List, Map, OrderedMap, Queue, Record, Set
 
 
 def plain(value, memo):
@@ -37,6 +37,10 @@ def _part(value, memo, empty):
     """The copy of a value, which is filled later if it is a container."""
     if type(value) is tuple:  # a frozenset has no containers
         return tuple([_part(part, memo, empty) for part in value])
+    if isinstance(value, Block):
+        if id(value) not in memo:
+            memo[id(value)] = bytes(value), value
+        return memo[id(value)][0]
     if isinstance(value, (Map, dict)):
         copy = type(value)() if type(value) in _PLAIN_MAPS else {}
     elif isinstance(value, OrderedMap):

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Write transactions: begin, commit, abort, and changes that are transactions of their own. */
+#include "python/src/block.h"
 #include "python/src/record.h"
 
 #include <stdlib.h>
 
-/* One turn of waiting, after which signals are looked for. */
-enum { SLICE_MS = 100 };
+/* One turn of waiting, after which signals are looked for; and what is long enough to be told. */
+enum { SLICE_MS = 100, SLOW_MS = 1000 };
 
 /* Wait for the writer, without the GIL; an exception may be raised by a signal. */
 static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms, pheap_txn **txn)
@@ -27,7 +28,11 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
             return status;
         if (timeout_ms >= 0 && waited >= timeout_ms)
             return status;
-        if (PyErr_CheckSignals() < 0)
+        if (waited >= SLOW_MS && waited - slice < SLOW_MS &&
+            pp_log("warning", "waiting to write: %s", pheap_error_detail()) < 0)
+            return status;
+        /* Whoever handles a signal may have closed the heap. */
+        if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
             return status;
         const int64_t left = timeout_ms < 0 ? SLICE_MS : timeout_ms - waited;
         slice = left < SLICE_MS ? left : SLICE_MS;
@@ -37,12 +42,19 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
 int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
 {
     pheap_txn *txn;
-    enum pheap_status status = wait_for_turn(heap, timeout_ms, &txn);
-    if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
+    if (heap->now.txn != NULL && heap->now.owner == pp_thread()) {
+        pp_fail(heap->state,
+                pheap_fail_with(PHEAP_BUSY, "another task of this thread has a transaction open: tasks wait "
+                                            "for each other in pheap.aio.transaction()"));
         return -1;
     }
-    struct pp_now now = {.txn = txn, .owner = PyThread_get_thread_ident(), .serial = ++heap->serials, .level = 1};
+    enum pheap_status status = wait_for_turn(heap, timeout_ms, &txn);
+    if (status != PHEAP_OK) {
+        pp_fail_views(heap, status);
+        return -1;
+    }
+    pp_forget_views(heap);
+    struct pp_now now = {.txn = txn, .owner = pp_thread(), .serial = ++heap->serials, .level = 1};
     status = pht_begin(txn, &now.view);
     if (status != PHEAP_OK) {
         pp_fail(heap->state, status);
@@ -104,14 +116,16 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
         return -1;
     }
     change->heap = heap;
+    struct pp_look look;
+    if (proxy->dead)
+        return pp_look(&look, proxy);
     change->lone = !pp_in_transaction(heap);
     if (change->lone && pp_begin(heap, -1) < 0)
         return -1;
-    /* Only now: while this thread waited, the transaction that made the object may have been aborted. */
+    /* Again: while this thread waited, the transaction that made the object may have been aborted. */
     if (proxy->dead) {
         if (change->lone)
             pp_abort(heap);
-        struct pp_look look;
         return pp_look(&look, proxy);
     }
     change->t = &heap->now.view;
@@ -153,11 +167,11 @@ static enum pheap_status meet(struct search *search, pht_value word)
         return PHEAP_OK; /* no object */
     enum pht_kind kind;
     const enum pheap_status status = pht_kind_of(&search->heap->now.view, word, &kind);
-    if (status != PHEAP_OK || kind < PHT_MAP)
+    if (status != PHEAP_OK || (kind < PHT_MAP && kind != PHT_BLOCK && kind != PHT_ARRAY && kind != PHT_RING))
         return status;
     if (pp_table_get(&search->heap->table, word) != NULL)
         search->held = true;
-    else if (kind == PHT_SET || kind == PHT_FROZENSET)
+    else if (kind == PHT_SET || kind == PHT_FROZENSET || kind < PHT_MAP)
         return PHEAP_OK; /* has no containers */
     else if (search->count < SEARCH_CONTAINERS && kind >= PHT_MAP)
         search->found[search->count++] = word;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Heap: opening, closing, the root; Transaction: the context manager of h.transaction(). */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -11,6 +11,25 @@ unsigned pp_forks;
 static void count_fork(void)
 {
     pp_forks++;
+}
+
+uint64_t pp_thread(void)
+{
+    static _Atomic uint64_t last;
+    static _Thread_local uint64_t mine;
+    if (mine == 0)
+        mine = ++last;
+    return mine;
+}
+
+int pp_is_task(struct pp_heap *heap)
+{
+    PyObject *now = PyObject_CallNoArgs(heap->current_task);
+    if (now == NULL)
+        PyErr_Clear(); /* no loop runs, so that no task does */
+    const int same = now == heap->task;
+    Py_XDECREF(now);
+    return same;
 }
 
 int pp_heap_usable(struct pp_heap *heap)
@@ -56,6 +75,7 @@ struct transaction {
     enum pheap_durability how;
     int64_t timeout_ms;
     uint64_t serial; /* of the transaction, while it is open; 0: it is not */
+    unsigned forks;  /* pp_forks when it began */
     uint32_t level;
     uint32_t savepoint;
     size_t made_count; /* when it began */
@@ -85,6 +105,7 @@ static PyObject *transaction_enter(PyObject *self, PyObject *unused)
     }
     transaction->level = heap->now.level;
     transaction->serial = heap->now.serial;
+    transaction->forks = pp_forks;
     transaction->made_count = heap->now.made_count;
     return Py_NewRef(self);
 }
@@ -115,6 +136,12 @@ static PyObject *transaction_exit(PyObject *self, PyObject *args)
     PyObject *type, *value, *traceback;
     if (!PyArg_ParseTuple(args, "OOO", &type, &value, &traceback) || pp_heap_usable(heap) < 0)
         return NULL;
+    if (transaction->serial != 0 && transaction->forks != pp_forks) {
+        transaction->serial = 0;
+        pp_fail(heap->state,
+                pheap_fail_with(PHEAP_FORKED, "the transaction belongs to the parent process, which ends it"));
+        return NULL;
+    }
     if (transaction->serial == 0 || heap->now.txn == NULL || heap->now.serial != transaction->serial) {
         PyErr_SetString(PyExc_RuntimeError, "this transaction is not open");
         return NULL;
@@ -208,6 +235,10 @@ static int open_handle(struct pp_heap *heap, unsigned flags, const struct pheap_
     }
     heap->handle = handle;
     heap->forks = pp_forks;
+    struct pheap_info info = {.size = sizeof info};
+    if (pheap_get_info(handle, &info) == PHEAP_OK && info.recovered)
+        return pp_log("info", "%R: recovered: replayed %llu bytes of the log", heap->path,
+                      (unsigned long long)info.replayed_bytes);
     return 0;
 }
 
@@ -270,6 +301,8 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
         pp_fail(heap->state, pheap_fail_with(PHEAP_BUSY, "the heap cannot be closed: %s", what));
         return NULL;
     }
+    if (pp_refuse_exports(heap, PHT_ABSENT, NULL, "the heap cannot be closed") < 0)
+        return NULL;
     pheap *handle = heap->handle;
     heap->handle = NULL;
     heap->glance_forks = UINT_MAX;
@@ -279,7 +312,7 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
     {
         if (status == PHEAP_BUSY)
             heap->handle = handle;
-        pp_fail(heap->state, status);
+        pp_fail_views(heap, status);
         return NULL;
     }
     Py_RETURN_NONE;
@@ -303,12 +336,16 @@ static void heap_dealloc(PyObject *self)
         /* Of another thread it cannot be: that would hold the heap.  Errors have nobody to tell them to. */
         if (heap->now.txn != NULL)
             pp_abort(heap);
-        const enum pheap_status status = pheap_close(heap->handle);
-        (void)status;
+        enum pheap_status status;
+        Py_BEGIN_ALLOW_THREADS status = pheap_close(heap->handle);
+        Py_END_ALLOW_THREADS(void) status;
     }
+    pp_forget_views(heap);
     PyMem_Free(heap->table.seats);
     pp_layouts_free(heap);
     Py_XDECREF(heap->path);
+    Py_XDECREF(heap->task);
+    Py_XDECREF(heap->current_task);
     pp_free(self);
 }
 
@@ -398,6 +435,8 @@ static PyObject *heap_collect(PyObject *self, PyObject *unused)
         pp_fail(heap->state, status);
         return NULL;
     }
+    if (pp_log("info", "%R: collected %llu objects", heap->path, (unsigned long long)collected) < 0)
+        return NULL;
     return PyLong_FromUnsignedLongLong(collected);
 }
 
@@ -427,9 +466,32 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
             pp_fail(heap->state, status);
             return NULL;
         }
-        if (PyErr_CheckSignals() < 0)
+        /* Whoever handles a signal may have closed the heap. */
+        if (PyErr_CheckSignals() < 0 || pp_heap_usable(heap) < 0)
             return NULL;
     }
+}
+
+static PyObject *heap_bind(PyObject *self, PyObject *args)
+{
+    struct pp_heap *heap = (struct pp_heap *)self;
+    PyObject *task, *current_task;
+    if (!PyArg_ParseTuple(args, "OO:_bind", &task, &current_task))
+        return NULL;
+    PyObject *old[] = {heap->task, heap->current_task};
+    heap->task = Py_NewRef(task);
+    heap->current_task = Py_NewRef(current_task);
+    heap->task_serial = task == Py_None ? 0 : heap->now.serial;
+    Py_XDECREF(old[0]);
+    Py_XDECREF(old[1]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *heap_in_transaction(PyObject *self, void *closure)
+{
+    (void)closure;
+    struct pp_heap *heap = (struct pp_heap *)self;
+    return pp_heap_usable(heap) < 0 ? NULL : PyBool_FromLong(pp_in_transaction(heap));
 }
 
 static PyObject *heap_root(PyObject *self, void *closure)
@@ -487,29 +549,58 @@ static PyObject *heap_migrate(PyObject *self, PyObject *class)
 
 static PyMethodDef heap_methods[] = {
     {"close", heap_close, METH_NOARGS,
-     "close()\n--\n\nMake everything durable and close the heap.  An open transaction or snapshot is an error."},
+     "close($self, /)\n--\n\nMake everything durable and close the heap.  An open transaction or snapshot is an "
+     "error."},
     {"transaction", (PyCFunction)(void (*)(void))heap_transaction, METH_VARARGS | METH_KEYWORDS,
-     "transaction(*, durable=None, timeout=None)\n--\n\n"
+     "transaction($self, /, *, durable=None, timeout=None)\n--\n\n"
      "A context manager: its block is one transaction, undone if it is left by an exception.  Within another one it "
      "is\n"
      "a savepoint.  durable: is it on stable storage in the end, or soon after?  None: as the heap was opened.\n"
      "timeout: seconds to wait for the writer of another thread or process."},
     {"snapshot", heap_snapshot, METH_NOARGS,
-     "snapshot()\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]"},
-    {"sync", heap_sync, METH_NOARGS, "sync()\n--\n\nMake every commit that has returned durable."},
+     "snapshot($self, /)\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]"},
+    {"sync", heap_sync, METH_NOARGS, "sync($self, /)\n--\n\nMake every commit that has returned durable."},
     {"wait", (PyCFunction)(void (*)(void))heap_wait, METH_VARARGS | METH_KEYWORDS,
-     "wait(version, timeout=None)\n--\n\n"
+     "wait($self, /, version, timeout=None)\n--\n\n"
      "Wait until anybody has made a commit after this version, and return the number of the newest."},
     {"collect", heap_collect, METH_NOARGS,
-     "collect()\n--\n\nFree what cannot be reached from the root any more, but refers to itself or was taken out of a "
+     "collect($self, /)\n--\n\nFree what cannot be reached from the root any more, but refers to itself or was taken "
+     "out of a "
      "container\n"
      "while somebody held it.  Returns how many objects that was.  The program must not hold objects besides the "
      "root."},
+    {"_bind", heap_bind, METH_VARARGS,
+     "_bind($self, /, task, current_task)\n--\n\nThe open transaction is of this task alone, not of all that run in "
+     "its thread."},
+    {"alloc", pp_heap_alloc, METH_O,
+     "alloc($self, size, /)\n--\n\nA new Block of zeros, in the open transaction, in which it is to be stored "
+     "somewhere."},
+    {"free", pp_heap_free, METH_O,
+     "free($self, block, /)\n--\n\nFree a block that is stored nowhere.  One that is stored goes with the last place "
+     "that has "
+     "it."},
+    {"realloc", pp_heap_realloc, METH_VARARGS,
+     "realloc($self, block, size, /)\n--\n\nMake a block longer, with zeros, or shorter.  Returns it, or another one "
+     "that has "
+     "its "
+     "bytes: then store that in its place.\nThe old one is gone, or, if it is stored, is what it was."},
+    {"info", pp_heap_info, METH_NOARGS,
+     "info($self, /)\n--\n\nFigures of the heap and of this process, by the names of pheap_get_info(3).  `users` is a "
+     "list of "
+     "the\n"
+     "processes that have it open, by the names of pheap_next_user(3)."},
+    {"space", pp_heap_space, METH_NOARGS,
+     "space($self, /)\n--\n\nWhat the newest version has of live blocks and free space, by a walk over it."},
+    {"check", pp_heap_check, METH_NOARGS,
+     "check($self, /)\n--\n\nWalk all blocks and values and prove them sound.  Returns the faults: a list of (offset, "
+     "text)."},
+    {"_abort", heap_abort, METH_NOARGS,
+     "_abort($self, /)\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"migrate", heap_migrate, METH_O,
-     "migrate(cls, /)\n--\n\nGive all objects of a persistent class, and of its subclasses, that the root leads to the "
+     "migrate($self, cls, /)\n--\n\nGive all objects of a persistent class, and of its subclasses, that the root leads "
+     "to the "
      "fields that the\nclass has now.  Each is a transaction of its own, unless one is open.  Returns how many it "
      "were."},
-    {"_abort", heap_abort, METH_NOARGS, "_abort()\n--\n\nAbort what this thread has open, at the exit of the program."},
     {"__enter__", heap_enter, METH_NOARGS, NULL},
     {"__exit__", heap_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -518,6 +609,7 @@ static PyMethodDef heap_methods[] = {
 static PyGetSetDef heap_getset[] = {
     {"root", heap_root, NULL, "The dict by which everything else is found.", NULL},
     {"version", heap_version, NULL, "The number of the newest commit of any process.", NULL},
+    {"in_transaction", heap_in_transaction, NULL, "Has this thread a transaction open?", NULL},
     {"path", heap_path, NULL, "The path that it was opened by.", NULL},
     {"closed", heap_closed, NULL, "Was it closed?", NULL},
     {NULL, NULL, NULL, NULL, NULL},

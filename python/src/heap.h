@@ -20,6 +20,7 @@
 #include "python/src/module.h"
 
 struct pp_proxy;
+struct pp_export;
 struct pp_layout;
 
 /* Proxies by their words: open addressing, borrowed pointers.  A proxy takes itself out when it ends. */
@@ -30,8 +31,8 @@ struct pp_table {
 
 /* The open write transaction. */
 struct pp_now {
-    pheap_txn *txn;      /* NULL: none */
-    unsigned long owner; /* its thread */
+    pheap_txn *txn; /* NULL: none */
+    uint64_t owner; /* pp_thread() of its thread */
     struct pht view;
     uint64_t serial;
     uint32_t level;  /* transactions within it, which are savepoints; 1: only itself */
@@ -54,8 +55,11 @@ struct pp_heap {
 
     struct pp_now now;
     uint64_t serials;
+    uint64_t task_serial; /* of the transaction that belongs to one task of its thread: to `task` */
+    PyObject *task, *current_task;
     struct pp_table table;
-    pht_value root; /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+    pht_value root;                       /* the word of the root, which is never freed; PHT_ABSENT: not known yet */
+    struct pp_export *exports, *released; /* block.h: views of bytes; those that the next begin looks at once more */
 
     /* For fields of records: what the last look saw, to be read on while nobody commits. */
     struct pheap_glance glance;
@@ -94,6 +98,10 @@ int pp_set_init(PyObject *module, struct pp_state *state);
 int pp_queue_init(PyObject *module, struct pp_state *state);
 int pp_omap_init(PyObject *module, struct pp_state *state);
 int pp_walk_init(PyObject *module, struct pp_state *state);
+int pp_watch_init(PyObject *module, struct pp_state *state);
+int pp_block_init(PyObject *module, struct pp_state *state);
+int pp_place_init(PyObject *module, struct pp_state *state);
+int pp_store_init(PyObject *module);
 
 /* How often this process was forked, seen from here: handles work in a child, readers and transactions do not. */
 extern unsigned pp_forks;
@@ -101,10 +109,15 @@ extern unsigned pp_forks;
 /* Is the heap open?  Else -1, with pheap.Closed raised.  Forgets what the parent process had begun. */
 int pp_heap_usable(struct pp_heap *heap);
 
-/* Has the calling thread a transaction open? */
-static inline int pp_in_transaction(const struct pp_heap *heap)
+/* The number of the calling thread: unlike an identity of the system, no later thread gets it. */
+uint64_t pp_thread(void);
+
+/* Has the calling thread, or the calling task of asyncio, a transaction open?  May run Python code for a task. */
+int pp_is_task(struct pp_heap *heap);
+static inline int pp_in_transaction(struct pp_heap *heap)
 {
-    return heap->now.txn != NULL && heap->now.owner == PyThread_get_thread_ident();
+    return heap->now.txn != NULL && heap->now.owner == pp_thread() &&
+           (heap->task_serial != heap->now.serial || pp_is_task(heap));
 }
 
 /* --------------------------------------------------------------------------------------------------- proxies */
@@ -115,6 +128,13 @@ PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_va
 /* A proxy of this class for a container that was just made. */
 PyObject *pp_proxy_made(PyTypeObject *class, struct pp_heap *heap, pht_value word, uint32_t kind);
 
+/* The same of any class, which the object's kind has or not. */
+PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
+                         uint32_t kind);
+
+/* Its object is gone. */
+void pp_proxy_die(struct pp_proxy *proxy);
+
 /* The heap's proxy for a word, or NULL. */
 struct pp_proxy *pp_table_get(const struct pp_table *table, pht_value word);
 
@@ -124,16 +144,9 @@ static inline bool pp_holds(const struct pp_heap *heap)
     return heap->table.used > 1 || (heap->table.used == 1 && pp_table_get(&heap->table, heap->root) == NULL);
 }
 
-/* The same for an object that was found, of a class that is known. */
-PyObject *pp_proxy_found(PyTypeObject *class, struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word,
-                         uint32_t kind);
-
 /* Let a record without a word be the heap's proxy for this one; and take that back. */
 enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind);
 void pp_proxy_release(struct pp_proxy *proxy);
-
-/* Its object is gone. */
-void pp_proxy_die(struct pp_proxy *proxy);
 
 void pp_proxy_dealloc(PyObject *self);
 
@@ -157,6 +170,10 @@ void pp_take_glance(struct pp_heap *heap, const struct pp_look *look);
 
 PyObject *pp_snapshot_new(struct pp_heap *heap);
 
+/* Methods of a heap: inspect.c. */
+PyObject *pp_heap_info(PyObject *self, PyObject *unused);
+PyObject *pp_heap_space(PyObject *self, PyObject *unused);
+PyObject *pp_heap_check(PyObject *self, PyObject *unused);
 /* --------------------------------------------------------------------------------------------------- records */
 
 /* The object for the word of a record, whose type has this number. */

@@ -181,7 +181,7 @@ static enum pheap_status set_at(struct pp_change *change, pht_value list, uint64
 }
 
 PyDoc_STRVAR(replace_doc,
-             "_replace(start, step, count, values)\n--\n\n"
+             "_replace($self, /, start, step, count, values)\n--\n\n"
              "Put the values of a plain list in the place of `count` elements, every `step`th from `start` on; with\n"
              "another step than 1 there are as many values as elements, or none.  One change.");
 static PyObject *list_replace(PyObject *self, PyObject *args)
@@ -498,10 +498,11 @@ static PyType_Spec iterator_spec = {"pheap._pheap.ListIterator", sizeof(struct i
                                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, iterator_slots};
 
 static PyMethodDef methods[] = {
-    {"append", list_append, METH_O, "append(value, /)\n--\n\nAdd an element at the end."},
-    {"insert", list_insert, METH_VARARGS, "insert(index, value, /)\n--\n\nAdd an element before that of the index."},
-    {"pop", list_pop, METH_VARARGS, "pop(index=-1, /)\n--\n\nRemove an element and return it."},
-    {"clear", list_clear, METH_NOARGS, "clear()\n--\n\nRemove everything."},
+    {"append", list_append, METH_O, "append($self, value, /)\n--\n\nAdd an element at the end."},
+    {"insert", list_insert, METH_VARARGS,
+     "insert($self, index, value, /)\n--\n\nAdd an element before that of the index."},
+    {"pop", list_pop, METH_VARARGS, "pop($self, index=-1, /)\n--\n\nRemove an element and return it."},
+    {"clear", list_clear, METH_NOARGS, "clear($self, /)\n--\n\nRemove everything."},
     {"__reversed__", list_reversed, METH_NOARGS, NULL},
     {"_replace", list_replace, METH_VARARGS, replace_doc},
     {NULL, NULL, 0, NULL},

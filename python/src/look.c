@@ -6,7 +6,7 @@
  * nothing.  Fields of records are read without one: see pheap_glance_begin() and slot.c.  types/ cannot look in that way,
  * as it reads some words twice.
  */
-#include "python/src/heap.h"
+#include "python/src/block.h"
 
 enum { GLANCES = 1 << 16 };
 
@@ -112,7 +112,10 @@ failed:
 static PyObject *snapshot_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    end_snapshot((struct pp_snapshot *)self);
+    struct pp_snapshot *snapshot = (struct pp_snapshot *)self;
+    if (pp_refuse_exports(snapshot->heap, PHT_ABSENT, snapshot, "the snapshot cannot be closed") < 0)
+        return NULL;
+    end_snapshot(snapshot);
     Py_RETURN_NONE;
 }
 
@@ -167,7 +170,7 @@ static void snapshot_dealloc(PyObject *self)
 }
 
 static PyMethodDef snapshot_methods[] = {
-    {"close", snapshot_close, METH_NOARGS, "close()\n--\n\nEnd it: its objects cannot be used any more."},
+    {"close", snapshot_close, METH_NOARGS, "close($self, /)\n--\n\nEnd it: its objects cannot be used any more."},
     {"__enter__", snapshot_enter, METH_NOARGS, NULL},
     {"__exit__", snapshot_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

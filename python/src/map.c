@@ -337,13 +337,13 @@ static PyObject *map_clear(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-const char pp_map_get_doc[] = "get(key, default=None, /)\n--\n\nThe value of the key, else the default.";
-const char pp_map_setdefault_doc[] =
-    "setdefault(key, default=None, /)\n--\n\nThe value of the key, which becomes the default if it is not there.";
+const char pp_map_get_doc[] = "get($self, key, default=None, /)\n--\n\nThe value of the key, else the default.";
+const char pp_map_setdefault_doc[] = "setdefault($self, key, default=None, /)\n--\n\n"
+                                     "The value of the key, which becomes the default if it is not there.";
 const char pp_map_pop_doc[] =
     "pop(key[, default])\n\nRemove a key and return its value, or the default, or raise KeyError.";
 
-const char pp_map_update_doc[] = ("_update(plain)\n--\n\nStore all entries of a plain dict, as one change.");
+const char pp_map_update_doc[] = "_update($self, /, plain)\n--\n\nStore all entries of a plain dict, as one change.";
 PyObject *pp_map_update(PyObject *self, PyObject *plain)
 {
     struct pp_proxy *proxy = proxy_of(self);
@@ -415,7 +415,8 @@ static PyObject *iterate(PyObject *self, int part, int backwards)
     return (PyObject *)iterator;
 }
 
-PyDoc_STRVAR(iterate_doc, "_iterate(part, backwards)\n--\n\nAn iterator over keys (0), values (1) or items (2).");
+PyDoc_STRVAR(iterate_doc,
+             "_iterate($self, /, part, backwards)\n--\n\nAn iterator over keys (0), values (1) or items (2).");
 static PyObject *map_iterate(PyObject *self, PyObject *args)
 {
     int part, backwards;
@@ -526,8 +527,8 @@ static PyMethodDef methods[] = {
     {"get", pp_map_get, METH_VARARGS, pp_map_get_doc},
     {"setdefault", pp_map_setdefault, METH_VARARGS, pp_map_setdefault_doc},
     {"pop", pp_map_pop, METH_VARARGS, pp_map_pop_doc},
-    {"popitem", map_popitem, METH_NOARGS, "popitem()\n--\n\nRemove and return the last (key, value) pair."},
-    {"clear", map_clear, METH_NOARGS, "clear()\n--\n\nRemove everything."},
+    {"popitem", map_popitem, METH_NOARGS, "popitem($self, /)\n--\n\nRemove and return the last (key, value) pair."},
+    {"clear", map_clear, METH_NOARGS, "clear($self, /)\n--\n\nRemove everything."},
     {"_update", pp_map_update, METH_O, pp_map_update_doc},
     {"_iterate", map_iterate, METH_VARARGS, iterate_doc},
     {NULL, NULL, 0, NULL},

@@ -35,6 +35,8 @@ void pp_fail(struct pp_state *state, enum pheap_status status)
         else if (!PyErr_Occurred())
             PyErr_Format(PyExc_SystemError, "pheap: status %d has no exception: %U", (int)status, text);
     }
+    if (text != NULL && (status == PHEAP_STRAY_STORE || status == PHEAP_POISONED || status == PHEAP_CORRUPT))
+        (void)pp_log("error", "%U", text);
     Py_XDECREF(number);
     Py_XDECREF(text);
 }
@@ -106,14 +108,16 @@ static int execute(PyObject *module)
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
         pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
         pp_set_init(module, state) < 0 || pp_queue_init(module, state) < 0 || pp_omap_init(module, state) < 0 ||
-        pp_walk_init(module, state) < 0 || pp_shape_init(module, state) < 0 || pp_record_init(module, state) < 0 ||
-        pp_slot_init(module, state) < 0)
+        pp_walk_init(module, state) < 0 || pp_block_init(module, state) < 0 || pp_place_init(module, state) < 0 ||
+        pp_store_init(module) < 0 || pp_watch_init(module, state) < 0 || pp_shape_init(module, state) < 0 ||
+        pp_record_init(module, state) < 0 || pp_slot_init(module, state) < 0)
         return -1;
     static const struct {
         const char *name;
         enum pht_kind kind;
-    } kinds[] = {{"MAP", PHT_MAP},     {"SET", PHT_SET},   {"LIST", PHT_LIST},
-                 {"QUEUE", PHT_QUEUE}, {"OMAP", PHT_OMAP}, {NULL, 0}};
+    } kinds[] = {
+        {"MAP", PHT_MAP},     {"SET", PHT_SET},     {"LIST", PHT_LIST}, {"QUEUE", PHT_QUEUE},   {"OMAP", PHT_OMAP},
+        {"BLOCK", PHT_BLOCK}, {"ARRAY", PHT_ARRAY}, {"RING", PHT_RING}, {"RECORD", PHT_RECORD}, {NULL, 0}};
     for (size_t i = 0; kinds[i].name != NULL; i++) {
         if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].kind) < 0)
             return -1;
@@ -141,6 +145,10 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->walk);
     Py_VISIT(state->deque);
     Py_VISIT(state->ordered);
+    Py_VISIT(state->watch);
+    Py_VISIT(state->block);
+    Py_VISIT(state->field);
+    Py_VISIT(state->place);
     Py_VISIT(state->record);
     Py_VISIT(state->slot);
     Py_VISIT(state->shape);
@@ -170,6 +178,10 @@ static int clear(PyObject *module)
     Py_CLEAR(state->walk);
     Py_CLEAR(state->deque);
     Py_CLEAR(state->ordered);
+    Py_CLEAR(state->watch);
+    Py_CLEAR(state->block);
+    Py_CLEAR(state->field);
+    Py_CLEAR(state->place);
     Py_CLEAR(state->record);
     Py_CLEAR(state->slot);
     Py_CLEAR(state->shape);

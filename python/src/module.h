@@ -12,12 +12,15 @@
 /* Kinds of values are numbers below this. */
 enum { PP_KINDS = 18 };
 
+/* The kind of a proxy of a record that is used as a plain struct, by pheap.struct: its class is not that of its type. */
+enum { PP_STRUCT = 62 };
+
 struct pp_state {
     PyObject *errors; /* dict: status -> class, of pheap._errors */
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
     PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *queue,
-        *omap, *walk, *record, *slot, *shape;
+        *omap, *walk, *block, *field, *place, *watch, *record, *slot, *shape;
     PyObject *deque;             /* collections.deque */
     PyObject *ordered;           /* the plain kin of pheap.OrderedMap; NULL: not known yet */
     PyObject *classes_module;    /* pheap._classes, when it has been imported */
@@ -30,6 +33,10 @@ struct pp_state *pp_state_of(PyTypeObject *type);
 
 /* Raise what a status and pheap_error_detail() say, but not in the place of an exception that is raised already. */
 void pp_fail(struct pp_state *state, enum pheap_status status);
+
+/* Tell the logger "pheap", by its method `level`; a text as for PyUnicode_FromFormat().  Handlers are code of the program, so
+ * this is a call that may do anything.  -1 if an exception is raised, be it that it was before. */
+int pp_log(const char *level, const char *format, ...);
 
 /* Make a type and add it to the module. */
 int pp_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **type);

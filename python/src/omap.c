@@ -12,7 +12,7 @@ static struct pp_proxy *proxy_of(PyObject *self)
     return (struct pp_proxy *)self;
 }
 
-PyDoc_STRVAR(rank_doc, "_rank(key)\n--\n\nHow many keys are less, and whether the key is there.");
+PyDoc_STRVAR(rank_doc, "_rank($self, key, /)\n--\n\nHow many keys are less, and whether the key is there.");
 static PyObject *omap_rank(PyObject *self, PyObject *key)
 {
     struct pp_proxy *proxy = proxy_of(self);
@@ -79,7 +79,7 @@ static int read_batch(struct pp_proxy *proxy, uint64_t first, int64_t step, uint
     return result;
 }
 
-PyDoc_STRVAR(read_doc, "_read(start, step, count, part)\n--\n\n"
+PyDoc_STRVAR(read_doc, "_read($self, start, step, count, part, /)\n--\n\n"
                        "A list of `count` keys (0), values (1) or items (2), every `step`th from rank `start` on.");
 static PyObject *omap_read(PyObject *self, PyObject *args)
 {
@@ -96,7 +96,7 @@ static PyObject *omap_read(PyObject *self, PyObject *args)
     return list;
 }
 
-PyDoc_STRVAR(pop_at_doc, "_pop_end(last)\n--\n\nRemove the first or last entry and return it, or None.");
+PyDoc_STRVAR(pop_at_doc, "_pop_end($self, last, /)\n--\n\nRemove the first or last entry and return it, or None.");
 static PyObject *omap_pop_end(PyObject *self, PyObject *args)
 {
     struct pp_proxy *proxy = proxy_of(self);
@@ -153,7 +153,7 @@ static PyObject *omap_clear(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(iterate_doc, "_iterate(part, backwards, low, high)\n--\n\n"
+PyDoc_STRVAR(iterate_doc, "_iterate($self, part, backwards, low, high, /)\n--\n\n"
                           "An iterator over keys (0), values (1) or items (2), of the ranks from low up to high.");
 static PyObject *omap_iterate(PyObject *self, PyObject *args)
 {
@@ -180,7 +180,7 @@ static PyMethodDef methods[] = {
     {"get", pp_map_get, METH_VARARGS, pp_map_get_doc},
     {"setdefault", pp_map_setdefault, METH_VARARGS, pp_map_setdefault_doc},
     {"pop", pp_map_pop, METH_VARARGS, pp_map_pop_doc},
-    {"clear", omap_clear, METH_NOARGS, "clear()\n--\n\nRemove everything."},
+    {"clear", omap_clear, METH_NOARGS, "clear($self, /)\n--\n\nRemove everything."},
     {"_update", pp_map_update, METH_O, pp_map_update_doc},
     {"_rank", omap_rank, METH_O, rank_doc},
     {"_read", omap_read, METH_VARARGS, read_doc},

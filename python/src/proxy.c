@@ -143,7 +143,7 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
 PyObject *pp_proxy_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_value word, uint32_t kind)
 {
     struct pp_proxy *proxy = pp_table_get(snapshot != NULL ? &snapshot->table : &heap->table, word);
-    if (proxy != NULL && proxy->kind == kind)
+    if (proxy != NULL && (proxy->kind == kind || (proxy->kind == PP_STRUCT && kind == PHT_RECORD)))
         return Py_NewRef((PyObject *)proxy);
     PyObject *class = kind < PP_KINDS ? heap->state->classes[kind] : NULL;
     if (class == NULL) {
@@ -224,7 +224,14 @@ static PyObject *get_storable(PyObject *self, void *closure)
     return PyBool_FromLong(proxy->word != PHT_ABSENT && proxy->snapshot == NULL && !proxy->dead);
 }
 
+static PyObject *get_word(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromUnsignedLongLong(((struct pp_proxy *)self)->word);
+}
+
 static PyGetSetDef getset[] = {
+    {"_word", get_word, NULL, "The word of the object, which is its offset.", NULL},
     {"_heap", get_heap, NULL, "The heap that has the object, or None.", NULL},
     {"_writable", get_storable, NULL, "Can it be changed in a transaction?", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -160,7 +160,8 @@ static enum pheap_status work_at(struct pp_change *change, pht_value queue, enum
     return status == PHEAP_OK ? pht_discard(change->t, list) : status;
 }
 
-PyDoc_STRVAR(extend_doc, "_extend(values, left)\n--\n\nAdd the values of a plain list at one end, as one change.");
+PyDoc_STRVAR(extend_doc,
+             "_extend($self, values, left, /)\n--\n\nAdd the values of a plain list at one end, as one change.");
 static PyObject *queue_extend(PyObject *self, PyObject *args)
 {
     struct pp_proxy *proxy = proxy_of(self);
@@ -422,8 +423,9 @@ static PyObject *get_limit(PyObject *self, void *closure)
     return NULL;
 }
 
-PyDoc_STRVAR(bound_doc,
-             "_bound(maxlen)\n--\n\nKeep at most so many elements; those at the front go.  None: any number.");
+PyDoc_STRVAR(
+    bound_doc,
+    "_bound($self, maxlen, /)\n--\n\nKeep at most so many elements; those at the front go.  None: any number.");
 static PyObject *queue_bound(PyObject *self, PyObject *most)
 {
     struct pp_proxy *proxy = proxy_of(self);
@@ -474,18 +476,20 @@ static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *names)
 }
 
 static PyMethodDef methods[] = {
-    {"append", queue_append, METH_O, "append(value, /)\n--\n\nAdd an element at the right end."},
-    {"appendleft", queue_appendleft, METH_O, "appendleft(value, /)\n--\n\nAdd an element at the left end."},
-    {"insert", queue_insert, METH_VARARGS, "insert(index, value, /)\n--\n\nAdd an element before that of the index."},
-    {"pop", queue_pop, METH_NOARGS, "pop()\n--\n\nRemove and return the element at the right end."},
-    {"popleft", queue_popleft, METH_NOARGS, "popleft()\n--\n\nRemove and return the element at the left end."},
-    {"clear", queue_clear, METH_NOARGS, "clear()\n--\n\nRemove everything."},
-    {"reverse", queue_reverse, METH_NOARGS, "reverse()\n--\n\nReverse the order."},
-    {"rotate", queue_rotate, METH_VARARGS, "rotate(n=1, /)\n--\n\nMove n elements from the right end to the left one."},
+    {"append", queue_append, METH_O, "append($self, value, /)\n--\n\nAdd an element at the right end."},
+    {"appendleft", queue_appendleft, METH_O, "appendleft($self, value, /)\n--\n\nAdd an element at the left end."},
+    {"insert", queue_insert, METH_VARARGS,
+     "insert($self, index, value, /)\n--\n\nAdd an element before that of the index."},
+    {"pop", queue_pop, METH_NOARGS, "pop($self, /)\n--\n\nRemove and return the element at the right end."},
+    {"popleft", queue_popleft, METH_NOARGS, "popleft($self, /)\n--\n\nRemove and return the element at the left end."},
+    {"clear", queue_clear, METH_NOARGS, "clear($self, /)\n--\n\nRemove everything."},
+    {"reverse", queue_reverse, METH_NOARGS, "reverse($self, /)\n--\n\nReverse the order."},
+    {"rotate", queue_rotate, METH_VARARGS,
+     "rotate($self, n=1, /)\n--\n\nMove n elements from the right end to the left one."},
     {"__reversed__", queue_reversed, METH_NOARGS, NULL},
     {"_extend", queue_extend, METH_VARARGS, extend_doc},
     {"_bound", queue_bound, METH_O, bound_doc},
-    {"_changes", queue_changes, METH_NOARGS, "_changes()\n--\n\nHow often elements came or went."},
+    {"_changes", queue_changes, METH_NOARGS, "_changes($self, /)\n--\n\nHow often elements came or went."},
     {NULL, NULL, 0, NULL},
 };
 

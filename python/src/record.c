@@ -108,6 +108,8 @@ PyObject *pp_record_of(struct pp_heap *heap, struct pp_snapshot *snapshot, pht_v
 {
     const struct pp_table *table = snapshot != NULL ? &snapshot->table : &heap->table;
     struct pp_record *known = (struct pp_record *)pp_table_get(table, word);
+    if (known != NULL && known->proxy.kind == PP_STRUCT)
+        return Py_NewRef((PyObject *)known); /* a struct of a store, which the program has as such */
     if (known != NULL && known->proxy.kind == PHT_RECORD && known->body == word && known->layout->number == number)
         return give(heap, known);
     struct pp_layout *layout;
@@ -390,24 +392,23 @@ static int record_setattro(PyObject *self, PyObject *name, PyObject *value)
         PyErr_Clear();
         return pp_record_set_other(record_of(self), name, value);
     }
-    /* A default of the class is a slot, too; from the class that is its value. */
-    PyTypeObject *type = Py_TYPE(of_class);
-    PyObject *defaults = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__pheap_class_values__");
-    const int shadowed = defaults == NULL ? -1 : PySet_Contains(defaults, name);
-    Py_XDECREF(defaults);
-    const bool decides = PyType_GetSlot(type, Py_tp_descr_set) != NULL;
+    const bool decides = PyType_GetSlot(Py_TYPE(of_class), Py_tp_descr_set) != NULL;
     Py_DECREF(of_class);
-    if (shadowed > 0 || (shadowed == 0 && decides))
+    if (decides)
         return PyObject_GenericSetAttr(self, name, value);
-    if (shadowed == 0)
+    /* A value in the class body is that of a slot; from the class one gets the value. */
+    PyObject *values = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__pheap_class_values__");
+    const int has_slot = values == NULL ? -1 : PySet_Contains(values, name);
+    Py_XDECREF(values);
+    if (has_slot == 0)
         PyErr_Format(PyExc_AttributeError, "%R is an attribute of the class %R: its objects cannot have another one",
                      name, (PyObject *)Py_TYPE(self));
-    return -1;
+    return has_slot > 0 ? PyObject_GenericSetAttr(self, name, value) : -1;
 }
 
 /* ------------------------------------------------------------------------------------------------ for _classes.py */
 
-PyDoc_STRVAR(state_doc, "_state()\n--\n\n"
+PyDoc_STRVAR(state_doc, "_state($self, /)\n--\n\n"
                         "Its attributes but the volatile ones, through its own layout, as a dict; values that are not\n"
                         "there are missing.  Of a stored one the other attributes are in _others().");
 static PyObject *record_state(PyObject *self, PyObject *unused)
@@ -447,7 +448,7 @@ static PyObject *record_state(PyObject *self, PyObject *unused)
     return state;
 }
 
-PyDoc_STRVAR(others_doc, "_others()\n--\n\nThe Dict of a stored one's attributes that are no fields, or None.");
+PyDoc_STRVAR(others_doc, "_others($self, /)\n--\n\nThe Dict of a stored one's attributes that are no fields, or None.");
 static PyObject *record_others(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -469,7 +470,7 @@ static PyObject *record_others(PyObject *self, PyObject *unused)
 }
 
 PyDoc_STRVAR(layout_doc,
-             "_layout()\n--\n\n"
+             "_layout($self, /)\n--\n\n"
              "None if it is detached, else (version, is it current?, is it newer than what its class has in\n"
              "the heap?).");
 static PyObject *record_layout(PyObject *self, PyObject *unused)
@@ -496,6 +497,21 @@ static PyObject *record_layout(PyObject *self, PyObject *unused)
     return Py_BuildValue("(IOO)", layout->is.version, layout->current ? Py_True : Py_False, newer ? Py_True : Py_False);
 }
 
+/* What a record leaves behind may be held by the program. */
+static enum pheap_status park_field(const struct pp_record *record, struct pp_change *change,
+                                    const struct pht_field *field)
+{
+    enum pheap_status status = PHEAP_OK;
+    for (uint64_t n = 0; status == PHEAP_OK && field->kind == PHT_FIELD_VALUE && n < field->count; n++) {
+        pht_value old;
+        bool kept;
+        memcpy(&old, change->t->base + record->at + field->offset + n * sizeof old, sizeof old);
+        if (old != PHT_ABSENT)
+            status = pp_park(change->heap, old, &kept);
+    }
+    return status;
+}
+
 /* Let a stored record have what the plan's first item, a new record, has. */
 static enum pheap_status take_over(struct pp_record *record, struct pp_change *change, pht_value from)
 {
@@ -506,18 +522,9 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     struct pht *t = change->t;
     uint32_t number;
     pht_value sign;
-    /* What it leaves behind may be held by the program. */
     enum pheap_status status = PHEAP_OK;
-    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++) {
-        const struct pht_field *field = &record->layout->is.fields[i];
-        pht_value old;
-        bool kept;
-        if (field->kind != PHT_FIELD_VALUE)
-            continue;
-        memcpy(&old, t->base + record->at + field->offset, sizeof old);
-        if (old != PHT_ABSENT)
-            status = pp_park(change->heap, old, &kept);
-    }
+    for (uint32_t i = 0; status == PHEAP_OK && i < record->layout->is.count; i++)
+        status = park_field(record, change, &record->layout->is.fields[i]);
     if (status == PHEAP_OK)
         status = pht_record_take(t, record->proxy.word, from);
     if (status == PHEAP_OK)
@@ -535,7 +542,7 @@ static enum pheap_status take_over(struct pp_record *record, struct pp_change *c
     return status == PHEAP_OK ? pht_discard(t, sign) : status;
 }
 
-PyDoc_STRVAR(become_doc, "_become(other)\n--\n\n"
+PyDoc_STRVAR(become_doc, "_become($self, /, other)\n--\n\n"
                          "Let a stored object have the layout of its class, and the attributes of a detached one.");
 static PyObject *record_become(PyObject *self, PyObject *other)
 {
@@ -565,8 +572,9 @@ static PyObject *record_become(PyObject *self, PyObject *other)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(set_doc,
-             "_set(name, value)\n--\n\nSet an attribute of a detached object, whatever its class thinks of it.");
+PyDoc_STRVAR(
+    set_doc,
+    "_set($self, /, name, value)\n--\n\nSet an attribute of a detached object, whatever its class thinks of it.");
 static PyObject *record_set(PyObject *self, PyObject *args)
 {
     struct pp_record *record = record_of(self);

@@ -67,7 +67,7 @@ static Py_ssize_t set_length(PyObject *self)
 }
 
 PyDoc_STRVAR(change_doc,
-             "_change(added, removed)\n--\n\n"
+             "_change($self, /, added, removed)\n--\n\n"
              "Remove the elements of one plain list, which are of the set, then add those of another.  One change.");
 static PyObject *set_change(PyObject *self, PyObject *args)
 {
@@ -118,7 +118,7 @@ static PyObject *set_add(PyObject *self, PyObject *element)
     return result;
 }
 
-PyDoc_STRVAR(take_doc, "_take(element)\n--\n\nRemove an element; was it there?");
+PyDoc_STRVAR(take_doc, "_take($self, /, element)\n--\n\nRemove an element; was it there?");
 static PyObject *set_take(PyObject *self, PyObject *element)
 {
     struct pp_proxy *proxy = proxy_of(self);
@@ -199,9 +199,9 @@ static PyObject *set_new(PyTypeObject *type, PyObject *args, PyObject *names)
 }
 
 static PyMethodDef methods[] = {
-    {"add", set_add, METH_O, "add(element, /)\n--\n\nAdd an element."},
-    {"pop", set_pop, METH_NOARGS, "pop()\n--\n\nRemove and return the element that came last."},
-    {"clear", set_clear, METH_NOARGS, "clear()\n--\n\nRemove everything."},
+    {"add", set_add, METH_O, "add($self, element, /)\n--\n\nAdd an element."},
+    {"pop", set_pop, METH_NOARGS, "pop($self, /)\n--\n\nRemove and return the element that came last."},
+    {"clear", set_clear, METH_NOARGS, "clear($self, /)\n--\n\nRemove everything."},
     {"__reversed__", set_reversed, METH_NOARGS, NULL},
     {"_take", set_take, METH_O, take_doc},
     {"_change", set_change, METH_VARARGS, change_doc},

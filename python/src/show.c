@@ -18,7 +18,7 @@ void pp_shown_clear(struct pp_shown *shown)
 bool pp_shown_refers(const struct pp_shown *shown)
 {
     if (!pp_compound(shown->kind))
-        return shown->kind >= PHT_MAP;
+        return shown->kind >= PHT_BLOCK && shown->kind != PHT_TYPE;
     for (size_t i = 0; i < shown->count; i++) {
         if (pp_shown_refers(&shown->parts[i]))
             return true;

@@ -270,11 +270,41 @@ static enum pheap_status store(struct pp_record *record, struct pp_change *chang
     return status == PHEAP_OK ? pp_field_store(change->t, record, field, any) : status;
 }
 
+/* A value that pp_field_check() has seen, of a field that holds no values; the words lie in it and in *limb. */
+static int number_of(const struct pht_field *field, PyObject *value, struct pht_any *any, uint64_t *limb)
+{
+    Py_ssize_t length;
+    const char *text;
+    int overflow;
+    switch (field->kind) {
+    case PHT_FIELD_FLOAT:
+        *any = pht_float(PyFloat_AsDouble(value));
+        return 0;
+    case PHT_FIELD_BOOL:
+        *any = pht_bool(value == Py_True);
+        return 0;
+    case PHT_FIELD_CHAR:
+        text = PyUnicode_AsUTF8AndSize(value, &length);
+        *any = pht_str(text, text == NULL ? 0 : (uint64_t)length);
+        return text == NULL ? -1 : 0;
+    default:
+        *any = pht_int(PyLong_AsLongLongAndOverflow(value, &overflow));
+        if (overflow != 0) {
+            *limb = PyLong_AsUnsignedLongLong(value);
+            *any = pht_bigint(false, limb, 1);
+        }
+        return PyErr_Occurred() ? -1 : 0;
+    }
+}
+
 static int set_stored(struct slot *slot, struct pp_record *record, PyObject *value, bool move)
 {
     struct pp_plan plan;
     struct pp_change change;
+    struct pht_any any = pht_of(PHT_ABSENT);
+    uint64_t limb;
     bool there, missing = false;
+    const bool planned = value != NULL && slot->field.kind == PHT_FIELD_VALUE;
     if (!pp_layout_known(record->proxy.heap, record->layout)) {
         struct pp_look look;
         if (pp_record_look(record, &look) < 0)
@@ -287,27 +317,33 @@ static int set_stored(struct slot *slot, struct pp_record *record, PyObject *val
         Py_XDECREF(moved);
         return moved == NULL ? -1 : 0;
     }
-    pp_plan_begin(&plan, record->proxy.heap);
-    int result = value != NULL && (pp_plan_add(&plan, value) < 0 || pp_plan_finish(&plan) < 0) ? -1 : 0;
+    int result = 0;
+    if (planned) {
+        pp_plan_begin(&plan, record->proxy.heap);
+        result = pp_plan_add(&plan, value) < 0 || pp_plan_finish(&plan) < 0 ? -1 : 0;
+    } else if (value != NULL) {
+        result = number_of(&slot->field, value, &any, &limb);
+    }
     if (result == 0)
         result = pp_record_change(record, &change);
     if (result == 0) {
         const struct pht_field *field = field_in(slot, record->layout, &there);
-        enum pheap_status status =
-            field == NULL
-                ? pheap_fail_with(PHEAP_WRONG_TYPE, "the object at 0x%llx has no such field '%s' in its layout",
-                                  (unsigned long long)record->proxy.word, slot->field.name)
-            : value == NULL ? PHEAP_OK
-                            : pp_plan_make(&plan, change.t);
+        enum pheap_status status = PHEAP_OK;
+        if (field == NULL)
+            status = pheap_fail_with(PHEAP_WRONG_TYPE, "the object at 0x%llx has no such field '%s' in its layout",
+                                     (unsigned long long)record->proxy.word, slot->field.name);
+        else if (planned)
+            status = pp_plan_make(&plan, change.t);
         if (status == PHEAP_OK)
-            status = store(record, &change, field, value == NULL ? pht_of(PHT_ABSENT) : plan.items[0].any, &missing);
+            status = store(record, &change, field, planned ? plan.items[0].any : any, &missing);
         result = pp_changed(&change, status, false);
         if (result == 0 && value == NULL && missing) {
             PyErr_Format(PyExc_AttributeError, "attribute %R is not set", slot->name);
             result = -1;
         }
     }
-    pp_plan_end(&plan);
+    if (planned)
+        pp_plan_end(&plan);
     return result > 0 ? set_detached(slot, record, value) : result;
 }
 
@@ -338,7 +374,7 @@ static int slot_set(PyObject *self, PyObject *object, PyObject *value)
     return set_checked((struct slot *)self, object, value, true);
 }
 
-PyDoc_STRVAR(in_place_doc, "_set_in_place(object, value)\n--\n\n"
+PyDoc_STRVAR(in_place_doc, "_set_in_place($self, /, object, value)\n--\n\n"
                            "Set it in the layout that the object has, and say True; False: that has no such field.");
 static PyObject *slot_set_in_place(PyObject *self, PyObject *args)
 {

@@ -197,6 +197,10 @@ static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *ite
         item->any = pht_of(proxy->word);
         return keep(plan, value);
     }
+    if (PyObject_TypeCheck(value, plan->heap->state->block)) {
+        PyErr_SetString(PyExc_TypeError, "a block is stored in the heap that has it, where it is now: copy its bytes");
+        return -1;
+    }
     PyObject *plain = PyObject_CallMethod(value, "plain", NULL);
     if (plain == NULL)
         return -1;

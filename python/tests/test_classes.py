@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Persistent classes: objects before and after they are stored, their fields, two processes, a C program."""
+"""Persistent classes: objects before and after they are stored, and their fields."""
 
 import contextlib
 import copy
 import gc
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import threading
 import unittest
 import weakref
-from pathlib import Path
 from typing import ClassVar, Optional
 
 import pheap
@@ -694,146 +689,3 @@ class Stored(HeapTest):
         )
         self.assertEqual(printed, "Joe, 28 test_classes\n")
         self.assertEqual(self.root["joe"].age, 28)
-
-
-class Processes(HeapTest):
-    def test_fork(self):
-        # Would catch a child that reads through what its parent has mapped: it would be killed.
-        joe = self.root["joe"] = Person("Joe", 1)
-        self.assertEqual(joe.age, 1)
-        child = os.fork()
-        if child == 0:
-            ok = joe.age == 1
-            joe.age = 2
-            os._exit(0 if ok and joe.age == 2 else 1)
-        self.assertEqual(os.waitpid(child, 0)[1], 0)
-        self.assertEqual(joe.age, 2)
-
-    def test_another_process_changes_a_field(self):
-        # Would catch a quick read that goes on showing what was: S2, M11.
-        joe = self.root["joe"] = Person("Joe", 0)
-        child = subprocess.Popen(
-            [sys.executable, "-c", _COUNTER, str(self.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with child:
-            for i in range(1, 50):
-                child.stdin.write("\n")
-                child.stdin.flush()
-                child.stdout.readline()
-                self.assertEqual((joe.age, joe.height), (i, i / 2))
-            child.stdin.close()
-
-    def test_torn_never(self):
-        # Two fields that change in one transaction are never seen apart by one look at both, nor does a field go backwards.
-        pair = self.root["pair"] = Person("pair", 0, 0.0)
-        child = os.fork()
-        if child == 0:
-            try:
-                for i in range(3000):
-                    with self.heap.transaction(durable=False):
-                        pair.age = i
-                        pair.height = float(i)
-            finally:
-                os._exit(0)
-        seen = 0
-        while seen < 2999:
-            before, height = pair.age, pair.height
-            self.assertGreaterEqual(height, before)
-            self.assertGreaterEqual(before, seen)
-            seen = before
-            with self.heap.snapshot() as snapshot:
-                one = snapshot.root["pair"]
-                self.assertEqual(one.age, one.height)
-        os.waitpid(child, 0)
-
-    def test_killed_in_a_transaction(self):
-        self.root["joe"] = Person("Joe", 1)
-        run(
-            """
-            import test_classes
-            heap = pheap.open(sys.argv[1], durable=False)
-            heap.root["ann"] = test_classes.Person("Ann", 31)
-            heap.transaction().__enter__()
-            heap.root["joe"].age = 99
-            heap.root["sized"] = test_classes.Sized()
-            os.kill(os.getpid(), 9)
-            """,
-            self.path,
-        )
-        self.assertEqual((self.root["joe"].age, self.root["ann"].age), (1, 31))
-        self.assertNotIn("sized", self.root)
-        self.root["sized"] = Sized()
-
-    def test_interrupted(self):
-        # Would catch an object that is half stored when Ctrl-C comes.
-        stored = 0
-        signal.signal(signal.SIGALRM, _raise)
-        self.addCleanup(signal.signal, signal.SIGALRM, signal.SIG_DFL)
-        for i in range(30):
-            one = Person("x", i)
-            one.tags = [Node(j) for j in range(50)]
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0003 + 0.00002 * i)
-                self.root[i] = one
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except KeyboardInterrupt:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            self.assertEqual(one._stored, i in self.root)
-            self.assertEqual((one.age, len(one.tags)), (i, 50))
-            stored += one._stored
-        self.assertEqual(len(self.root), stored)
-
-    def test_c_program(self):
-        # S9, M11: the struct of examples/people/people.c, made by C, changed here, read by C; and made here.
-        people = Path(os.environ.get("PHEAP_BUILD", "."), "examples/people")
-        if not people.exists():
-            self.skipTest("the examples are not built")
-
-        def command(*args):
-            done = subprocess.run([people, self.path, *args], capture_output=True, text=True)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            return done.stdout
-
-        command("add", "Joe", "27")
-        joe = self.root["people"]["Joe"]
-        self.assertIs(type(joe), Struct)
-        self.assertEqual((joe.age, joe.note_count), (27, 0))
-        command("note", "Joe", "likes the red one")
-        self.assertEqual((joe.note_count, list(joe.notes)), (1, ["likes the red one"]))
-        joe.notes.append("and the blue")
-        joe.age = 28
-        self.assertEqual(command(), "28 Joe\n    likes the red one\n    and the blue\n")
-        example = Path(__file__).resolve().parents[1] / "examples/people.py"
-
-        def python(*args):
-            return subprocess.run(
-                [sys.executable, example, self.path, *args], capture_output=True, text=True, check=True
-            ).stdout
-
-        python("note", "Joe", "and the green")
-        self.assertEqual(python(), command())
-        self.assertEqual((joe.note_count, joe.notes[2]), (2, "and the green"))
-        python("forget-notes", "Joe")
-        self.assertEqual(command(), "28 Joe\n")
-        self.root["people"]["Ann"] = Struct(5)
-        command("note", "Ann", "made by Python")
-        self.assertEqual(list(self.root["people"]["Ann"].notes), ["made by Python"])
-
-
-def _raise(number, frame):
-    raise KeyboardInterrupt
-
-
-_COUNTER = """
-import sys, pheap, test_classes
-with pheap.open(sys.argv[1]) as heap:
-    joe = heap.root["joe"]
-    for line in sys.stdin:
-        with heap.transaction(durable=False):
-            joe.age += 1
-            joe.height = joe.age / 2
-        print(flush=True)
-"""
