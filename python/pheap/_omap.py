@@ -5,7 +5,8 @@ from collections import abc
 from types import GenericAlias
 
 from . import _pheap
-from ._dict import Dict, _as_dict, _SetView, _View
+from ._dict import Dict as _Dict
+from ._dict import _as_dict, _SetView, _View
 from ._plain import _PLAIN_MAPS, plain
 from ._repr import guarded
 
@@ -105,17 +106,17 @@ class OrderedMap(_pheap.OrderedMap):
         return dict, (), None, None, iter(self.items())
 
     def __eq__(self, other):
-        if not isinstance(other, (dict, Dict, OrderedMap)):
+        if not isinstance(other, (dict, _Dict, OrderedMap)):
             return NotImplemented
         return self is other or dict(self.items()) == _as_pairs(other)
 
     def __or__(self, other):
-        if not isinstance(other, (dict, Dict, OrderedMap)):
+        if not isinstance(other, (dict, _Dict, OrderedMap)):
             return NotImplemented
         return PlainOrderedMap({**dict(self.items()), **_as_pairs(other)})
 
     def __ror__(self, other):
-        if not isinstance(other, (dict, Dict)):
+        if not isinstance(other, (dict, _Dict)):
             return NotImplemented
         return PlainOrderedMap({**_as_pairs(other), **dict(self.items())})
 

@@ -2,7 +2,6 @@
 """Queue: the surface of collections.deque on a queue in a heap, and waiting for others."""
 
 import operator
-import queue as _queue
 from collections import abc, deque
 from time import monotonic
 from types import GenericAlias
@@ -88,14 +87,18 @@ class Queue(_pheap.Queue):
 
         timeout: seconds; then queue.Empty.  Not within a transaction, in which nobody else can add one.
         """
-        return self._wait(timeout, self._get, _queue.Empty)
+        from queue import Empty  # here, as it imports threading
+
+        return self._wait(timeout, self._get, Empty)
 
     def put(self, value, timeout=None):
         """Add an element at the right end; while the queue has maxlen elements wait until another one takes one out.
 
         timeout: seconds; then queue.Full.  Not within a transaction.  append() never waits, but drops one instead.
         """
-        self._wait(timeout, lambda: self._put(value), _queue.Full)
+        from queue import Full
+
+        self._wait(timeout, lambda: self._put(value), Full)
 
     def _get(self):
         try:
