@@ -51,11 +51,12 @@ static struct pht_census check(pheap *heap, enum pheap_status wanted)
 static pht_value random_value(struct pht *t, uint64_t *dice, const pht_value *others, unsigned count)
 {
     pht_value made;
-    const uint64_t kind = dice_roll(dice) % 6, size = dice_roll(dice) % (dice_roll(dice) % 8 == 0 ? 400 : 12);
-    struct pht_any elements[400];
+    const uint64_t kind = dice_roll(dice) % 7, size = dice_roll(dice) % (dice_roll(dice) % 8 == 0 ? 400 : 12);
+    struct pht_any elements[400], names[400];
     char texts[400][40];
     for (unsigned i = 0; i < size; i++) {
         (void)snprintf(texts[i], sizeof texts[i], i % 2 == 0 ? "%u" : "a text that is an object: %u", i);
+        names[i] = pht_text(texts[i]);
         elements[i] =
             count > 0 && dice_roll(dice) % 3 == 0 ? pht_of(others[dice_roll(dice) % count]) : pht_text(texts[i]);
     }
@@ -64,7 +65,8 @@ static pht_value random_value(struct pht *t, uint64_t *dice, const pht_value *ot
        : kind == 2 ? pht_list_new(t, &made)
        : kind == 3 ? pht_queue_new(t, &made)
        : kind == 4 ? pht_omap_new(t, &made)
-                   : pht_tuple_new(t, elements, size, &made));
+       : kind == 5 ? pht_tuple_new(t, elements, size, &made)
+                   : pht_frozenset_new(t, names, size, &made));
     for (unsigned i = 0; i < size && kind < 5; i++)
         ok(kind == 0   ? pht_map_set(t, made, pht_text(texts[i]), elements[i])
            : kind == 1 ? pht_set_add(t, made, pht_text(texts[i]), NULL)

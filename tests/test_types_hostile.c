@@ -41,6 +41,11 @@ static void fill(struct pht *t, bool large)
     root_set(t, "tuple", pht_of(tuple));
     ok(pht_tuple_new(t, plain, 2, &tuple));
     ok(pht_map_set(t, pht_root(t), pht_of(tuple), pht_of(tuple)));
+    const struct pht_any members[] = {pht_int(1), pht_text("a text that is an object"), pht_of(tuple), pht_none(),
+                                      pht_frozenset(plain, 2)};
+    ok(pht_frozenset_new(t, members, 5, &value));
+    ok(pht_map_set(t, pht_root(t), pht_of(value), pht_of(value)));
+    ok(pht_set_add(t, it[1], pht_of(value), NULL));
     ok(pht_block_new(t, 64, &block));
     root_set(t, "block", pht_of(block));
     const struct pht_field fields[] = {{.name = "v", .kind = PHT_FIELD_VALUE, .size = 8, .offset = 8, .count = 3},

@@ -74,6 +74,19 @@ static inline void ask(struct pht *t, pht_value value, unsigned depth)
             ignored = pht_list_read(t, value, i, 8 < count - i ? 8 : count - i, words);
         }
     }
+    const struct pht_any plain[] = {pht_int(1), pht_text("a text that is an object")};
+    ignored = pht_map_get(t, value, pht_tuple(plain, 2), &other);
+    ignored = pht_set_has(t, value, pht_frozenset(plain, 2), &has);
+    ignored = pht_frozenset_has(t, value, pht_frozenset(plain, 2), &has);
+    if (pht_frozenset_count(t, value, &count) == PHEAP_OK)
+        for (uint64_t i = 0; i < count && i < 16; i++)
+            if (pht_frozenset_get(t, value, i, &other) == PHEAP_OK)
+                ask(t, other, depth - 1);
+    struct pht_walk walk = {.done = 0};
+    while (pht_queue_next(t, value, &walk, &other) == PHEAP_OK)
+        ask(t, other, 0);
+    for (walk = (struct pht_walk){.done = 0}; pht_queue_previous(t, value, &walk, &other) == PHEAP_OK;)
+        ;
     ignored = pht_omap_rank(t, value, pht_text("4"), &rank, &has);
     ignored = pht_omap_get(t, value, pht_text("a text that is an object: 3"), &other);
 }

@@ -150,6 +150,8 @@ static enum pheap_status next_item(struct frame *frame, struct pht *t, struct it
         return pht_list_get(t, frame->value, index, &item->value);
     case PHT_TUPLE:
         return pht_tuple_get(t, frame->value, index, &item->value);
+    case PHT_FROZENSET:
+        return pht_frozenset_get(t, frame->value, index, &item->value);
     case PHT_QUEUE:
         return pht_queue_get(t, frame->value, index, &item->value);
     case PHT_ARRAY:

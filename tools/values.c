@@ -73,6 +73,8 @@ enum pheap_status values_count(struct pht *t, pht_value value, bool *parts, uint
         return pht_list_count(t, value, count);
     case PHT_TUPLE:
         return pht_tuple_count(t, value, count);
+    case PHT_FROZENSET:
+        return pht_frozenset_count(t, value, count);
     case PHT_QUEUE:
         return pht_queue_count(t, value, count);
     case PHT_OMAP:
@@ -243,13 +245,14 @@ enum pheap_status values_write_key(struct output *output, struct pht *t, pht_val
     enum pht_kind kind;
     uint64_t count;
     enum pheap_status status = pht_kind_of(t, value, &kind);
-    if (status != PHEAP_OK || kind != PHT_TUPLE)
+    if (status != PHEAP_OK || (kind != PHT_TUPLE && kind != PHT_FROZENSET))
         return status == PHEAP_OK ? values_write(output, t, value) : status;
-    status = pht_tuple_count(t, value, &count);
+    const bool tuple = kind == PHT_TUPLE;
+    status = tuple ? pht_tuple_count(t, value, &count) : pht_frozenset_count(t, value, &count);
     if (status != PHEAP_OK)
         return status;
     output_text(output, "(");
-    output_json_string(output, "kind", "tuple");
+    output_json_string(output, "kind", pht_kind_name(kind));
     output_json_u64(output, "offset", value);
     output_json_u64(output, "count", count);
     output_json_begin(output, "elements", '[');
@@ -257,7 +260,7 @@ enum pheap_status values_write_key(struct output *output, struct pht *t, pht_val
         pht_value element;
         output_text(output, i == 0 ? "" : ", ");
         output_json_begin(output, NULL, '{');
-        status = pht_tuple_get(t, value, i, &element);
+        status = tuple ? pht_tuple_get(t, value, i, &element) : pht_frozenset_get(t, value, i, &element);
         if (status == PHEAP_OK)
             status = values_write(output, t, element);
         output_json_end(output, '}');

@@ -148,6 +148,8 @@ static enum pheap_status visit_object(struct visitor *v, const struct pt_block *
         return pt_list_visit(&v->visit);
     case PHT_TUPLE:
         return pt_tuple_visit(&v->visit);
+    case PHT_FROZENSET:
+        return pt_frozenset_visit(&v->visit);
     case PHT_QUEUE:
         return pt_queue_visit(&v->visit);
     case PHT_OMAP:

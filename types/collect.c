@@ -178,6 +178,9 @@ static enum pheap_status release(struct collection *c, struct pht *t, const stru
     case PHT_TUPLE:
         status = pt_tuple_dismantle(t, item->offset, budget, done);
         break;
+    case PHT_FROZENSET:
+        status = pt_frozenset_dismantle(t, item->offset, budget, done);
+        break;
     case PHT_LIST:
         status = pt_clear(t, item->offset, PT_LIST_BYTES);
         break;

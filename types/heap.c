@@ -261,3 +261,20 @@ enum pheap_status pht_references(struct pht *t, pht_value value, uint32_t *count
     *count = head == NULL ? 0 : head->references;
     return PHEAP_OK;
 }
+
+enum pheap_status pht_changes(struct pht *t, pht_value container, uint32_t *changes)
+{
+    enum pht_kind kind;
+    if (changes == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_changes: changes is NULL");
+    enum pheap_status status = pht_kind_of(t, container, &kind);
+    if (status != PHEAP_OK)
+        return status;
+    if (kind < PHT_MAP || kind >= PHT_RECORD)
+        return pheap_fail_with(PHEAP_WRONG_TYPE, "%s has no elements that come and go", pht_kind_name(kind));
+    const struct pt_container *head = pt_at(t, container, sizeof *head);
+    if (head == NULL)
+        return PHEAP_CORRUPT;
+    *changes = head->changes;
+    return PHEAP_OK;
+}

@@ -19,7 +19,7 @@
 #define PT_IN_HEAP __attribute__((may_alias))
 typedef uint64_t PT_IN_HEAP pt_word;
 
-/* Kinds of blocks: those of objects are enum pht_kind, PHT_INT to PHT_OMAP, and from PHT_RECORD on; these are parts of objects. */
+/* Kinds of blocks: those of objects are enum pht_kind, PHT_INT to PHT_FROZENSET, and from PHT_RECORD on; these are parts of objects. */
 enum pt_part {
     PT_REGISTRY = 32,
     PT_CHUNK = 33,     /* of a segmented array */
@@ -59,7 +59,7 @@ _Static_assert(sizeof(struct pt_leaf) == sizeof(struct pt_head), "one size of he
 struct PT_IN_HEAP pt_container {
     struct pt_head head;
     uint32_t changes; /* so often did elements come or go, modulo 2^32: for those who walk */
-    uint32_t spare;   /* map: its buckets; else 0 */
+    uint32_t spare;   /* map: its buckets; queue: its limit + 1, or 0; frozenset: its depth; else 0 */
 };
 _Static_assert(sizeof(struct pt_container) == 24, "container header");
 
@@ -144,7 +144,7 @@ enum pheap_status pt_failed(struct pht *t, enum pheap_status status);
 enum pheap_status pt_container_make(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container);
 enum pheap_status pt_container_new(struct pht *t, enum pht_kind kind, uint64_t length, pht_value *container);
 
-/* The length of containers but tuples. */
+/* The length of containers but tuples and frozensets. */
 enum { PT_MAP_BYTES = 72, PT_LIST_BYTES = 64, PT_QUEUE_BYTES = 56, PT_OMAP_BYTES = 48 };
 
 /* Note that elements come or go. */
@@ -170,7 +170,7 @@ static inline bool pt_refers(uint32_t kind)
 /* Is it the kind of an object? */
 static inline bool pt_is_kind(uint32_t kind)
 {
-    return (kind >= PHT_INT && kind <= PHT_OMAP) || kind >= PHT_RECORD;
+    return (kind >= PHT_INT && kind <= PHT_FROZENSET) || kind >= PHT_RECORD;
 }
 
 /* The head of an object; NULL (CORRUPT) if it is none. */
@@ -267,6 +267,7 @@ enum pheap_status pt_clear(struct pht *t, pht_value container, uint64_t length);
  */
 enum pheap_status pt_map_dismantle(struct pht *t, uint64_t map, uint32_t *budget, bool *done);
 enum pheap_status pt_tuple_dismantle(struct pht *t, uint64_t tuple, uint32_t *budget, bool *done);
+enum pheap_status pt_frozenset_dismantle(struct pht *t, uint64_t set, uint32_t *budget, bool *done);
 enum pheap_status pt_list_dismantle(struct pht *t, uint64_t list, uint32_t *budget, bool *done);
 enum pheap_status pt_queue_dismantle(struct pht *t, uint64_t queue, uint32_t *budget, bool *done);
 enum pheap_status pt_omap_dismantle(struct pht *t, uint64_t map, uint32_t *budget, bool *done);
@@ -288,6 +289,7 @@ struct pt_visit {
 };
 enum pheap_status pt_map_visit(struct pt_visit *visit);
 enum pheap_status pt_tuple_visit(struct pt_visit *visit);
+enum pheap_status pt_frozenset_visit(struct pt_visit *visit);
 enum pheap_status pt_list_visit(struct pt_visit *visit);
 enum pheap_status pt_queue_visit(struct pt_visit *visit);
 enum pheap_status pt_omap_visit(struct pt_visit *visit);

@@ -208,6 +208,8 @@ static enum pheap_status dismantle(struct pht *t, uint64_t object, uint32_t *bud
         return pt_list_dismantle(t, object, budget, done);
     case PHT_TUPLE:
         return pt_tuple_dismantle(t, object, budget, done);
+    case PHT_FROZENSET:
+        return pt_frozenset_dismantle(t, object, budget, done);
     case PHT_QUEUE:
         return pt_queue_dismantle(t, object, budget, done);
     case PHT_OMAP:

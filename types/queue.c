@@ -180,36 +180,36 @@ static enum pheap_status remove_link(struct pht *t, struct pt_queue *queue, bool
     return pt_put(t, end + (front ? offsetof(struct pt_link, previous) : offsetof(struct pt_link, next)), 0);
 }
 
-enum pheap_status pht_queue_push(struct pht *t, pht_value queue, bool front, struct pht_any value)
+static uint64_t limit_of(const struct pt_queue *queue)
 {
-    pht_value word;
-    struct pt_key key;
-    struct pt_queue *edited;
-    enum pheap_status status = pt_key(t, &value, &key);
+    return queue->container.spare == 0 ? PHT_NO_LIMIT : queue->container.spare - 1;
+}
+
+enum pheap_status pht_queue_limit(struct pht *t, pht_value queue, uint64_t *limit)
+{
+    const struct pt_queue *found;
+    if (limit == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_queue_limit: limit is NULL");
+    enum pheap_status status = use(t, queue, &found);
     if (status == PHEAP_OK)
-        status = edit(t, queue, &edited);
+        *limit = limit_of(found);
+    return status;
+}
+
+enum pheap_status pht_queue_set_limit(struct pht *t, pht_value queue, uint64_t limit)
+{
+    struct pt_queue *edited;
+    const bool none = limit == PHT_NO_LIMIT;
+    if (!none && limit >= UINT32_MAX)
+        return pheap_fail_with(PHEAP_INVALID, "%" PRIu64 " cannot be the limit of a queue", limit);
+    enum pheap_status status = edit(t, queue, &edited);
     if (status != PHEAP_OK)
         return status;
-    if (edited->count >= COUNT_MAX)
-        return pheap_fail_with(PHEAP_FULL, "a queue has at most 2^48 elements");
-    status = pt_store(t, &value, &word);
-    if (status != PHEAP_OK)
-        return status;
-    if (edited->count == 0) /* of the link it may have kept, the end that is needed is free */
-        edited->begin = front && edited->first != 0 ? LINK_WORDS : 0;
-    if (edited->first == 0 ||
-        (front ? edited->begin == 0 : edited->count > 0 && (edited->begin + edited->count) % LINK_WORDS == 0)) {
-        status = add_link(t, edited, front);
-        if (front)
-            edited->begin = LINK_WORDS;
-    }
-    if (status != PHEAP_OK)
-        return status;
-    edited->begin -= front;
-    edited->count++;
-    pt_changed(edited);
-    const uint64_t at = find(t, edited, front ? 0 : edited->count - 1);
-    return at == 0 ? PHEAP_CORRUPT : pt_then_limbo(t, pt_put(t, at, word));
+    if (!none && edited->count > limit)
+        return pheap_fail_with(PHEAP_INVALID, "a queue of %" PRIu64 " elements cannot have the limit %" PRIu64,
+                               edited->count, limit);
+    edited->container.spare = none ? 0 : (uint32_t)limit + 1;
+    return PHEAP_OK;
 }
 
 /* Take an element out of a queue that has one. */
@@ -230,6 +230,43 @@ static enum pheap_status pop(struct pht *t, struct pt_queue *queue, bool front, 
     if (front && empty)
         queue->begin = 0;
     return empty ? remove_link(t, queue, front) : PHEAP_OK;
+}
+
+enum pheap_status pht_queue_push(struct pht *t, pht_value queue, bool front, struct pht_any value)
+{
+    pht_value word, old = PHT_ABSENT;
+    struct pt_key key;
+    struct pt_queue *edited;
+    enum pheap_status status = pt_key(t, &value, &key);
+    if (status == PHEAP_OK)
+        status = edit(t, queue, &edited);
+    if (status != PHEAP_OK)
+        return status;
+    if (edited->count >= COUNT_MAX)
+        return pheap_fail_with(PHEAP_FULL, "a queue has at most 2^48 elements");
+    if (limit_of(edited) == 0)
+        return PHEAP_OK;
+    status = pt_store(t, &value, &word);
+    if (status == PHEAP_OK && edited->count >= limit_of(edited))
+        status = pop(t, edited, !front, &old);
+    if (status != PHEAP_OK)
+        return status;
+    if (edited->count == 0) /* of the link it may have kept, the end that is needed is free */
+        edited->begin = front && edited->first != 0 ? LINK_WORDS : 0;
+    if (edited->first == 0 ||
+        (front ? edited->begin == 0 : edited->count > 0 && (edited->begin + edited->count) % LINK_WORDS == 0)) {
+        status = add_link(t, edited, front);
+        if (front)
+            edited->begin = LINK_WORDS;
+    }
+    if (status != PHEAP_OK)
+        return status;
+    edited->begin -= front;
+    edited->count++;
+    pt_changed(edited);
+    const uint64_t at = find(t, edited, front ? 0 : edited->count - 1);
+    status = at == 0 ? PHEAP_CORRUPT : pt_then_limbo(t, pt_put(t, at, word));
+    return status == PHEAP_OK && old != PHT_ABSENT ? pt_drop(t, old) : status;
 }
 
 enum pheap_status pht_queue_pop(struct pht *t, pht_value queue, bool front, pht_value *taken)
@@ -254,7 +291,53 @@ enum pheap_status pht_queue_clear(struct pht *t, pht_value queue)
     enum pheap_status status = edit(t, queue, &edited);
     if (status != PHEAP_OK || edited->count == 0)
         return status;
-    return pt_clear(t, queue, sizeof *edited);
+    const uint32_t spare = edited->container.spare;
+    status = pt_clear(t, queue, sizeof *edited);
+    if (status == PHEAP_OK)
+        edited->container.spare = spare;
+    return status;
+}
+
+/* The place of element number walk->done, from one end; the walk goes on from link to link. */
+static enum pheap_status step(struct pht *t, pht_value queue, bool backwards, struct pht_walk *walk, pht_value *value)
+{
+    const struct pt_queue *found;
+    if (walk == NULL || value == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "a walk through a queue, or its value, is NULL");
+    enum pheap_status status = use(t, queue, &found);
+    if (status != PHEAP_OK)
+        return status;
+    if (walk->done > 0 && walk->changes != found->container.changes)
+        return pheap_fail_with(PHEAP_BUSY, "elements of the queue came or went during a walk");
+    if (walk->done >= found->count)
+        return PHEAP_END;
+    const uint64_t place = found->begin + (backwards ? found->count - 1 - walk->done : walk->done);
+    const bool crosses = place % LINK_WORDS == (backwards ? LINK_WORDS - 1 : 0);
+    uint64_t at = walk->link;
+    if (walk->done == 0) {
+        at = backwards ? found->last : found->first;
+    } else if (crosses) {
+        const struct pt_link *before = link_at(t, at);
+        if (before == NULL)
+            return PHEAP_CORRUPT;
+        at = backwards ? before->previous : before->next;
+    }
+    const struct pt_link *link = link_at(t, at);
+    if (link == NULL)
+        return PHEAP_CORRUPT;
+    *value = link->words[place % LINK_WORDS];
+    *walk = (struct pht_walk){.link = at, .done = walk->done + 1, .changes = found->container.changes};
+    return PHEAP_OK;
+}
+
+enum pheap_status pht_queue_next(struct pht *t, pht_value queue, struct pht_walk *walk, pht_value *value)
+{
+    return step(t, queue, false, walk, value);
+}
+
+enum pheap_status pht_queue_previous(struct pht *t, pht_value queue, struct pht_walk *walk, pht_value *value)
+{
+    return step(t, queue, true, walk, value);
 }
 
 enum pheap_status pt_queue_dismantle(struct pht *t, uint64_t queue, uint32_t *budget, bool *done)
@@ -285,6 +368,8 @@ enum pheap_status pt_queue_visit(struct pt_visit *visit)
         status = visit->part(visit, visit->object, sizeof *queue);
     if (status != PHEAP_OK)
         return status;
+    if (queue->count > limit_of(queue))
+        return pt_corrupt(t, visit->object, "a queue with more elements than its limit");
     uint64_t at = queue->first, previous = 0, left = queue->count, place = queue->begin;
     for (; at != 0 && status == PHEAP_OK; place = 0) {
         const struct pt_link *link = link_at(t, at);

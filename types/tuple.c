@@ -4,8 +4,6 @@
 
 #include <inttypes.h>
 
-#define TUPLE_MAX (UINT64_C(1) << 32)
-
 struct PT_IN_HEAP pt_tuple {
     struct pt_container container;
     uint64_t count;
@@ -26,17 +24,9 @@ const pt_word *pt_tuple_words(struct pht *t, pht_value tuple, uint64_t *count)
     return (const pt_word *)(head + 1);
 }
 
-enum pheap_status pht_tuple_new(struct pht *t, const struct pht_any *elements, uint64_t count, pht_value *tuple)
+enum pheap_status pt_tuple_make(struct pht *t, const struct pht_any *elements, uint64_t count, pht_value *tuple)
 {
     pht_value made;
-    if (tuple == NULL || count > TUPLE_MAX || (elements == NULL && count > 0))
-        return pheap_fail_with(PHEAP_INVALID, "pht_tuple_new: %" PRIu64 " elements, or a NULL", count);
-    for (uint64_t i = 0; i < count; i++) { /* what is no value is found before anything is made */
-        struct pt_key key;
-        enum pheap_status status = pt_key(t, &elements[i], &key);
-        if (status != PHEAP_OK)
-            return status;
-    }
     enum pheap_status status =
         pt_container_make(t, PHT_TUPLE, sizeof(struct pt_tuple) + count * sizeof(pt_word), &made);
     for (uint64_t i = 0; i < count && status == PHEAP_OK; i++) {
@@ -48,7 +38,22 @@ enum pheap_status pht_tuple_new(struct pht *t, const struct pht_any *elements, u
     if (status != PHEAP_OK)
         return status;
     ((struct pt_tuple *)(void *)(t->base + made))->count = count;
-    status = pt_limbo_work(t);
+    *tuple = made;
+    return PHEAP_OK;
+}
+
+enum pheap_status pht_tuple_new(struct pht *t, const struct pht_any *elements, uint64_t count, pht_value *tuple)
+{
+    pht_value made;
+    struct pt_key key;
+    if (tuple == NULL || count > PT_TUPLE_MAX || (elements == NULL && count > 0))
+        return pheap_fail_with(PHEAP_INVALID, "pht_tuple_new: %" PRIu64 " elements, or a NULL", count);
+    for (uint64_t i = 0; i < count; i++) { /* what is no value is found before anything is made */
+        enum pheap_status status = pt_key(t, &elements[i], &key);
+        if (status != PHEAP_OK)
+            return status;
+    }
+    enum pheap_status status = pt_then_limbo(t, pt_tuple_make(t, elements, count, &made));
     if (status == PHEAP_OK)
         *tuple = made;
     return status;

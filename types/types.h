@@ -3,7 +3,7 @@
  * pheap types: persistent values and containers, on top of pheap.h.
  *
  * A heap of raw blocks becomes a heap of values: none, bool, int of any size, float, str, bytes, raw block, and of
- * containers of them: map, set, list, tuple, queue, ordered map, and records, arrays and rings of the program's own
+ * containers of them: map, set, frozenset, list, tuple, queue, ordered map, and records, arrays and rings of the program's own
  * structs.  They are changed in place inside a write transaction,
  * read in one or in a snapshot, and shared by every process, whatever language it is written in.
  *
@@ -117,6 +117,7 @@ enum pht_kind {
     PHT_TUPLE = 14,
     PHT_QUEUE = 15,
     PHT_OMAP = 16,
+    PHT_FROZENSET = 17,
     PHT_RECORD = 64, /* 64 and the number of its type; pht_kind_of() and pht_show() say 64 */
     PHT_VALUE = 63   /* in a struct pht_any that goes in: whatever the word `value` is */
 };
@@ -134,8 +135,9 @@ struct pht_any {
         pht_value value; /* PHT_VALUE, and containers on their way out */
     };
     const void *bytes; /* PHT_STR (UTF-8), PHT_BYTES, PHT_BLOCK; PHT_INT beyond int64_t: limbs of 64 bits, the lowest
-                          first, of its magnitude; else NULL */
-    uint64_t length;   /* of them: bytes, or for PHT_INT limbs */
+                          first, of its magnitude; PHT_TUPLE and PHT_FROZENSET on their way in: their elements, as
+                          struct pht_any; else NULL */
+    uint64_t length;   /* of them: bytes, or limbs, or elements */
 };
 
 static inline struct pht_any pht_make_any(enum pht_kind kind)
@@ -205,6 +207,26 @@ static inline struct pht_any pht_bytes(const void *bytes, uint64_t length)
     return any;
 }
 
+/*
+ * A tuple, or a frozenset, of these elements: to be stored, or to look for one as a key.  Looking needs nothing in the heap;
+ * for a frozenset it sorts the hashes of the elements, in memory of malloc(), for the hash and for each comparison.
+ */
+static inline struct pht_any pht_tuple(const struct pht_any *elements, uint64_t count)
+{
+    struct pht_any any = pht_make_any(PHT_TUPLE);
+    any.bytes = elements;
+    any.length = count;
+    return any;
+}
+
+static inline struct pht_any pht_frozenset(const struct pht_any *elements, uint64_t count)
+{
+    struct pht_any any = pht_make_any(PHT_FROZENSET);
+    any.bytes = elements;
+    any.length = count;
+    return any;
+}
+
 /* A value that is in the heap, or in the word, already. */
 static inline struct pht_any pht_of(pht_value value)
 {
@@ -255,9 +277,10 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_references(struct pht *t, pht_v
 
 /*
  * Are two values equal?  Numbers by their value, whatever their kind (1 = 1.0 = true); a NaN only to the very same
- * object; str, bytes and blocks by their bytes (a str is never equal to bytes); tuples element by element; any other
- * container only to itself.  Errors: INVALID (tuples nested more than 64 deep, or of more than 2^24 elements with those of
- * the tuples in them, which count as often as they are met), CORRUPT.
+ * object; str, bytes and blocks by their bytes (a str is never equal to bytes); tuples element by element; frozensets if
+ * each element of one is in the other; any other container only to itself.  Errors: INVALID (tuples and frozensets nested
+ * more than 64 deep, or of more than 2^24 elements with those of the tuples and frozensets in them, which count as often
+ * as they are met), CORRUPT, NO_MEMORY (a frozenset that is not in the heap).
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_equal(struct pht *t, struct pht_any a, struct pht_any b, bool *equal);
 
@@ -270,11 +293,18 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_compare(struct pht *t, struct p
 
 /*
  * The hash of a key: SipHash-1-3 under a key of 128 bits that was drawn for this heap; the same in every process.
- * Equal values have equal hashes.  Keys are none, bool, int, float, str, bytes, and tuples of keys: at most 64 deep, and of
- * at most 2^16 elements with those of the tuples in them, which count as often as they are met.
- * Errors: INVALID (no key), CORRUPT.
+ * Equal values have equal hashes.  Keys are none, bool, int, float, str, bytes, and tuples and frozensets of keys: at most
+ * 64 deep, and of at most 2^16 elements with those of the tuples in them, which count as often as they are met.  Cost:
+ * proportional to the bytes and elements; of a frozenset in the heap, what is in its elements is not looked at.
+ * Errors: INVALID (no key), CORRUPT, NO_MEMORY.
  */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_hash(struct pht *t, struct pht_any key, uint64_t *hash);
+
+/*
+ * How often elements of a map, set, list, queue or ordered map came or went, modulo 2^32: who walks through it in several
+ * transactions sees whether it has changed in between.  Errors: WRONG_TYPE, INVALID, CORRUPT.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_changes(struct pht *t, pht_value container, uint32_t *changes);
 
 /* The root map, by which everything else is found.  It cannot be replaced or discarded. */
 PHEAP_API pht_value pht_root(const struct pht *t);
@@ -331,7 +361,12 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_add(struct pht *t, pht_valu
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_remove(struct pht *t, pht_value map, struct pht_any key,
                                                             pht_value *taken);
 
-/* Remove everything.  Constant cost; the memory is given back piece by piece. */
+/*
+ * Remove everything.  Constant cost: what was there loses its references piece by piece, in later calls that make or store
+ * something, or in pht_reclaim(); first what was cleared first, and of it the entries in no order that a program can
+ * rely on.  Until then those objects have the references they had, and the memory is theirs.  The same holds for the other
+ * functions that end in _clear.
+ */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_map_clear(struct pht *t, pht_value map);
 
 /*
@@ -401,6 +436,30 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_set(struct pht *t, pht_va
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_push(struct pht *t, pht_value queue, bool front,
                                                             struct pht_any value);
 
+/*
+ * At most how many elements a queue keeps, below 2^32 - 1; PHT_NO_LIMIT, as in a new queue: any number.  pht_queue_push()
+ * then removes an element at the other end for one that would be too many; with the limit 0 it does nothing.  INVALID:
+ * another limit, or one below the count.
+ */
+#define PHT_NO_LIMIT UINT64_MAX
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_set_limit(struct pht *t, pht_value queue, uint64_t limit);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_limit(struct pht *t, pht_value queue, uint64_t *limit);
+
+/*
+ * Walk: fill *walk with zeros; each call gives the next element, or, from the back, the previous one, and END behind the
+ * last.  Constant cost.  BUSY: elements came or went since the walk began.
+ */
+struct pht_walk {
+    uint64_t link;    /* where it is: the library's */
+    uint64_t done;    /* elements given so far */
+    uint32_t changes; /* pht_changes() when it began */
+    uint32_t unused;
+};
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_next(struct pht *t, pht_value queue, struct pht_walk *walk,
+                                                            pht_value *value);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_previous(struct pht *t, pht_value queue, struct pht_walk *walk,
+                                                                pht_value *value);
+
 /* *taken as with pht_map_remove(); PHT_ABSENT if the queue is empty. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_queue_pop(struct pht *t, pht_value queue, bool front,
                                                            pht_value *taken);
@@ -446,6 +505,25 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_count(struct pht *t, pht_
 /* Element `index`, from 0.  INVALID beyond the end. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_tuple_get(struct pht *t, pht_value tuple, uint64_t index,
                                                            pht_value *value);
+
+/* ----------------------------------------------------------------------------------------------------- frozensets */
+
+/*
+ * A frozenset: keys that never change, each once; it is a key itself, equal to all of the same elements.  Of equal elements
+ * the first is kept.  Cost of making one: O(n log n), and memory for its hashes; at most 2^24 elements.  INVALID: an
+ * element that is no key.
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_frozenset_new(struct pht *t, const struct pht_any *elements,
+                                                               uint64_t count, pht_value *set);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_frozenset_count(struct pht *t, pht_value set, uint64_t *count);
+
+/* Element `index`, from 0, in an order that tells nothing but stays the same.  INVALID beyond the end. */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_frozenset_get(struct pht *t, pht_value set, uint64_t index,
+                                                               pht_value *value);
+
+/* Is it an element?  Cost: O(log n). */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_frozenset_has(struct pht *t, pht_value set, struct pht_any key,
+                                                               bool *has);
 
 /* ------------------------------------------------------------------------------------ types, records, struct arrays */
 

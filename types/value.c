@@ -9,15 +9,14 @@
 
 #define INT_MIN_WORD (-(INT64_C(1) << 60)) /* of an int in a word */
 #define INT_MAX_WORD ((INT64_C(1) << 60) - 1)
-#define SHORT_MAX 7                 /* bytes of a str or bytes in a word */
-#define KEY_ELEMENTS_MAX (1u << 16) /* of a key */
-#define ELEMENTS_MAX (1u << 24)     /* that one comparison or hash looks at: shared tuples may stand for many more */
+#define SHORT_MAX 7             /* bytes of a str or bytes in a word */
+#define ELEMENTS_MAX (1u << 24) /* that one comparison or hash looks at: shared tuples may stand for many more */
 
 const char *pht_kind_name(enum pht_kind kind)
 {
-    static const char *const names[] = {"nothing", "none",  "bool",  "int",   "float",      "str",
-                                        "bytes",   "block", "type",  "array", "ring",       "map",
-                                        "set",     "list",  "tuple", "queue", "ordered map"};
+    static const char *const names[] = {"nothing", "none",  "bool",  "int",   "float",       "str",
+                                        "bytes",   "block", "type",  "array", "ring",        "map",
+                                        "set",     "list",  "tuple", "queue", "ordered map", "frozenset"};
     if ((unsigned)kind < sizeof names / sizeof names[0])
         return names[kind];
     return kind >= PHT_RECORD ? "record" : "?";
@@ -160,7 +159,8 @@ static enum pheap_status refuse_word(pht_value word)
     return pheap_fail_with(PHEAP_INVALID, "the word 0x%" PRIx64 " is no value", word);
 }
 
-enum pheap_status pt_key(struct pht *t, const struct pht_any *any, struct pt_key *key)
+/* A key of what a caller gave; of tuples and frozensets only what they say of themselves. */
+static enum pheap_status key_given(struct pht *t, const struct pht_any *any, struct pt_key *key)
 {
     if (any->kind == PHT_VALUE) {
         enum pheap_status status = pt_key_of(t, any->value, key);
@@ -196,6 +196,11 @@ enum pheap_status pt_key(struct pht *t, const struct pht_any *any, struct pt_key
         if (any->kind == PHT_STR && !pt_is_utf8(any->bytes, any->length))
             return pheap_fail_with(PHEAP_INVALID, "a str that is not UTF-8");
         break;
+    case PHT_TUPLE:
+    case PHT_FROZENSET:
+        if (any->value == PHT_ABSENT && any->length <= PT_TUPLE_MAX && (any->length == 0 || any->bytes != NULL))
+            break;
+        __attribute__((fallthrough)); /* one that pht_show() gave, or an impossible one */
     default:
         return pheap_fail_with(PHEAP_INVALID,
                                "%s (kind %u) is no kind of value to be put in; give what is in the heap as "
@@ -205,6 +210,77 @@ enum pheap_status pt_key(struct pht *t, const struct pht_any *any, struct pt_key
     if (!word_of(&key->any, &key->word))
         key->word = PHT_ABSENT;
     return PHEAP_OK;
+}
+
+/* How far a comparison or hash may still go into tuples and frozensets, which may contain each other. */
+static enum pheap_status go_deeper(struct pt_bounds *bounds)
+{
+    if (bounds->depth == 0 || bounds->elements == 0)
+        return pheap_fail_with(PHEAP_INVALID,
+                               "tuples or frozensets that are nested more than %u deep, or have more than %u elements, "
+                               "as keys %u",
+                               PT_DEPTH_MAX, ELEMENTS_MAX, PT_KEY_ELEMENTS_MAX);
+    bounds->elements--;
+    if (bounds->depth < bounds->least)
+        bounds->least = bounds->depth;
+    return PHEAP_OK;
+}
+
+static const struct pt_bounds whole = {.depth = PT_DEPTH_MAX, .least = PT_DEPTH_MAX, .elements = ELEMENTS_MAX};
+
+static bool is_compound(const struct pht_any *any)
+{
+    return any->kind == PHT_TUPLE || any->kind == PHT_FROZENSET;
+}
+
+static enum pheap_status refuse_key(const struct pt_key *key)
+{
+    return pheap_fail_with(PHEAP_INVALID, "%s is unhashable: it cannot be a key",
+                           pht_kind_name((enum pht_kind)key->any.kind));
+}
+
+static enum pheap_status check_given(struct pht *t, const struct pht_any *any, struct pt_bounds *bounds, bool hashable);
+
+/* An element of what a caller gave; one of a frozenset must be a key. */
+static enum pheap_status check_element(struct pht *t, const struct pht_any *any, struct pt_bounds *bounds, bool member)
+{
+    struct pt_bounds own = *bounds;
+    if (member && own.elements > PT_KEY_ELEMENTS_MAX)
+        own.elements = PT_KEY_ELEMENTS_MAX;
+    const uint32_t had = own.elements;
+    enum pheap_status status = check_given(t, any, &own, member);
+    bounds->elements -= had - own.elements;
+    return status;
+}
+
+/* All that a caller gave, so that nothing is found wrong when something was changed already. */
+static enum pheap_status check_given(struct pht *t, const struct pht_any *any, struct pt_bounds *bounds, bool hashable)
+{
+    struct pt_key key;
+    uint64_t hash;
+    enum pheap_status status = go_deeper(bounds);
+    if (status == PHEAP_OK)
+        status = key_given(t, any, &key);
+    if (status != PHEAP_OK)
+        return status;
+    if (any->kind == PHT_VALUE || !is_compound(any)) {
+        if (hashable && pt_is_object(key.word) && any->kind == PHT_VALUE)
+            return pt_key_hash(t, &key, &hash);
+        return hashable && key.any.kind > PHT_BYTES ? refuse_key(&key) : PHEAP_OK;
+    }
+    bounds->depth--;
+    const struct pht_any *elements = any->bytes;
+    for (uint64_t i = 0; i < any->length && status == PHEAP_OK; i++)
+        status = check_element(t, &elements[i], bounds, hashable || any->kind == PHT_FROZENSET);
+    bounds->depth++;
+    return status;
+}
+
+enum pheap_status pt_key(struct pht *t, const struct pht_any *any, struct pt_key *key)
+{
+    struct pt_bounds bounds = whole;
+    enum pheap_status status = is_compound(any) ? check_given(t, any, &bounds, false) : PHEAP_OK;
+    return status == PHEAP_OK ? key_given(t, any, key) : status;
 }
 
 /* -------------------------------------------------------------------------------------------------- what is there */
@@ -355,7 +431,13 @@ enum pheap_status pt_key_make(struct pht *t, const struct pt_key *key, pht_value
         return PHEAP_OK;
     }
     enum pheap_status status = pt_may_change(t);
-    return status == PHEAP_OK ? make_leaf(t, &key->any, word) : status;
+    if (status != PHEAP_OK)
+        return status;
+    if (key->any.kind == PHT_TUPLE)
+        return pt_tuple_make(t, key->any.bytes, key->any.length, word);
+    if (key->any.kind == PHT_FROZENSET)
+        return pt_frozenset_make(t, key->any.bytes, key->any.length, word);
+    return make_leaf(t, &key->any, word);
 }
 
 enum pheap_status pt_store(struct pht *t, const struct pht_any *any, pht_value *word)
@@ -467,26 +549,8 @@ enum pheap_status pht_block_resize(struct pht *t, pht_value *block, uint64_t len
 
 /* ------------------------------------------------------------------------------------------------------- equality */
 
-/* How far a comparison or hash may still go into tuples, which may contain each other. */
-struct bounds {
-    unsigned depth;
-    uint32_t elements;
-};
-
-static enum pheap_status go_deeper(struct bounds *bounds)
-{
-    if (bounds->depth == 0 || bounds->elements == 0)
-        return pheap_fail_with(PHEAP_INVALID,
-                               "tuples that are nested more than %u deep, or have more than %u elements, as keys %u",
-                               PT_DEPTH_MAX, ELEMENTS_MAX, KEY_ELEMENTS_MAX);
-    bounds->elements--;
-    return PHEAP_OK;
-}
-
 /* Of keys, of which a map may have many: what goes into one, all are asked again and again. */
-static const struct bounds of_key = {.depth = PT_DEPTH_MAX, .elements = KEY_ELEMENTS_MAX};
-
-static const struct bounds whole = {.depth = PT_DEPTH_MAX, .elements = ELEMENTS_MAX};
+const struct pt_bounds pt_key_bounds = {.depth = PT_DEPTH_MAX, .least = PT_DEPTH_MAX, .elements = PT_KEY_ELEMENTS_MAX};
 
 static bool is_bytes(uint32_t kind)
 {
@@ -503,24 +567,46 @@ static bool is_nan(const struct pht_any *any)
     return any->kind == PHT_FLOAT && isnan(any->real);
 }
 
-static enum pheap_status equal_keys(struct pht *t, const struct pt_key *a, const struct pt_key *b,
-                                    struct bounds *bounds, bool *equal);
+/* A tuple, in the heap or as a caller gave it. */
+struct tuple {
+    const pt_word *words;
+    const struct pht_any *given; /* NULL: in the heap */
+    uint64_t count;
+};
 
-static enum pheap_status equal_tuples(struct pht *t, pht_value a, pht_value b, struct bounds *bounds, bool *equal)
+static enum pheap_status tuple_of(struct pht *t, const struct pt_key *key, struct tuple *tuple)
 {
-    uint64_t count_a, count_b;
+    *tuple = (struct tuple){.given = key->any.bytes, .count = key->any.length};
+    if (key->word == PHT_ABSENT)
+        return PHEAP_OK;
+    tuple->words = pt_tuple_words(t, key->word, &tuple->count);
+    return tuple->words == NULL ? PHEAP_CORRUPT : PHEAP_OK;
+}
+
+enum pheap_status pt_key_element(struct pht *t, const pt_word *words, const struct pht_any *given, uint64_t index,
+                                 struct pt_key *key)
+{
+    return words == NULL ? key_given(t, &given[index], key) : pt_key_of(t, words[index], key);
+}
+
+static enum pheap_status equal_tuples(struct pht *t, const struct pt_key *a, const struct pt_key *b,
+                                      struct pt_bounds *bounds, bool *equal)
+{
+    struct tuple m, n;
     struct pt_key x, y;
-    const pt_word *words_a = pt_tuple_words(t, a, &count_a), *words_b = pt_tuple_words(t, b, &count_b);
-    if (words_a == NULL || words_b == NULL)
-        return PHEAP_CORRUPT;
+    enum pheap_status status = tuple_of(t, a, &m);
+    if (status == PHEAP_OK)
+        status = tuple_of(t, b, &n);
+    if (status != PHEAP_OK)
+        return status;
     bounds->depth--;
-    *equal = count_a == count_b;
-    for (uint64_t i = 0; i < count_a && *equal; i++) {
-        enum pheap_status status = pt_key_of(t, words_a[i], &x);
+    *equal = m.count == n.count;
+    for (uint64_t i = 0; i < m.count && *equal; i++) {
+        status = pt_key_element(t, m.words, m.given, i, &x);
         if (status == PHEAP_OK)
-            status = pt_key_of(t, words_b[i], &y);
+            status = pt_key_element(t, n.words, n.given, i, &y);
         if (status == PHEAP_OK)
-            status = equal_keys(t, &x, &y, bounds, equal);
+            status = pt_key_equal_within(t, &x, &y, bounds, equal);
         if (status != PHEAP_OK)
             return status;
     }
@@ -528,8 +614,8 @@ static enum pheap_status equal_tuples(struct pht *t, pht_value a, pht_value b, s
     return PHEAP_OK;
 }
 
-static enum pheap_status equal_keys(struct pht *t, const struct pt_key *a, const struct pt_key *b,
-                                    struct bounds *bounds, bool *equal)
+enum pheap_status pt_key_equal_within(struct pht *t, const struct pt_key *a, const struct pt_key *b,
+                                      struct pt_bounds *bounds, bool *equal)
 {
     int order;
     enum pheap_status status = go_deeper(bounds);
@@ -544,7 +630,9 @@ static enum pheap_status equal_keys(struct pht *t, const struct pt_key *a, const
     } else if (is_bytes(a->any.kind)) {
         *equal = same_bytes(&a->any, &b->any);
     } else if (a->any.kind == PHT_TUPLE) {
-        return equal_tuples(t, a->word, b->word, bounds, equal);
+        return equal_tuples(t, a, b, bounds, equal);
+    } else if (a->any.kind == PHT_FROZENSET) {
+        return pt_frozenset_equal(t, a, b, bounds, equal);
     } else {
         *equal = a->any.kind == PHT_NONE;
     }
@@ -554,21 +642,21 @@ static enum pheap_status equal_keys(struct pht *t, const struct pt_key *a, const
 enum pheap_status pt_key_equal_slow(struct pht *t, const struct pt_key *key, pht_value word, bool *equal)
 {
     struct pt_key other;
-    struct bounds bounds = whole;
+    struct pt_bounds bounds = whole;
     enum pheap_status status = pt_key_of(t, word, &other);
-    return status == PHEAP_OK ? equal_keys(t, key, &other, &bounds, equal) : status;
+    return status == PHEAP_OK ? pt_key_equal_within(t, key, &other, &bounds, equal) : status;
 }
 
 enum pheap_status pht_equal(struct pht *t, struct pht_any a, struct pht_any b, bool *equal)
 {
     struct pt_key x, y;
-    struct bounds bounds = whole;
+    struct pt_bounds bounds = whole;
     if (equal == NULL)
         return pheap_fail_with(PHEAP_INVALID, "pht_equal: equal is NULL");
     enum pheap_status status = pt_key(t, &a, &x);
     if (status == PHEAP_OK)
         status = pt_key(t, &b, &y);
-    return status == PHEAP_OK ? equal_keys(t, &x, &y, &bounds, equal) : status;
+    return status == PHEAP_OK ? pt_key_equal_within(t, &x, &y, &bounds, equal) : status;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- order */
@@ -586,24 +674,27 @@ static int bytes_order(const struct pht_any *a, const struct pht_any *b)
 }
 
 static enum pheap_status order_keys(struct pht *t, const struct pt_key *a, const struct pt_key *b,
-                                    struct bounds *bounds, int *order);
+                                    struct pt_bounds *bounds, int *order);
 
-static enum pheap_status order_tuples(struct pht *t, pht_value a, pht_value b, struct bounds *bounds, int *order)
+static enum pheap_status order_tuples(struct pht *t, const struct pt_key *a, const struct pt_key *b,
+                                      struct pt_bounds *bounds, int *order)
 {
-    uint64_t count_a, count_b;
+    struct tuple m, n;
     struct pt_key x, y;
-    const pt_word *words_a = pt_tuple_words(t, a, &count_a), *words_b = pt_tuple_words(t, b, &count_b);
-    if (words_a == NULL || words_b == NULL)
-        return PHEAP_CORRUPT;
+    enum pheap_status status = tuple_of(t, a, &m);
+    if (status == PHEAP_OK)
+        status = tuple_of(t, b, &n);
+    if (status != PHEAP_OK)
+        return status;
     bounds->depth--;
     *order = 0;
-    for (uint64_t i = 0; i < count_a && i < count_b && *order == 0; i++) {
+    for (uint64_t i = 0; i < m.count && i < n.count && *order == 0; i++) {
         bool equal;
-        enum pheap_status status = pt_key_of(t, words_a[i], &x);
+        status = pt_key_element(t, m.words, m.given, i, &x);
         if (status == PHEAP_OK)
-            status = pt_key_of(t, words_b[i], &y);
+            status = pt_key_element(t, n.words, n.given, i, &y);
         if (status == PHEAP_OK) /* elements without an order may be equal, as none is to itself */
-            status = equal_keys(t, &x, &y, bounds, &equal);
+            status = pt_key_equal_within(t, &x, &y, bounds, &equal);
         if (status == PHEAP_OK && !equal)
             status = order_keys(t, &x, &y, bounds, order);
         if (status != PHEAP_OK)
@@ -611,12 +702,12 @@ static enum pheap_status order_tuples(struct pht *t, pht_value a, pht_value b, s
     }
     bounds->depth++;
     if (*order == 0)
-        *order = order_of(count_a, count_b);
+        *order = order_of(m.count, n.count);
     return PHEAP_OK;
 }
 
 static enum pheap_status order_keys(struct pht *t, const struct pt_key *a, const struct pt_key *b,
-                                    struct bounds *bounds, int *order)
+                                    struct pt_bounds *bounds, int *order)
 {
     enum pheap_status status = go_deeper(bounds);
     if (status != PHEAP_OK)
@@ -626,7 +717,7 @@ static enum pheap_status order_keys(struct pht *t, const struct pt_key *a, const
     } else if (a->any.kind == b->any.kind && (a->any.kind == PHT_STR || a->any.kind == PHT_BYTES)) {
         *order = bytes_order(&a->any, &b->any);
     } else if (a->any.kind == PHT_TUPLE && b->any.kind == PHT_TUPLE) {
-        return order_tuples(t, a->word, b->word, bounds, order);
+        return order_tuples(t, a, b, bounds, order);
     } else {
         return pheap_fail_with(PHEAP_WRONG_TYPE, "%s and %s have no order%s", pht_kind_name((enum pht_kind)a->any.kind),
                                pht_kind_name((enum pht_kind)b->any.kind),
@@ -637,13 +728,13 @@ static enum pheap_status order_keys(struct pht *t, const struct pt_key *a, const
 
 enum pheap_status pt_key_compare(struct pht *t, const struct pt_key *key, const struct pt_key *other, int *order)
 {
-    struct bounds bounds = whole;
+    struct pt_bounds bounds = whole;
     return order_keys(t, key, other, &bounds, order);
 }
 
-static enum pheap_status ordered(struct pht *t, const struct pt_key *key, struct bounds *bounds)
+static enum pheap_status ordered(struct pht *t, const struct pt_key *key, struct pt_bounds *bounds)
 {
-    uint64_t count;
+    struct tuple tuple;
     struct pt_key element;
     enum pheap_status status = go_deeper(bounds);
     if (status != PHEAP_OK)
@@ -655,12 +746,10 @@ static enum pheap_status ordered(struct pht *t, const struct pt_key *key, struct
         return pheap_fail_with(PHEAP_WRONG_TYPE, "%s has no order%s", pht_kind_name((enum pht_kind)key->any.kind),
                                is_nan(&key->any) ? ": it is not a number (NaN)" : "");
     }
-    const pt_word *words = pt_tuple_words(t, key->word, &count);
-    if (words == NULL)
-        return PHEAP_CORRUPT;
+    status = tuple_of(t, key, &tuple);
     bounds->depth--;
-    for (uint64_t i = 0; i < count && status == PHEAP_OK; i++) {
-        status = pt_key_of(t, words[i], &element);
+    for (uint64_t i = 0; status == PHEAP_OK && i < tuple.count; i++) {
+        status = pt_key_element(t, tuple.words, tuple.given, i, &element);
         if (status == PHEAP_OK)
             status = ordered(t, &element, bounds);
     }
@@ -670,7 +759,7 @@ static enum pheap_status ordered(struct pht *t, const struct pt_key *key, struct
 
 enum pheap_status pt_key_ordered(struct pht *t, const struct pt_key *key)
 {
-    struct bounds bounds = of_key;
+    struct pt_bounds bounds = pt_key_bounds;
     return ordered(t, key, &bounds);
 }
 
@@ -687,11 +776,33 @@ enum pheap_status pht_compare(struct pht *t, struct pht_any a, struct pht_any b,
 
 /* ----------------------------------------------------------------------------------------------------------- hash */
 
-static enum pheap_status hash_key(struct pht *t, const struct pt_key *key, const uint64_t *secret,
-                                  struct bounds *bounds, uint64_t *hash)
+static enum pheap_status hash_tuple(struct pht *t, const struct pt_key *key, const uint64_t *secret,
+                                    struct pt_bounds *bounds, uint64_t *hash)
 {
-    uint64_t count, part;
+    uint64_t part;
+    struct tuple tuple;
     struct pt_key element;
+    struct pt_sip sip = pt_sip_begin(secret);
+    enum pheap_status status = tuple_of(t, key, &tuple);
+    if (status != PHEAP_OK)
+        return status;
+    bounds->depth--;
+    for (uint64_t i = 0; i < tuple.count; i++) {
+        status = pt_key_element(t, tuple.words, tuple.given, i, &element);
+        if (status == PHEAP_OK)
+            status = pt_key_hash_within(t, &element, secret, bounds, &part);
+        if (status != PHEAP_OK)
+            return status;
+        pt_sip_word(&sip, part);
+    }
+    bounds->depth++;
+    *hash = pt_sip_end(&sip, tuple.count << 59 | 3);
+    return PHEAP_OK;
+}
+
+enum pheap_status pt_key_hash_within(struct pht *t, const struct pt_key *key, const uint64_t *secret,
+                                     struct pt_bounds *bounds, uint64_t *hash)
+{
     enum pheap_status status = go_deeper(bounds);
     if (status != PHEAP_OK)
         return status;
@@ -710,36 +821,30 @@ static enum pheap_status hash_key(struct pht *t, const struct pt_key *key, const
         *hash = pt_sip_bytes(secret, key->any.bytes, key->any.length);
         return PHEAP_OK;
     case PHT_TUPLE:
-        break;
+        return hash_tuple(t, key, secret, bounds, hash);
+    case PHT_FROZENSET:
+        return pt_frozenset_hash(t, key, secret, bounds, hash);
     default:
-        return pheap_fail_with(PHEAP_INVALID, "%s is unhashable: it cannot be a key",
-                               pht_kind_name((enum pht_kind)key->any.kind));
+        return refuse_key(key);
     }
-    const pt_word *words = pt_tuple_words(t, key->word, &count);
-    if (words == NULL)
+}
+
+enum pheap_status pt_secret(struct pht *t, uint64_t secret[2])
+{
+    const struct pt_registry *registry = pt_at(t, t->registry, sizeof *registry);
+    if (registry == NULL)
         return PHEAP_CORRUPT;
-    bounds->depth--;
-    for (uint64_t i = 0; i < count; i++) {
-        status = pt_key_of(t, words[i], &element);
-        if (status == PHEAP_OK)
-            status = hash_key(t, &element, secret, bounds, &part);
-        if (status != PHEAP_OK)
-            return status;
-        pt_sip_word(&sip, part);
-    }
-    bounds->depth++;
-    *hash = pt_sip_end(&sip, count << 59 | 3);
+    secret[0] = registry->hash_key[0];
+    secret[1] = registry->hash_key[1];
     return PHEAP_OK;
 }
 
 enum pheap_status pt_key_hash(struct pht *t, const struct pt_key *key, uint64_t *hash)
 {
-    struct bounds bounds = of_key;
-    const struct pt_registry *registry = pt_at(t, t->registry, sizeof *registry);
-    if (registry == NULL)
-        return PHEAP_CORRUPT;
-    const uint64_t secret[2] = {registry->hash_key[0], registry->hash_key[1]};
-    return hash_key(t, key, secret, &bounds, hash);
+    uint64_t secret[2];
+    struct pt_bounds bounds = pt_key_bounds;
+    enum pheap_status status = pt_secret(t, secret);
+    return status == PHEAP_OK ? pt_key_hash_within(t, key, secret, &bounds, hash) : status;
 }
 
 enum pheap_status pht_hash(struct pht *t, struct pht_any any, uint64_t *hash)

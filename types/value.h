@@ -25,15 +25,25 @@
 #define PT_WORD_ZERO UINT64_C(0x1b)
 
 #define PT_DEPTH_MAX 64
+#define PT_KEY_ELEMENTS_MAX (1u << 16) /* of a key */
+#define PT_TUPLE_MAX (UINT64_C(1) << 32)
 
 /*
  * A value that is looked for or compared: its content, and its word if it has one (PHT_ABSENT if it would need an object).
- * `any` is never PHT_VALUE.
+ * `any` is never PHT_VALUE.  A tuple or frozenset without a word is one that a caller gave: any.bytes are its elements.
  */
 struct pt_key {
     struct pht_any any;
     pht_value word;
 };
+
+/* How far a comparison or hash may still go into tuples and frozensets. */
+struct pt_bounds {
+    unsigned depth;
+    unsigned least;    /* the lowest depth so far */
+    uint32_t elements; /* that may still be looked at */
+};
+extern const struct pt_bounds pt_key_bounds;
 
 /* UTF-8, without surrogates and overlong forms? */
 bool pt_is_utf8(const void *bytes, uint64_t length);
@@ -96,9 +106,30 @@ static inline bool pt_is_number(const struct pht_any *any)
     return any->kind == PHT_INT || any->kind == PHT_FLOAT || any->kind == PHT_BOOL;
 }
 
-/* ------------------------------------------------------------------------------------------------------- tuples */
+/* --------------------------------------------------------------------------------------- tuples and frozensets */
+
+/* Element `index` of words in the heap, or, if they are NULL, of what a caller gave. */
+enum pheap_status pt_key_element(struct pht *t, const pt_word *words, const struct pht_any *given, uint64_t index,
+                                 struct pt_key *key);
+
+/* Equality and hash, as part of those of something larger.  After a failure `bounds` is worthless. */
+enum pheap_status pt_key_equal_within(struct pht *t, const struct pt_key *a, const struct pt_key *b,
+                                      struct pt_bounds *bounds, bool *equal);
+enum pheap_status pt_key_hash_within(struct pht *t, const struct pt_key *key, const uint64_t *secret,
+                                     struct pt_bounds *bounds, uint64_t *hash);
+enum pheap_status pt_frozenset_equal(struct pht *t, const struct pt_key *a, const struct pt_key *b,
+                                     struct pt_bounds *bounds, bool *equal);
+enum pheap_status pt_frozenset_hash(struct pht *t, const struct pt_key *key, const uint64_t *secret,
+                                    struct pt_bounds *bounds, uint64_t *hash);
+
+/* The key of the hash. */
+enum pheap_status pt_secret(struct pht *t, uint64_t secret[2]);
 
 /* The words of a tuple; NULL if it is damaged. */
 const pt_word *pt_tuple_words(struct pht *t, pht_value tuple, uint64_t *count);
+
+/* Make one of elements that pt_key() has seen. */
+enum pheap_status pt_tuple_make(struct pht *t, const struct pht_any *elements, uint64_t count, pht_value *tuple);
+enum pheap_status pt_frozenset_make(struct pht *t, const struct pht_any *elements, uint64_t count, pht_value *set);
 
 #endif

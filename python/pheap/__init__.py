@@ -8,9 +8,11 @@
             heap.root["ages"] = {"Joe": 27, "Ann": 31}
         heap.root["ages"]["Joe"] += 1       # a transaction of its own
 
-What is stored is None, bool, int, float, str, bytes, and dict, list, set and tuple of such.  A dict, list or set that
-is assigned is copied into the heap, with all that is in it; what is read back is a Dict, List or Set, which reads from the
-heap and writes to it.  A tuple comes back as a tuple.  Objects of one's own classes are stored if these are Persistent.
+What is stored is None, bool, int, float, str, bytes, and dict, list, set, frozenset, tuple and collections.deque of such.
+A dict, list, set or deque that is assigned is copied into the heap, with all that is in it; what is read back is a Dict,
+List, Set or Queue, which reads from the heap and writes to it.  OrderedMap({...}) is stored as a mapping whose keys are
+sorted.  A tuple comes back as a tuple, a frozenset as a frozenset.  Objects of one's own classes are stored if these are
+Persistent.
 """
 
 from . import _errors, _pheap, _share
@@ -19,10 +21,13 @@ from ._classes import Persistent, Pickled, chars, f32, f64, i8, i16, i32, i64, u
 from ._dict import Dict
 from ._errors import *  # noqa: F403
 from ._list import List
+from ._omap import OrderedMap, PlainOrderedMap
 from ._pheap import Heap, Snapshot, Transaction
+from ._queue import Queue
 from ._set import Set
 
-__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Block", *_errors.__all__]
+__all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Queue", "OrderedMap", "Block"]
+__all__ += _errors.__all__
 __all__ += ["Persistent", "Pickled", "chars", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"]
 
 
@@ -62,7 +67,10 @@ def open(
 
 
 def plain(value):
-    """A copy of a value that does not need its heap: a dict for a Dict, a list for a List, and so on all the way down."""
+    """A copy of a value that does not need its heap: a dict for a Dict, a list for a List, and so on all the way down.
+
+    Plain dicts, lists, sets, deques and tuples are copied, too, for what is in them.
+    """
     from ._plain import plain
 
     return plain(value, {})
@@ -71,5 +79,8 @@ def plain(value):
 _pheap.set_class(_pheap.MAP, Dict)
 _pheap.set_class(_pheap.LIST, List)
 _pheap.set_class(_pheap.SET, Set)
+_pheap.set_class(_pheap.QUEUE, Queue)
+_pheap.set_class(_pheap.OMAP, OrderedMap)
+_pheap.set_ordered(PlainOrderedMap)
 for _kind in _pheap.BLOCK, _pheap.ARRAY, _pheap.RING:
     _pheap.set_class(_kind, Block)

@@ -18,9 +18,11 @@ from ._classes import u8 as u8
 from ._dict import Dict as Dict
 from ._errors import *
 from ._list import List as List
+from ._omap import OrderedMap as OrderedMap
 from ._pheap import Heap as Heap
 from ._pheap import Snapshot as Snapshot
 from ._pheap import Transaction as Transaction
+from ._queue import Queue as Queue
 from ._set import Set as Set
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "Dict",
     "List",
     "Set",
+    "Queue",
+    "OrderedMap",
     "Block",
     "Error",
     "Closed",

@@ -67,7 +67,7 @@ class Dict(_pheap.Map):
         return plain(self, {})
 
     def __reduce_ex__(self, protocol):
-        return dict, (self.plain(),)
+        return dict, (), None, None, iter(self.items())
 
     def __eq__(self, other):
         if not isinstance(other, (dict, Dict)):
@@ -123,7 +123,7 @@ class _View:
         return self._mapping._iterate(self._part, True)
 
     def __repr__(self):
-        return f"{type(self).__name__}({list(self)!r})"
+        return f"{self._name}({list(self)!r})"
 
     @property
     def mapping(self):
@@ -171,6 +171,7 @@ class DictKeys(_SetView, abc.KeysView):
 
     __slots__ = ()
     _part = _KEYS
+    _name = "dict_keys"
 
     def __contains__(self, key):
         return key in self._mapping
@@ -181,6 +182,7 @@ class DictItems(_SetView, abc.ItemsView):
 
     __slots__ = ()
     _part = _ITEMS
+    _name = "dict_items"
 
     def __contains__(self, item):
         if not isinstance(item, tuple) or len(item) != 2:
@@ -198,6 +200,7 @@ class DictValues(_View, abc.ValuesView):
 
     __slots__ = ()
     _part = _VALUES
+    _name = "dict_values"
 
     def __contains__(self, value):
         return any(mine is value or mine == value for mine in self)

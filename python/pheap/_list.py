@@ -111,7 +111,7 @@ class List(_pheap.List):
         return plain(self, {})
 
     def __reduce_ex__(self, protocol):
-        return list, (self.plain(),)
+        return list, (), None, iter(self)
 
     def __add__(self, other):
         if not isinstance(other, (list, List)):
@@ -174,7 +174,7 @@ class List(_pheap.List):
 
 def _same(a, b):
     """The same value of a heap: scalars are made anew whenever they are read."""
-    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, bytes, tuple)) and (a == b or a != a))
+    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, bytes, tuple, frozenset)) and (a == b or a != a))
 
 
 abc.MutableSequence.register(List)

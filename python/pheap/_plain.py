@@ -1,38 +1,64 @@
 # SPDX-License-Identifier: MIT
 """Deep copies of persistent values as plain ones."""
 
-from ._pheap import Block, List, Map, Proxy, Record, Set
+from collections import deque
+
+from ._pheap import Block, List, Map, OrderedMap, Queue, Record, Set
 
 
 def plain(value, memo):
-    """The copy; `memo` has those of containers that were met before, so that cycles and shared parts stay what they are."""
-    if isinstance(value, tuple):
-        return tuple([plain(part, memo) for part in value])
-    if not isinstance(value, Proxy):
-        return value
-    if id(value) in memo:
-        return memo[id(value)][0]
-    if isinstance(value, Map):
-        copy = {}
-        memo[id(value)] = copy, value
-        for key, part in value.items():
-            copy[key] = plain(part, memo)
-    elif isinstance(value, List):
-        copy = []
-        memo[id(value)] = copy, value
-        copy.extend([plain(part, memo) for part in value])
-    elif isinstance(value, Set):
-        copy = set(value)
-        memo[id(value)] = copy, value
-    elif isinstance(value, Block):
-        copy = bytes(value)
-        memo[id(value)] = copy, value
-    elif isinstance(value, Record):
-        from ._classes import attributes
+    """The copy; `memo` has those of containers that were met before, so that cycles and shared parts stay what they are.
 
+    Containers are filled one after the other, so they may be nested as deep as they like.
+    """
+    empty = []
+    result = _part(value, memo, empty)
+    while empty:
+        source, copy = empty.pop()
+        if isinstance(copy, Record):
+            copy.__setstate__({name: _part(part, memo, empty) for name, part in _attributes(source).items()})
+        elif isinstance(copy, dict):
+            for key, part in source.items():
+                copy[key] = _part(part, memo, empty)
+        elif isinstance(copy, set):
+            copy.update(source)
+        else:
+            copy.extend([_part(part, memo, empty) for part in source])
+    return result
+
+
+def _attributes(record):
+    from ._classes import attributes
+
+    return attributes(record)
+
+
+def _part(value, memo, empty):
+    """The copy of a value, which is filled later if it is a container."""
+    if type(value) is tuple:  # a frozenset has no containers
+        return tuple([_part(part, memo, empty) for part in value])
+    if isinstance(value, Block):
+        if id(value) not in memo:
+            memo[id(value)] = bytes(value), value
+        return memo[id(value)][0]
+    if isinstance(value, (Map, dict)):
+        copy = type(value)() if type(value) in _PLAIN_MAPS else {}
+    elif isinstance(value, OrderedMap):
+        copy = value._plain_class()
+    elif isinstance(value, (List, list)):
+        copy = []
+    elif isinstance(value, (Queue, deque)):
+        copy = deque(maxlen=value.maxlen)
+    elif isinstance(value, (Set, set)):
+        copy = set()
+    elif isinstance(value, Record):
         copy = type(value).__new__(type(value))
-        memo[id(value)] = copy, value
-        copy.__setstate__({name: plain(part, memo) for name, part in attributes(value).items()})
     else:
-        raise TypeError(f"no plain value for {type(value).__name__}")
-    return copy
+        return value
+    if id(value) not in memo:
+        memo[id(value)] = copy, value
+        empty.append((value, copy))
+    return memo[id(value)][0]
+
+
+_PLAIN_MAPS = [dict]  # classes that stay what they are

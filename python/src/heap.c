@@ -145,15 +145,16 @@ static PyObject *transaction_exit(PyObject *self, PyObject *args)
         pp_fail(heap->state, pheap_fail_with(PHEAP_WRONG_THREAD, "a transaction is ended by the thread that began it"));
         return NULL;
     }
-    if (heap->now.level != transaction->level) {
+    const bool failed = type != Py_None;
+    /* An exception ends those within this one, too, if they are open still: nobody else would. */
+    if (failed ? heap->now.level < transaction->level : heap->now.level != transaction->level) {
         PyErr_SetString(PyExc_RuntimeError, "a transaction within this one is open still");
         return NULL;
     }
     transaction->serial = 0;
-    const bool failed = type != Py_None;
     int result = 0;
     if (transaction->level > 1) {
-        heap->now.level--;
+        heap->now.level = transaction->level - 1;
         if (failed)
             result = roll_back(transaction);
     } else if (failed) {

@@ -30,36 +30,6 @@ static enum pheap_status step(struct pht *t, pht_value container, bool set, bool
     return status;
 }
 
-enum pheap_status pp_find(struct pht *t, pht_value container, enum pht_kind kind, const struct pp_needle *needle,
-                          struct pht_any *key, pht_value *value)
-{
-    *key = needle->any;
-    *value = PHT_ABSENT;
-    if (needle->any.kind != PHT_TUPLE && kind == PHT_MAP)
-        return pht_map_get(t, container, *key, value);
-    enum pheap_status status;
-    if (needle->any.kind != PHT_TUPLE) {
-        bool has;
-        status = pht_set_has(t, container, *key, &has);
-        *value = status == PHEAP_OK && has ? ~PHT_ABSENT : PHT_ABSENT;
-        return status;
-    }
-    uint64_t cursor = 0;
-    pht_value word, found;
-    while ((status = step(t, container, kind == PHT_SET, false, &cursor, &word, &found)) == PHEAP_OK) {
-        bool equal;
-        status = pp_needle_equal(t, needle, word, &equal);
-        if (status != PHEAP_OK)
-            return status;
-        if (equal) {
-            *key = pht_of(word);
-            *value = found;
-            return PHEAP_OK;
-        }
-    }
-    return status == PHEAP_END ? PHEAP_OK : status;
-}
-
 /* 1: *object is the value of the key; 0: it is not there; -1: an exception. */
 static int look_up(PyObject *self, PyObject *key, PyObject **object)
 {
@@ -71,11 +41,10 @@ static int look_up(PyObject *self, PyObject *key, PyObject **object)
         result = -1;
     if (result >= 0) {
         struct pp_shown shown = {.kind = 0};
-        struct pht_any found;
         pht_value value = PHT_ABSENT;
         enum pheap_status status = PHEAP_OK;
         if (result > 0)
-            status = pp_find(look.t, proxy->word, PHT_MAP, &needle, &found, &value);
+            status = pp_find(look.t, proxy->word, proxy->kind, &needle, &value);
         if (status == PHEAP_OK && value != PHT_ABSENT && object != NULL)
             status = pp_show(look.t, value, &shown);
         pp_seen(&look);
@@ -94,19 +63,19 @@ static int look_up(PyObject *self, PyObject *key, PyObject **object)
     return result;
 }
 
-static int map_contains(PyObject *self, PyObject *key)
+int pp_map_contains(PyObject *self, PyObject *key)
 {
     return look_up(self, key, NULL);
 }
 
-static PyObject *map_subscript(PyObject *self, PyObject *key)
+PyObject *pp_map_subscript(PyObject *self, PyObject *key)
 {
     PyObject *object;
     const int found = look_up(self, key, &object);
     if (found != 0)
         return found < 0 ? NULL : object;
     struct pp_state *state = proxy_of(self)->heap->state;
-    if ((PyObject *)Py_TYPE(self) != state->classes[PHT_MAP]) {
+    if ((PyObject *)Py_TYPE(self) != state->classes[proxy_of(self)->kind]) {
         PyObject *missing = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__missing__");
         if (missing != NULL) {
             object = PyObject_CallFunctionObjArgs(missing, self, key, NULL);
@@ -119,14 +88,15 @@ static PyObject *map_subscript(PyObject *self, PyObject *key)
     return NULL;
 }
 
-static Py_ssize_t map_length(PyObject *self)
+Py_ssize_t pp_map_length(PyObject *self)
 {
     struct pp_proxy *proxy = proxy_of(self);
     struct pp_look look;
     if (pp_look(&look, proxy) < 0)
         return -1;
     uint64_t count = 0;
-    const enum pheap_status status = pht_map_count(look.t, proxy->word, &count);
+    const enum pheap_status status = proxy->kind == PHT_MAP ? pht_map_count(look.t, proxy->word, &count)
+                                                            : pht_omap_count(look.t, proxy->word, &count);
     pp_seen(&look);
     if (status != PHEAP_OK) {
         pp_fail(proxy->heap->state, status);
@@ -135,28 +105,47 @@ static Py_ssize_t map_length(PyObject *self)
     return (Py_ssize_t)count;
 }
 
-/* Store an entry, whose items begin at number `item`. */
-static enum pheap_status store(const struct pp_change *change, pht_value map, const struct pp_plan *plan, size_t item)
+static enum pheap_status value_of(struct pht *t, const struct pp_proxy *map, struct pht_any key, pht_value *value)
 {
-    return pht_map_set(change->t, map, plan->items[item].any, plan->items[item + 1].any);
+    return map->kind == PHT_MAP ? pht_map_get(t, map->word, key, value) : pht_omap_get(t, map->word, key, value);
+}
+
+/* Store an entry, whose items begin at number `item`. */
+static enum pheap_status store(const struct pp_change *change, const struct pp_proxy *map, const struct pp_plan *plan,
+                               size_t item)
+{
+    const struct pht_any key = plan->items[item].any, value = plan->items[item + 1].any;
+    return map->kind == PHT_MAP ? pht_map_set(change->t, map->word, key, value)
+                                : pht_omap_set(change->t, map->word, key, value);
+}
+
+/* Has a key an order with those of an ordered map?  Asked before anything is made. */
+static enum pheap_status fits(struct pht *t, const struct pp_proxy *map, const struct pp_needle *key)
+{
+    uint64_t rank;
+    return map->kind == PHT_MAP ? PHEAP_OK : pht_omap_rank(t, map->word, key->any, &rank, NULL);
 }
 
 static int set_item(struct pp_proxy *proxy, PyObject *key, PyObject *value)
 {
     struct pp_plan plan;
+    struct pp_needle needle = {.count = 0};
     pp_plan_begin(&plan, proxy->heap);
     struct pp_change change;
     int result = -1;
     if (pp_plan_key(&plan, key) == 0 && pp_plan_add(&plan, value) == 0 && pp_plan_finish(&plan) == 0 &&
-        pp_change(&change, proxy) == 0) {
-        enum pheap_status status = pp_plan_make(&plan, change.t);
+        (proxy->kind == PHT_MAP || pp_needle(&needle, key) >= 0) && pp_change(&change, proxy) == 0) {
+        enum pheap_status status = fits(change.t, proxy, &needle);
         if (status == PHEAP_OK)
-            status = store(&change, proxy->word, &plan, 0);
+            status = pp_plan_make(&plan, change.t);
+        if (status == PHEAP_OK)
+            status = store(&change, proxy, &plan, 0);
         if (status == PHEAP_OK)
             status = pp_plan_tidy(&plan, change.t, 2);
         result = pp_changed(&change, status, false);
     }
     pp_plan_end(&plan);
+    pp_needle_clear(&needle);
     return result;
 }
 
@@ -170,16 +159,16 @@ static int remove_key(struct pp_proxy *proxy, PyObject *key, PyObject **object)
     if (result >= 0 && pp_change(&change, proxy) < 0)
         result = -1;
     if (result >= 0) {
-        struct pht_any found = needle.any;
         pht_value value = PHT_ABSENT;
         enum pheap_status status = PHEAP_OK;
         if (result > 0)
-            status = pp_find(change.t, proxy->word, PHT_MAP, &needle, &found, &value);
+            status = pp_find(change.t, proxy->word, proxy->kind, &needle, &value);
         const bool there = value != PHT_ABSENT;
         if (status == PHEAP_OK && there && object != NULL)
             status = pp_show(change.t, value, &shown);
         if (status == PHEAP_OK && there)
-            status = pht_map_remove(change.t, proxy->word, found, NULL);
+            status = proxy->kind == PHT_MAP ? pht_map_remove(change.t, proxy->word, needle.any, NULL)
+                                            : pht_omap_remove(change.t, proxy->word, needle.any, NULL);
         result = pp_changed(&change, status, !there) < 0 ? -1 : there;
     }
     if (result > 0 && object != NULL) {
@@ -192,7 +181,7 @@ static int remove_key(struct pp_proxy *proxy, PyObject *key, PyObject **object)
     return result;
 }
 
-static int map_assign(PyObject *self, PyObject *key, PyObject *value)
+int pp_map_assign(PyObject *self, PyObject *key, PyObject *value)
 {
     if (value != NULL)
         return set_item(proxy_of(self), key, value);
@@ -202,7 +191,7 @@ static int map_assign(PyObject *self, PyObject *key, PyObject *value)
     return removed > 0 ? 0 : -1;
 }
 
-static PyObject *map_get(PyObject *self, PyObject *args)
+PyObject *pp_map_get(PyObject *self, PyObject *args)
 {
     PyObject *key, *other = Py_None, *object;
     if (!PyArg_UnpackTuple(args, "get", 1, 2, &key, &other))
@@ -211,7 +200,7 @@ static PyObject *map_get(PyObject *self, PyObject *args)
     return found < 0 ? NULL : found > 0 ? object : Py_NewRef(other);
 }
 
-static PyObject *map_setdefault(PyObject *self, PyObject *args)
+PyObject *pp_map_setdefault(PyObject *self, PyObject *args)
 {
     struct pp_proxy *proxy = proxy_of(self);
     PyObject *key, *value = Py_None, *object = NULL;
@@ -221,21 +210,24 @@ static PyObject *map_setdefault(PyObject *self, PyObject *args)
     if (found != 0)
         return found < 0 ? NULL : object;
     struct pp_plan plan;
+    struct pp_needle needle = {.count = 0};
     struct pp_shown shown = {.kind = 0};
     pp_plan_begin(&plan, proxy->heap);
     struct pp_change change;
     if (pp_plan_key(&plan, key) == 0 && pp_plan_add(&plan, value) == 0 && pp_plan_finish(&plan) == 0 &&
-        pp_change(&change, proxy) == 0) {
+        (proxy->kind == PHT_MAP || pp_needle(&needle, key) >= 0) && pp_change(&change, proxy) == 0) {
         /* Somebody else may have been quicker: then theirs stays, and what was made here goes. */
         pht_value present = PHT_ABSENT;
-        enum pheap_status status = pp_plan_make(&plan, change.t);
+        enum pheap_status status = fits(change.t, proxy, &needle);
         if (status == PHEAP_OK)
-            status = pht_map_get(change.t, proxy->word, plan.items[0].any, &present);
+            status = pp_plan_make(&plan, change.t);
+        if (status == PHEAP_OK)
+            status = value_of(change.t, proxy, plan.items[0].any, &present);
         const bool there = present != PHT_ABSENT;
         if (status == PHEAP_OK && !there)
-            status = store(&change, proxy->word, &plan, 0);
+            status = store(&change, proxy, &plan, 0);
         if (status == PHEAP_OK && !there)
-            status = pht_map_get(change.t, proxy->word, plan.items[0].any, &present);
+            status = value_of(change.t, proxy, plan.items[0].any, &present);
         if (status == PHEAP_OK)
             status = pp_plan_tidy(&plan, change.t, 2);
         if (status == PHEAP_OK)
@@ -244,11 +236,12 @@ static PyObject *map_setdefault(PyObject *self, PyObject *args)
             object = pp_make(&shown, proxy->heap, NULL);
     }
     pp_shown_clear(&shown);
+    pp_needle_clear(&needle);
     pp_plan_end(&plan);
     return object;
 }
 
-static PyObject *map_pop(PyObject *self, PyObject *args)
+PyObject *pp_map_pop(PyObject *self, PyObject *args)
 {
     PyObject *key, *other = NULL, *object;
     if (!PyArg_UnpackTuple(args, "pop", 1, 2, &key, &other))
@@ -312,8 +305,14 @@ static PyObject *map_clear(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(update_doc, "_update($self, /, plain)\n--\n\nStore all entries of a plain dict, as one change.");
-static PyObject *map_update(PyObject *self, PyObject *plain)
+const char pp_map_get_doc[] = "get($self, key, default=None, /)\n--\n\nThe value of the key, else the default.";
+const char pp_map_setdefault_doc[] = "setdefault($self, key, default=None, /)\n--\n\n"
+                                     "The value of the key, which becomes the default if it is not there.";
+const char pp_map_pop_doc[] =
+    "pop(key[, default])\n\nRemove a key and return its value, or the default, or raise KeyError.";
+
+const char pp_map_update_doc[] = "_update($self, /, plain)\n--\n\nStore all entries of a plain dict, as one change.";
+PyObject *pp_map_update(PyObject *self, PyObject *plain)
 {
     struct pp_proxy *proxy = proxy_of(self);
     if (!PyDict_CheckExact(plain)) {
@@ -341,7 +340,7 @@ static PyObject *map_update(PyObject *self, PyObject *plain)
         if (result == 0) {
             enum pheap_status status = pp_plan_make(&plan, change.t);
             for (Py_ssize_t i = 0; status == PHEAP_OK && i < count; i++)
-                status = store(&change, proxy->word, &plan, 2 * (size_t)i);
+                status = store(&change, proxy, &plan, 2 * (size_t)i);
             if (status == PHEAP_OK)
                 status = pp_plan_tidy(&plan, change.t, 2 * (size_t)count);
             result = pp_changed(&change, status, false);
@@ -365,12 +364,11 @@ static PyObject *map_new(PyTypeObject *type, PyObject *args, PyObject *names)
 
 /* ----------------------------------------------------------------------------------------------------- iterators */
 
-enum part { KEYS = 0, VALUES = 1, ITEMS = 2 };
-
 struct iterator {
     PyObject_HEAD struct pp_proxy *map; /* NULL: at its end */
     uint64_t cursor;
-    int part; /* enum part */
+    uint64_t done; /* entries given so far */
+    int part;      /* enum pp_part */
     int backwards;
 };
 
@@ -399,26 +397,12 @@ PyObject *pp_walk(struct pp_proxy *proxy, bool backwards)
     if (pp_look(&look, proxy) < 0)
         return NULL;
     pp_seen(&look);
-    return iterate((PyObject *)proxy, KEYS, backwards);
+    return iterate((PyObject *)proxy, PP_KEYS, backwards);
 }
 
 static PyObject *map_iter(PyObject *self)
 {
     return pp_walk(proxy_of(self), false);
-}
-
-static PyObject *object_of(struct iterator *iterator, struct pp_shown shown[2])
-{
-    struct pp_heap *heap = iterator->map->heap;
-    struct pp_snapshot *snapshot = iterator->map->snapshot;
-    if (iterator->part != ITEMS)
-        return pp_make(&shown[iterator->part == VALUES], heap, snapshot);
-    PyObject *key = pp_make(&shown[0], heap, snapshot);
-    PyObject *value = key == NULL ? NULL : pp_make(&shown[1], heap, snapshot);
-    PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, key, value);
-    Py_XDECREF(key);
-    Py_XDECREF(value);
-    return pair;
 }
 
 static PyObject *iterator_next(PyObject *self)
@@ -433,16 +417,17 @@ static PyObject *iterator_next(PyObject *self)
     pht_value key, value;
     const bool set = map->kind == PHT_SET;
     enum pheap_status status = step(look.t, map->word, set, iterator->backwards, &cursor, &key, &value);
-    if (status == PHEAP_OK && iterator->part != VALUES)
+    if (status == PHEAP_OK && iterator->part != PP_VALUES)
         status = pp_show(look.t, key, &shown[0]);
-    if (status == PHEAP_OK && iterator->part != KEYS)
+    if (status == PHEAP_OK && iterator->part != PP_KEYS)
         status = pp_show(look.t, value, &shown[1]);
     pp_seen(&look);
     PyObject *object = NULL;
     if (status == PHEAP_OK) {
         iterator->cursor = cursor;
+        iterator->done++;
         Py_INCREF((PyObject *)map); /* what runs now may come back here, and end the iterator */
-        object = object_of(iterator, shown);
+        object = pp_make_part(shown, iterator->part, map->heap, map->snapshot);
         Py_DECREF((PyObject *)map);
     } else if (status == PHEAP_END) {
         iterator->map = NULL;
@@ -457,6 +442,16 @@ static PyObject *iterator_next(PyObject *self)
     return object;
 }
 
+static PyObject *iterator_hint(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const struct iterator *iterator = (struct iterator *)self;
+    const Py_ssize_t count = iterator->map == NULL ? 0 : PyObject_Size((PyObject *)iterator->map);
+    if (count < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong((uint64_t)count > iterator->done ? (uint64_t)count - iterator->done : 0);
+}
+
 /* As those of dict and set: pickled as an iterator over a list of what is left. */
 static PyObject *iterator_reduce(PyObject *self, PyObject *unused)
 {
@@ -467,6 +462,7 @@ static PyObject *iterator_reduce(PyObject *self, PyObject *unused)
         return NULL;
     rest->map = (struct pp_proxy *)Py_XNewRef((PyObject *)iterator->map);
     rest->cursor = iterator->cursor;
+    rest->done = iterator->done;
     rest->part = iterator->part;
     rest->backwards = iterator->backwards;
     return pp_reduced((PyObject *)rest);
@@ -479,6 +475,7 @@ static void iterator_dealloc(PyObject *self)
 }
 
 static PyMethodDef iterator_methods[] = {
+    {"__length_hint__", iterator_hint, METH_NOARGS, NULL},
     {"__reduce__", iterator_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -495,15 +492,12 @@ static PyType_Spec iterator_spec = {"pheap._pheap.MapIterator", sizeof(struct it
                                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, iterator_slots};
 
 static PyMethodDef methods[] = {
-    {"get", map_get, METH_VARARGS, "get($self, key, default=None, /)\n--\n\nThe value of the key, else the default."},
-    {"setdefault", map_setdefault, METH_VARARGS,
-     "setdefault($self, key, default=None, /)\n--\n\nThe value of the key, which becomes the default if it is not "
-     "there."},
-    {"pop", map_pop, METH_VARARGS,
-     "pop(key[, default])\n\nRemove a key and return its value, or the default, or raise KeyError."},
+    {"get", pp_map_get, METH_VARARGS, pp_map_get_doc},
+    {"setdefault", pp_map_setdefault, METH_VARARGS, pp_map_setdefault_doc},
+    {"pop", pp_map_pop, METH_VARARGS, pp_map_pop_doc},
     {"popitem", map_popitem, METH_NOARGS, "popitem($self, /)\n--\n\nRemove and return the last (key, value) pair."},
     {"clear", map_clear, METH_NOARGS, "clear($self, /)\n--\n\nRemove everything."},
-    {"_update", map_update, METH_O, update_doc},
+    {"_update", pp_map_update, METH_O, pp_map_update_doc},
     {"_iterate", map_iterate, METH_VARARGS, iterate_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -513,10 +507,10 @@ static PyType_Slot slots[] = {
     {Py_tp_new, (void *)map_new},
     {Py_tp_methods, methods},
     {Py_tp_iter, (void *)map_iter},
-    {Py_mp_length, (void *)map_length},
-    {Py_mp_subscript, (void *)map_subscript},
-    {Py_mp_ass_subscript, (void *)map_assign},
-    {Py_sq_contains, (void *)map_contains},
+    {Py_mp_length, (void *)pp_map_length},
+    {Py_mp_subscript, (void *)pp_map_subscript},
+    {Py_mp_ass_subscript, (void *)pp_map_assign},
+    {Py_sq_contains, (void *)pp_map_contains},
     {0, NULL},
 };
 

@@ -107,18 +107,22 @@ static int execute(PyObject *module)
     struct pp_state *state = PyModule_GetState(module);
     if (load_errors(state) < 0 || pp_heap_init(module, state) < 0 || pp_snapshot_init(module, state) < 0 ||
         pp_proxy_init(module, state) < 0 || pp_map_init(module, state) < 0 || pp_list_init(module, state) < 0 ||
-        pp_set_init(module, state) < 0 || pp_block_init(module, state) < 0 || pp_place_init(module, state) < 0 ||
+        pp_set_init(module, state) < 0 || pp_queue_init(module, state) < 0 || pp_omap_init(module, state) < 0 ||
+        pp_walk_init(module, state) < 0 || pp_block_init(module, state) < 0 || pp_place_init(module, state) < 0 ||
         pp_store_init(module) < 0 || pp_watch_init(module, state) < 0 || pp_shape_init(module, state) < 0 ||
         pp_record_init(module, state) < 0 || pp_slot_init(module, state) < 0)
         return -1;
-    return PyModule_AddIntConstant(module, "MAP", PHT_MAP) < 0 ||
-                   PyModule_AddIntConstant(module, "BLOCK", PHT_BLOCK) < 0 ||
-                   PyModule_AddIntConstant(module, "ARRAY", PHT_ARRAY) < 0 ||
-                   PyModule_AddIntConstant(module, "RING", PHT_RING) < 0 ||
-                   PyModule_AddIntConstant(module, "RECORD", PHT_RECORD) < 0 ||
-                   PyModule_AddIntConstant(module, "SET", PHT_SET) < 0
-               ? -1
-               : PyModule_AddIntConstant(module, "LIST", PHT_LIST);
+    static const struct {
+        const char *name;
+        enum pht_kind kind;
+    } kinds[] = {
+        {"MAP", PHT_MAP},     {"SET", PHT_SET},     {"LIST", PHT_LIST}, {"QUEUE", PHT_QUEUE},   {"OMAP", PHT_OMAP},
+        {"BLOCK", PHT_BLOCK}, {"ARRAY", PHT_ARRAY}, {"RING", PHT_RING}, {"RECORD", PHT_RECORD}, {NULL, 0}};
+    for (size_t i = 0; kinds[i].name != NULL; i++) {
+        if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].kind) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)
@@ -136,6 +140,11 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->list);
     Py_VISIT(state->list_iterator);
     Py_VISIT(state->set);
+    Py_VISIT(state->queue);
+    Py_VISIT(state->omap);
+    Py_VISIT(state->walk);
+    Py_VISIT(state->deque);
+    Py_VISIT(state->ordered);
     Py_VISIT(state->watch);
     Py_VISIT(state->block);
     Py_VISIT(state->field);
@@ -164,6 +173,11 @@ static int clear(PyObject *module)
     Py_CLEAR(state->list);
     Py_CLEAR(state->list_iterator);
     Py_CLEAR(state->set);
+    Py_CLEAR(state->queue);
+    Py_CLEAR(state->omap);
+    Py_CLEAR(state->walk);
+    Py_CLEAR(state->deque);
+    Py_CLEAR(state->ordered);
     Py_CLEAR(state->watch);
     Py_CLEAR(state->block);
     Py_CLEAR(state->field);
@@ -182,8 +196,23 @@ static void free_module(void *module)
     (void)clear(module);
 }
 
+PyDoc_STRVAR(set_ordered_doc, "set_ordered(cls): this subclass of dict becomes an ordered map when it is stored.");
+static PyObject *set_ordered(PyObject *module, PyObject *class)
+{
+    struct pp_state *state = PyModule_GetState(module);
+    if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, &PyDict_Type)) {
+        PyErr_SetString(PyExc_TypeError, "no subclass of dict");
+        return NULL;
+    }
+    PyObject *old = state->ordered;
+    state->ordered = Py_NewRef(class);
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"set_class", set_class, METH_VARARGS, set_class_doc},
+    {"set_ordered", set_ordered, METH_O, set_ordered_doc},
     {"set_classes", set_classes, METH_O, set_classes_doc},
     {NULL, NULL, 0, NULL},
 };

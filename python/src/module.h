@@ -10,7 +10,7 @@
 #include "types/types.h"
 
 /* Kinds of values are numbers below this. */
-enum { PP_KINDS = 17 };
+enum { PP_KINDS = 18 };
 
 /* The kind of a proxy of a record that pheap.struct uses as a plain struct: its class is not that of its type. */
 enum { PP_STRUCT = 62 };
@@ -19,8 +19,10 @@ struct pp_state {
     PyObject *errors; /* dict: status -> class, of pheap._errors */
     PyObject *closed; /* pheap.Closed */
     PyObject *dead;   /* pheap.Aborted */
-    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *block,
-        *field, *place, *watch, *record, *slot, *shape;
+    PyTypeObject *heap, *transaction, *snapshot, *proxy, *map, *map_iterator, *list, *list_iterator, *set, *queue,
+        *omap, *walk, *block, *field, *place, *watch, *record, *slot, *shape;
+    PyObject *deque;             /* collections.deque */
+    PyObject *ordered;           /* the plain kin of pheap.OrderedMap; NULL: not known yet */
     PyObject *classes_module;    /* pheap._classes, when it has been imported */
     uint64_t generation;         /* of the classes of records: raised when there is another one */
     PyObject *classes[PP_KINDS]; /* by enum pht_kind: the class of its proxies; NULL: it has none */

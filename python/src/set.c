@@ -7,14 +7,23 @@ static struct pp_proxy *proxy_of(PyObject *self)
     return (struct pp_proxy *)self;
 }
 
-/* A needle as a set takes it: a set stands for the frozenset of its elements, and no heap has such. */
+/* A needle as a set takes it: a set stands for the frozenset of its elements. */
 static int needle_of(PyObject *self, struct pp_needle *needle, PyObject *object)
 {
-    if (PyObject_TypeCheck(object, &PySet_Type) || PyObject_TypeCheck(object, proxy_of(self)->heap->state->set)) {
-        memset(needle, 0, sizeof *needle);
-        return 0;
-    }
-    return pp_needle(needle, object);
+    if (!PyObject_TypeCheck(object, &PySet_Type) && !PyObject_TypeCheck(object, proxy_of(self)->heap->state->set))
+        return pp_needle(needle, object);
+    memset(needle, 0, sizeof *needle);
+    PyObject *hash = PyObject_GetAttrString((PyObject *)Py_TYPE(object), "__hash__");
+    if (hash == NULL)
+        return -1;
+    const bool hashable = hash != Py_None;
+    Py_DECREF(hash);
+    if (hashable) /* of a subclass that has one */
+        return pp_needle(needle, object);
+    PyObject *frozen = PyFrozenSet_New(object);
+    const int result = frozen == NULL ? -1 : pp_needle(needle, frozen);
+    Py_XDECREF(frozen);
+    return result;
 }
 
 static int set_contains(PyObject *self, PyObject *object)
@@ -26,11 +35,10 @@ static int set_contains(PyObject *self, PyObject *object)
     if (result >= 0 && pp_look(&look, proxy) < 0)
         result = -1;
     if (result >= 0) {
-        struct pht_any key;
         pht_value value = PHT_ABSENT;
         enum pheap_status status = PHEAP_OK;
         if (result > 0)
-            status = pp_find(look.t, proxy->word, PHT_SET, &needle, &key, &value);
+            status = pp_find(look.t, proxy->word, PHT_SET, &needle, &value);
         pp_seen(&look);
         result = value != PHT_ABSENT;
         if (status != PHEAP_OK) {
@@ -120,14 +128,13 @@ static PyObject *set_take(PyObject *self, PyObject *element)
     if (result >= 0 && pp_change(&change, proxy) < 0)
         result = -1;
     if (result >= 0) {
-        struct pht_any key = needle.any;
         pht_value value = PHT_ABSENT;
         enum pheap_status status = PHEAP_OK;
         if (result > 0)
-            status = pp_find(change.t, proxy->word, PHT_SET, &needle, &key, &value);
+            status = pp_find(change.t, proxy->word, PHT_SET, &needle, &value);
         const bool there = value != PHT_ABSENT;
         if (status == PHEAP_OK && there)
-            status = pht_set_remove(change.t, proxy->word, key, NULL);
+            status = pht_set_remove(change.t, proxy->word, needle.any, NULL);
         result = pp_changed(&change, status, !there) < 0 ? -1 : there;
     }
     pp_needle_clear(&needle);

@@ -225,10 +225,9 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
         pp_needle_clear(&needle);
         return NULL;
     }
-    struct pht_any met;
     pht_value value = PHT_ABSENT;
     enum pht_kind kind = PHT_NONE;
-    enum pheap_status status = found > 0 ? pp_find(look.t, map->word, PHT_MAP, &needle, &met, &value) : PHEAP_OK;
+    enum pheap_status status = found > 0 ? pp_find(look.t, map->word, PHT_MAP, &needle, &value) : PHEAP_OK;
     if (status == PHEAP_OK && value != PHT_ABSENT)
         status = pht_kind_of(look.t, value, &kind);
     pp_seen(&look);
@@ -255,11 +254,10 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
 static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *map, const struct pp_needle *needle,
                                     bool *there, bool *held, struct pp_proxy **gone)
 {
-    struct pht_any met = needle->any;
     pht_value value = PHT_ABSENT;
     uint32_t references = 0;
     *gone = NULL;
-    enum pheap_status status = pp_find(change->t, map->word, PHT_MAP, needle, &met, &value);
+    enum pheap_status status = pp_find(change->t, map->word, PHT_MAP, needle, &value);
     *there = value != PHT_ABSENT;
     if (status != PHEAP_OK || !*there)
         return status;
@@ -268,7 +266,7 @@ static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *m
         return PHEAP_OK;
     status = pht_references(change->t, value, &references);
     if (status == PHEAP_OK)
-        status = pht_map_remove(change->t, map->word, met, NULL);
+        status = pht_map_remove(change->t, map->word, needle->any, NULL);
     struct pp_proxy *proxy = pp_table_get(&map->heap->table, value);
     if (status == PHEAP_OK && proxy != NULL && references == 1u + (pp_is_leaf(proxy->kind) && proxy->held)) {
         *gone = proxy;

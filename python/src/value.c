@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Values between Python and the heap: see value.h. */
+/* Values on their way into the heap, and needles: see value.h. */
 #include "python/src/record.h"
 
 #include <stdlib.h>
 
-/* Of tuples within tuples, on their way out of a heap. */
-enum { DEPTH_MAX = 200 };
+/* Of keys, as pht_hash() has it. */
+enum { KEY_DEPTH_MAX = 63, KEY_WEIGHT_MAX = 1 << 16 };
 
 /* -------------------------------------------------------------------------------------------------------- plans */
 
@@ -33,6 +33,7 @@ void pp_plan_end(struct pp_plan *plan)
     if (plan->items != plan->few_items)
         PyMem_Free(plan->items);
     PyMem_Free(plan->boxes);
+    PyMem_Free(plan->sorted);
     Py_XDECREF(plan->memo);
 }
 
@@ -161,13 +162,21 @@ done:
     return number;
 }
 
-static enum pht_kind container_kind(PyObject *object)
+static enum pht_kind container_kind(const struct pp_state *state, PyObject *object)
 {
-    return PyDict_CheckExact(object)    ? PHT_MAP
-           : PyList_CheckExact(object)  ? PHT_LIST
-           : PySet_CheckExact(object)   ? PHT_SET
-           : PyTuple_CheckExact(object) ? PHT_TUPLE
-                                        : PHT_NONE;
+    return PyDict_CheckExact(object)                       ? PHT_MAP
+           : PyList_CheckExact(object)                     ? PHT_LIST
+           : PySet_CheckExact(object)                      ? PHT_SET
+           : PyTuple_CheckExact(object)                    ? PHT_TUPLE
+           : PyFrozenSet_CheckExact(object)                ? PHT_FROZENSET
+           : (PyObject *)Py_TYPE(object) == state->deque   ? PHT_QUEUE
+           : (PyObject *)Py_TYPE(object) == state->ordered ? PHT_OMAP
+                                                           : PHT_NONE;
+}
+
+static bool is_map(enum pht_kind kind)
+{
+    return kind == PHT_MAP || kind == PHT_OMAP;
 }
 
 static int is_plain_scalar(PyObject *object)
@@ -195,8 +204,9 @@ static int plan_proxy(struct pp_plan *plan, PyObject *value, struct pp_item *ite
     PyObject *plain = PyObject_CallMethod(value, "plain", NULL);
     if (plain == NULL)
         return -1;
-    if (container_kind(plain) != PHT_NONE)
-        item->box = box_of(plan, plain, container_kind(plain));
+    const enum pht_kind kind = container_kind(plan->heap->state, plain);
+    if (kind != PHT_NONE)
+        item->box = box_of(plan, plain, kind);
     else if (pp_record_detached(plain) != NULL)
         item->box = box_of(plan, plain, PHT_RECORD);
     Py_DECREF(plain);
@@ -249,8 +259,8 @@ int pp_plan_add(struct pp_plan *plan, PyObject *value)
     } else if (is_plain_scalar(value)) {
         if (scalar(value, &item.any, &holder) < 0)
             return -1;
-    } else if (container_kind(value) != PHT_NONE) {
-        item.box = box_of(plan, value, container_kind(value));
+    } else if (container_kind(plan->heap->state, value) != PHT_NONE) {
+        item.box = box_of(plan, value, container_kind(plan->heap->state, value));
         if (item.box < 0)
             return -1;
     } else if (PyObject_TypeCheck(value, plan->heap->state->proxy)) {
@@ -310,51 +320,146 @@ static int fill_record(struct pp_plan *plan, size_t number)
 /* An element of a set or a key, which objects are not: the heap knows them by their word only. */
 static int add_key(struct pp_plan *plan, PyObject *key)
 {
-    if (!PyObject_TypeCheck(key, plan->heap->state->record))
-        return pp_plan_add(plan, key);
-    PyErr_Format(PyExc_TypeError, "objects of persistent classes cannot be keys or elements of sets in a heap: %R",
-                 (PyObject *)Py_TYPE(key));
-    return -1;
+    if (PyObject_TypeCheck(key, plan->heap->state->record)) {
+        PyErr_Format(PyExc_TypeError, "objects of persistent classes cannot be keys or elements of sets in a heap: %R",
+                     (PyObject *)Py_TYPE(key));
+        return -1;
+    }
+    if (pp_plan_add(plan, key) < 0)
+        return -1;
+    plan->items[plan->item_count - 1].key = true;
+    return 0;
+}
+
+/* Has a key an order, as pht_compare() has it?  Of tuples that are nested too deep for keys others will say so. */
+static bool has_order(PyObject *key, unsigned depth)
+{
+    if (PyFloat_CheckExact(key))
+        return PyFloat_AsDouble(key) == PyFloat_AsDouble(key);
+    const bool tuple = PyTuple_CheckExact(key);
+    bool ordered = is_plain_scalar(key) || PyBool_Check(key) || tuple;
+    for (Py_ssize_t i = 0; ordered && tuple && depth < KEY_DEPTH_MAX && i < PyTuple_Size(key); i++)
+        ordered = has_order(PyTuple_GetItem(key, i), depth + 1);
+    return ordered;
+}
+
+/* The keys of an ordered map are sorted, to see that they can be. */
+static int check_order(PyObject *source)
+{
+    PyObject *keys = PyDict_Keys(source);
+    int result = keys == NULL ? -1 : PyList_Sort(keys);
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(keys); i++) {
+        if (has_order(PyList_GetItem(keys, i), 0))
+            continue;
+        PyErr_Format(PyExc_TypeError, "%R has no order: it cannot be a key of an OrderedMap", PyList_GetItem(keys, i));
+        result = -1;
+    }
+    Py_XDECREF(keys);
+    return result;
+}
+
+/* A copy, as anything may run meanwhile. */
+static int fill_map(struct pp_plan *plan, PyObject *source, bool ordered)
+{
+    PyObject *items = PyDict_Items(source);
+    int result = items == NULL || (ordered && check_order(source) < 0) ? -1 : 0;
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(items); i++) {
+        PyObject *pair = PyList_GetItem(items, i);
+        result = add_key(plan, PyTuple_GetItem(pair, 0));
+        if (result == 0)
+            result = pp_plan_add(plan, PyTuple_GetItem(pair, 1));
+        if (result == 0)
+            result = keep(plan, pair);
+    }
+    Py_XDECREF(items);
+    return result;
+}
+
+static int fill_sequence(struct pp_plan *plan, PyObject *source, bool keys)
+{
+    PyObject *elements = PySequence_List(source);
+    int result = elements == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(elements); i++)
+        result = keys ? add_key(plan, PyList_GetItem(elements, i)) : pp_plan_add(plan, PyList_GetItem(elements, i));
+    Py_XDECREF(elements);
+    return result;
+}
+
+/* The maxlen of a deque. */
+static int limit_of(PyObject *deque, uint64_t *limit)
+{
+    PyObject *most = PyObject_GetAttrString(deque, "maxlen");
+    if (most == NULL)
+        return -1;
+    *limit = most == Py_None ? PHT_NO_LIMIT : PyLong_AsUnsignedLongLong(most);
+    Py_DECREF(most);
+    if (PyErr_Occurred())
+        return -1;
+    if (*limit != PHT_NO_LIMIT && *limit >= UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "the maxlen of a queue in a heap is below 2**32 - 1");
+        return -1;
+    }
+    return 0;
 }
 
 static int fill_box(struct pp_plan *plan, size_t number)
 {
     PyObject *source = plan->boxes[number].source;
+    const enum pht_kind kind = plan->boxes[number].kind;
     plan->boxes[number].first = plan->item_count;
     plan->filling = (Py_ssize_t)number;
-    if (plan->boxes[number].kind == PHT_RECORD)
+    if (kind == PHT_RECORD)
         return fill_record(plan, number);
-    if (plan->boxes[number].kind == PHT_MAP) {
-        /* A copy, as anything may run meanwhile. */
-        PyObject *items = PyDict_Items(source);
-        int result = items == NULL ? -1 : 0;
-        for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(items); i++) {
-            PyObject *pair = PyList_GetItem(items, i);
-            result = add_key(plan, PyTuple_GetItem(pair, 0));
-            if (result == 0)
-                result = pp_plan_add(plan, PyTuple_GetItem(pair, 1));
-            if (result == 0)
-                result = keep(plan, pair);
-        }
-        Py_XDECREF(items);
-        if (result < 0)
-            return -1;
-    } else if (plan->boxes[number].kind == PHT_LIST || plan->boxes[number].kind == PHT_SET) {
-        PyObject *elements = PySequence_List(source);
-        int result = elements == NULL ? -1 : 0;
-        for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(elements); i++)
-            result = plan->boxes[number].kind == PHT_SET ? add_key(plan, PyList_GetItem(elements, i))
-                                                         : pp_plan_add(plan, PyList_GetItem(elements, i));
-        Py_XDECREF(elements);
-        if (result < 0)
-            return -1;
-    } else {
-        for (Py_ssize_t i = 0; i < PyTuple_Size(source); i++) {
-            if (pp_plan_add(plan, PyTuple_GetItem(source, i)) < 0)
-                return -1;
-        }
-    }
+    if (kind == PHT_QUEUE && limit_of(source, &plan->boxes[number].limit) < 0)
+        return -1;
+    if ((is_map(kind) ? fill_map(plan, source, kind == PHT_OMAP)
+                      : fill_sequence(plan, source, kind == PHT_SET || kind == PHT_FROZENSET)) < 0)
+        return -1;
     plan->boxes[number].count = plan->item_count - plan->boxes[number].first;
+    return 0;
+}
+
+/* All that is in it was sorted: how deep is it, and how much does it count as a key? */
+static int weigh(const struct pp_plan *plan, struct pp_box *box)
+{
+    uint64_t weight = 1;
+    for (size_t i = 0; i < box->count; i++) {
+        const struct pp_item *item = &plan->items[box->first + i];
+        const struct pp_box *inner = item->box < 0 ? NULL : &plan->boxes[item->box];
+        if (inner != NULL && inner->depth >= box->depth)
+            box->depth = inner->depth;
+        weight += inner != NULL && box->kind == PHT_TUPLE && inner->depth > 0 ? inner->weight : 1;
+    }
+    box->depth++;
+    box->weight = weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
+    if (box->depth <= PP_DEPTH_MAX)
+        return 0;
+    PyErr_Format(PyExc_RecursionError, "tuples are nested more than %d deep", PP_DEPTH_MAX);
+    return -1;
+}
+
+/* Tuples need what they refer to, and so the tuples in them first.  Tuples that consist of themselves do not exist. */
+static int sort_tuples(struct pp_plan *plan, size_t from)
+{
+    plan->boxes[from].above = SIZE_MAX;
+    for (size_t at = from; at != SIZE_MAX;) {
+        struct pp_box *box = &plan->boxes[at];
+        Py_ssize_t inner = -1;
+        while (inner < 0 && box->seen < box->count) {
+            inner = plan->items[box->first + box->seen++].box;
+            if (inner >= 0 && (!pp_compound(plan->boxes[inner].kind) || plan->boxes[inner].depth > 0))
+                inner = -1;
+        }
+        if (inner >= 0) {
+            plan->boxes[inner].above = at;
+            at = (size_t)inner;
+            continue;
+        }
+        if (weigh(plan, box) < 0)
+            return -1;
+        plan->sorted[plan->sorted_count++] = at;
+        at = box->above;
+    }
     return 0;
 }
 
@@ -363,6 +468,23 @@ int pp_plan_finish(struct pp_plan *plan)
     for (size_t i = 0; i < plan->box_count; i++) {
         if (fill_box(plan, i) < 0)
             return -1;
+    }
+    plan->sorted = plan->box_count == 0 ? NULL : PyMem_Calloc(plan->box_count, sizeof *plan->sorted);
+    if (plan->box_count > 0 && plan->sorted == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < plan->box_count; i++) {
+        if (pp_compound(plan->boxes[i].kind) && plan->boxes[i].depth == 0 && sort_tuples(plan, i) < 0)
+            return -1;
+    }
+    for (size_t i = 0; plan->sorted_count > 0 && i < plan->item_count; i++) {
+        const struct pp_box *box = plan->items[i].box < 0 ? NULL : &plan->boxes[plan->items[i].box];
+        if (!plan->items[i].key || box == NULL || (box->depth <= KEY_DEPTH_MAX && box->weight <= KEY_WEIGHT_MAX))
+            continue;
+        PyErr_Format(PyExc_ValueError, "a tuple or frozenset that is a key has at most %d elements, nested %d deep",
+                     KEY_WEIGHT_MAX, KEY_DEPTH_MAX);
+        return -1;
     }
     return 0;
 }
@@ -382,34 +504,10 @@ static enum pheap_status make_tuple(struct pp_plan *plan, struct pht *t, struct 
         return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a tuple of %zu elements", box->count);
     for (size_t i = 0; i < box->count; i++)
         elements[i] = any_of(plan, &plan->items[box->first + i]);
-    enum pheap_status status = pht_tuple_new(t, elements, box->count, &box->word);
+    enum pheap_status status = box->kind == PHT_TUPLE ? pht_tuple_new(t, elements, box->count, &box->word)
+                                                      : pht_frozenset_new(t, elements, box->count, &box->word);
     free(elements);
     return status;
-}
-
-/* Tuples need what they refer to, and so the tuples in them first.  Tuples that consist of themselves do not exist. */
-static enum pheap_status make_tuples(struct pp_plan *plan, struct pht *t, size_t from)
-{
-    plan->boxes[from].above = SIZE_MAX;
-    for (size_t at = from; at != SIZE_MAX;) {
-        struct pp_box *box = &plan->boxes[at];
-        Py_ssize_t inner = -1;
-        while (inner < 0 && box->seen < box->count) {
-            inner = plan->items[box->first + box->seen++].box;
-            if (inner >= 0 && plan->boxes[inner].word != PHT_ABSENT)
-                inner = -1;
-        }
-        if (inner >= 0) {
-            plan->boxes[inner].above = at;
-            at = (size_t)inner;
-            continue;
-        }
-        const enum pheap_status status = make_tuple(plan, t, box);
-        if (status != PHEAP_OK)
-            return status;
-        at = box->above;
-    }
-    return PHEAP_OK;
 }
 
 /* The fields of a new record, wherever its layout has them. */
@@ -434,15 +532,17 @@ static enum pheap_status fill_fields(struct pp_plan *plan, struct pht *t, const 
 static enum pheap_status fill(struct pp_plan *plan, struct pht *t, const struct pp_box *box)
 {
     enum pheap_status status = PHEAP_OK;
-    const size_t step = box->kind == PHT_MAP ? 2 : 1;
+    const size_t step = is_map(box->kind) ? 2 : 1;
     if (box->kind == PHT_RECORD)
         return fill_fields(plan, t, box);
-    for (size_t i = 0; status == PHEAP_OK && box->kind != PHT_TUPLE && i < box->count; i += step) {
-        const struct pht_any any = any_of(plan, &plan->items[box->first + i]);
-        status = box->kind == PHT_LIST ? pht_list_append(t, box->word, any)
-                 : box->kind == PHT_SET
-                     ? pht_set_add(t, box->word, any, NULL)
-                     : pht_map_set(t, box->word, any, any_of(plan, &plan->items[box->first + i + 1]));
+    for (size_t i = 0; status == PHEAP_OK && !pp_compound(box->kind) && i < box->count; i += step) {
+        const struct pp_item *item = &plan->items[box->first + i];
+        const struct pht_any any = any_of(plan, item);
+        status = box->kind == PHT_LIST    ? pht_list_append(t, box->word, any)
+                 : box->kind == PHT_QUEUE ? pht_queue_push(t, box->word, false, any)
+                 : box->kind == PHT_SET   ? pht_set_add(t, box->word, any, NULL)
+                 : box->kind == PHT_OMAP  ? pht_omap_set(t, box->word, any, any_of(plan, item + 1))
+                                          : pht_map_set(t, box->word, any, any_of(plan, item + 1));
     }
     return status;
 }
@@ -450,9 +550,11 @@ static enum pheap_status fill(struct pp_plan *plan, struct pht *t, const struct 
 /* An empty container, which abort() will know. */
 static enum pheap_status new_container(struct pp_heap *heap, struct pht *t, enum pht_kind kind, pht_value *word)
 {
-    const enum pheap_status status = kind == PHT_LIST  ? pht_list_new(t, word)
-                                     : kind == PHT_SET ? pht_set_new(t, word)
-                                                       : pht_map_new(t, word);
+    const enum pheap_status status = kind == PHT_LIST    ? pht_list_new(t, word)
+                                     : kind == PHT_SET   ? pht_set_new(t, word)
+                                     : kind == PHT_QUEUE ? pht_queue_new(t, word)
+                                     : kind == PHT_OMAP  ? pht_omap_new(t, word)
+                                                         : pht_map_new(t, word);
     return status == PHEAP_OK ? pp_note_made(heap, *word) : status;
 }
 
@@ -469,15 +571,15 @@ enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
     enum pheap_status status = PHEAP_OK;
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
         struct pp_box *box = &plan->boxes[i];
-        if (box->kind == PHT_TUPLE)
+        if (pp_compound(box->kind))
             continue;
         status = box->kind == PHT_RECORD ? new_record(plan->heap, t, box)
                                          : new_container(plan->heap, t, box->kind, &box->word);
+        if (status == PHEAP_OK && box->kind == PHT_QUEUE)
+            status = pht_queue_set_limit(t, box->word, box->limit);
     }
-    for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
-        if (plan->boxes[i].word == PHT_ABSENT)
-            status = make_tuples(plan, t, i);
-    }
+    for (size_t i = 0; status == PHEAP_OK && i < plan->sorted_count; i++)
+        status = make_tuple(plan, t, &plan->boxes[plan->sorted[i]]);
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++)
         status = fill(plan, t, &plan->boxes[i]);
     for (size_t i = 0; status == PHEAP_OK && i < plan->item_count && plan->box_count > 0; i++)
@@ -569,23 +671,32 @@ static int compares_as(PyObject *object, PyTypeObject *base)
             PyType_GetSlot(type, Py_tp_richcompare) == PyType_GetSlot(base, Py_tp_richcompare));
 }
 
-static int tuple_needle(struct pp_needle *needle, PyObject *tuple)
+static int part_of(struct pp_needle *needle, PyObject *object, unsigned depth);
+
+/* A tuple, or a frozenset, from a list or tuple of its elements. */
+static int parts_of(struct pp_needle *needle, PyObject *elements, bool set, unsigned depth)
 {
-    const Py_ssize_t count = PyTuple_Size(tuple);
-    needle->any = pht_make_any(PHT_TUPLE);
-    needle->parts = calloc(count == 0 ? 1 : (size_t)count, sizeof *needle->parts);
-    if (needle->parts == NULL) {
+    const Py_ssize_t count = PySequence_Size(elements);
+    needle->parts = count < 0 ? NULL : calloc(count == 0 ? 1 : (size_t)count, sizeof *needle->parts);
+    needle->elements = count < 0 ? NULL : calloc(count == 0 ? 1 : (size_t)count, sizeof *needle->elements);
+    if (needle->parts == NULL || needle->elements == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     needle->count = (size_t)count;
     int result = 1;
-    for (Py_ssize_t i = 0; result > 0 && i < count; i++)
-        result = pp_needle(&needle->parts[i], PyTuple_GetItem(tuple, i));
+    for (Py_ssize_t i = 0; result > 0 && i < count; i++) {
+        PyObject *element = PySequence_GetItem(elements, i);
+        result = element == NULL ? -1 : part_of(&needle->parts[i], element, depth);
+        Py_XDECREF(element);
+        needle->elements[i] = needle->parts[i].any;
+    }
+    needle->any = set ? pht_frozenset(needle->elements, needle->count) : pht_tuple(needle->elements, needle->count);
     return result;
 }
 
-int pp_needle(struct pp_needle *needle, PyObject *object)
+/* Something that can be hashed. */
+static int part_of(struct pp_needle *needle, PyObject *object, unsigned depth)
 {
     memset(needle, 0, sizeof *needle);
     if (object == Py_None) {
@@ -603,9 +714,24 @@ int pp_needle(struct pp_needle *needle, PyObject *object)
     if (compares_as(object, &PyLong_Type) || compares_as(object, &PyFloat_Type) || PyBool_Check(object) ||
         compares_as(object, &PyBytes_Type))
         return scalar(object, &needle->any, &needle->keep) < 0 ? -1 : 1;
-    if (PyObject_Hash(object) == -1)
+    const bool set = compares_as(object, &PyFrozenSet_Type);
+    if ((!set && !compares_as(object, &PyTuple_Type)) || depth > KEY_DEPTH_MAX)
+        return 0;
+    /* Of a subclass the iterator may be anything; what it is compared by is its content. */
+    PyObject *elements = set ? PyObject_CallMethod((PyObject *)&PyFrozenSet_Type, "union", "O", object) : NULL;
+    PyObject *list = set ? elements == NULL ? NULL : PySequence_List(elements) : Py_NewRef(object);
+    Py_XDECREF(elements);
+    const int result = list == NULL ? -1 : parts_of(needle, list, set, depth + 1);
+    Py_XDECREF(list);
+    return result;
+}
+
+int pp_needle(struct pp_needle *needle, PyObject *object)
+{
+    memset(needle, 0, sizeof *needle);
+    if (!PyUnicode_CheckExact(object) && !PyLong_CheckExact(object) && PyObject_Hash(object) == -1)
         return -1;
-    return PyTuple_CheckExact(object) ? tuple_needle(needle, object) : 0;
+    return part_of(needle, object, 0);
 }
 
 void pp_needle_clear(struct pp_needle *needle)
@@ -614,184 +740,26 @@ void pp_needle_clear(struct pp_needle *needle)
     for (size_t i = 0; i < needle->count; i++)
         pp_needle_clear(&needle->parts[i]);
     free(needle->parts);
-    needle->parts = NULL;
-    needle->count = 0;
+    free(needle->elements);
+    memset(needle, 0, sizeof *needle);
 }
 
-/* Its depth is that of a tuple that could be hashed, so Python's limit of recursion has seen it. */
-enum pheap_status pp_needle_equal(struct pht *t, const struct pp_needle *needle, pht_value value, bool *equal)
+enum pheap_status pp_find(struct pht *t, pht_value container, uint32_t kind, const struct pp_needle *needle,
+                          pht_value *value)
 {
-    if (needle->any.kind != PHT_TUPLE)
-        return pht_equal(t, needle->any, pht_of(value), equal);
-    enum pht_kind kind;
-    enum pheap_status status = pht_kind_of(t, value, &kind);
-    uint64_t count = 0;
-    if (status == PHEAP_OK && kind == PHT_TUPLE)
-        status = pht_tuple_count(t, value, &count);
-    *equal = status == PHEAP_OK && kind == PHT_TUPLE && count == needle->count;
-    for (uint64_t i = 0; status == PHEAP_OK && *equal && i < count; i++) {
-        pht_value element;
-        status = pht_tuple_get(t, value, i, &element);
-        if (status == PHEAP_OK)
-            status = pp_needle_equal(t, &needle->parts[i], element, equal);
-    }
-    return status;
-}
-
-/* ---------------------------------------------------------------------------------------------------- out of it */
-
-/* Containers get proxies. */
-static bool is_in_flight(const struct pp_shown *shown)
-{
-    return shown->kind >= PHT_MAP && shown->kind != PHT_TUPLE;
-}
-
-void pp_shown_clear(struct pp_shown *shown)
-{
-    pp_in_flight -= is_in_flight(shown);
-    Py_CLEAR(shown->object);
-    for (size_t i = 0; i < shown->count; i++)
-        pp_shown_clear(&shown->parts[i]);
-    free(shown->parts);
-    shown->parts = NULL;
-    shown->count = 0;
-    shown->kind = 0;
-}
-
-static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth, uint64_t *budget);
-
-static enum pheap_status show_tuple(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth,
-                                    uint64_t *budget)
-{
+    bool has = false;
     uint64_t count;
-    enum pheap_status status = pht_tuple_count(t, value, &count);
-    if (status != PHEAP_OK)
-        return status;
-    if (depth == DEPTH_MAX || count > *budget)
-        return pheap_fail_with(PHEAP_TOO_BIG, "a tuple has too many elements, or tuples in it are nested too deep");
-    *budget -= count;
-    shown->parts = calloc(count == 0 ? 1 : (size_t)count, sizeof *shown->parts);
-    if (shown->parts == NULL)
-        return pheap_fail_with(PHEAP_NO_MEMORY, "no memory for a tuple");
-    shown->count = (size_t)count;
-    for (uint64_t i = 0; status == PHEAP_OK && i < count; i++) {
-        pht_value element;
-        status = pht_tuple_get(t, value, i, &element);
-        if (status == PHEAP_OK)
-            status = show(t, element, &shown->parts[i], depth + 1, budget);
+    enum pheap_status status = kind == PHT_MAP    ? pht_map_get(t, container, needle->any, value)
+                               : kind == PHT_OMAP ? pht_omap_get(t, container, needle->any, value)
+                                                  : pht_set_has(t, container, needle->any, &has);
+    if (kind == PHT_SET)
+        *value = has ? ~PHT_ABSENT : PHT_ABSENT;
+    if ((status == PHEAP_INVALID && pp_compound(needle->any.kind)) ||
+        (status == PHEAP_WRONG_TYPE && kind == PHT_OMAP && pht_omap_count(t, container, &count) == PHEAP_OK)) {
+        *value = PHT_ABSENT;
+        return PHEAP_OK;
     }
     return status;
-}
-
-static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *shown, unsigned depth, uint64_t *budget)
-{
-    struct pht_any any;
-    const enum pheap_status status = pht_show(t, &value, &any);
-    if (status != PHEAP_OK)
-        return status;
-    shown->kind = any.kind;
-    shown->word = value;
-    pp_in_flight += is_in_flight(shown);
-    if (any.kind == PHT_RECORD) {
-        uint64_t offset;
-        uint32_t number;
-        const enum pheap_status found = pht_record_at(t, value, PHT_ANY_TYPE, &offset, &number);
-        shown->integer = number;
-        return found;
-    }
-    if (any.kind == PHT_STR)
-        shown->object = PyUnicode_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-    else if (any.kind == PHT_BYTES)
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-    else if (any.kind == PHT_INT && any.bytes != NULL)
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length * 8);
-    else if (any.kind == PHT_TUPLE)
-        return show_tuple(t, value, shown, depth, budget);
-    else if (any.kind == PHT_FLOAT)
-        shown->real = any.real;
-    else if (any.kind == PHT_INT || any.kind == PHT_BOOL)
-        shown->integer = any.integer;
-    shown->negative = any.negative;
-    switch (any.kind) {
-    case PHT_STR:
-        shown->object = PyUnicode_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-        break;
-    case PHT_BYTES:
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length);
-        break;
-    case PHT_INT:
-        if (any.bytes == NULL) {
-            shown->integer = any.integer;
-            return PHEAP_OK;
-        }
-        shown->object = PyBytes_FromStringAndSize(any.bytes, (Py_ssize_t)any.length * 8);
-        break;
-    case PHT_BOOL:
-        shown->integer = any.integer;
-        return PHEAP_OK;
-    case PHT_FLOAT:
-        shown->real = any.real;
-        return PHEAP_OK;
-    case PHT_TUPLE:
-        return show_tuple(t, value, shown, depth, budget);
-    default:
-        return PHEAP_OK;
-    }
-    return shown->object == NULL ? PHEAP_NO_MEMORY : PHEAP_OK;
-}
-
-enum pheap_status pp_show(struct pht *t, pht_value value, struct pp_shown *shown)
-{
-    uint64_t budget = UINT64_C(1) << 24;
-    pp_shown_clear(shown);
-    return show(t, value, shown, 0, &budget);
-}
-
-static PyObject *integer_of(const struct pp_shown *shown)
-{
-    PyObject *integer = PyObject_CallMethod((PyObject *)&PyLong_Type, "from_bytes", "Os", shown->object, "little");
-    if (integer == NULL || !shown->negative)
-        return integer;
-    PyObject *negative = PyNumber_Negative(integer);
-    Py_DECREF(integer);
-    return negative;
-}
-
-static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)
-{
-    switch (shown->kind) {
-    case PHT_NONE:
-        return Py_NewRef(Py_None);
-    case PHT_BOOL:
-        return PyBool_FromLong(shown->integer != 0);
-    case PHT_FLOAT:
-        return PyFloat_FromDouble(shown->real);
-    case PHT_INT:
-        return shown->object == NULL ? PyLong_FromLongLong(shown->integer) : integer_of(shown);
-    case PHT_STR:
-    case PHT_BYTES:
-        return Py_NewRef(shown->object);
-    case PHT_TUPLE: {
-        PyObject *tuple = PyTuple_New((Py_ssize_t)shown->count);
-        for (size_t i = 0; tuple != NULL && i < shown->count; i++) {
-            PyObject *part = make(&shown->parts[i], heap, snapshot);
-            if (part == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, part) < 0)
-                Py_CLEAR(tuple);
-        }
-        return tuple;
-    }
-    case PHT_RECORD:
-        return pp_record_of(heap, snapshot, shown->word, (uint32_t)shown->integer);
-    default:
-        return pp_proxy_of(heap, snapshot, shown->word, shown->kind);
-    }
-}
-
-PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)
-{
-    PyObject *object = make(shown, heap, snapshot);
-    pp_shown_clear(shown);
-    return object;
 }
 
 PyObject *pp_container_new(PyTypeObject *class, PyObject *args, struct pp_state *state, enum pht_kind kind)

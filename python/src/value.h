@@ -13,12 +13,22 @@
 
 struct pp_shape;
 
+/* Of tuples within tuples, on their way in and out of a heap. */
+enum { PP_DEPTH_MAX = 200 };
+
+/* Values that have elements and never change. */
+static inline bool pp_compound(uint32_t kind)
+{
+    return kind == PHT_TUPLE || kind == PHT_FROZENSET;
+}
+
 /* ------------------------------------------------------------------------------------------------ into the heap */
 
 /* A value of a plan: `box` names a container that is to be made, -1: there is none. */
 struct pp_item {
     struct pht_any any;
     Py_ssize_t box;
+    bool key;
 };
 
 /* A container to be made of items first, first + 1... (a map: keys and values by turns). */
@@ -27,10 +37,13 @@ struct pp_box {
     PyObject *source; /* borrowed, kept by `keep` */
     size_t first, count;
     Py_ssize_t inside;      /* the box that it was met in; -1: none */
+    uint64_t limit;         /* of a queue */
     struct pp_shape *shape; /* of a record: its items are its fields */
     struct pp_layout *layout;
     pht_value word;     /* when it was made */
-    size_t above, seen; /* while tuples are made: the tuple that wanted it, and how many of its items are done */
+    size_t above, seen; /* while tuples are sorted: the one that wanted it, and how many of its items are done */
+    uint32_t depth;     /* of a tuple or frozenset that was sorted: how deep they are nested in it; else 0 */
+    uint32_t weight;    /* of it: elements, as those of a key are counted */
 };
 
 /* A plan stays where it began: a small one has its items, and what it keeps, in itself. */
@@ -40,6 +53,8 @@ struct pp_plan {
     size_t item_count, item_room;
     struct pp_box *boxes;
     size_t box_count, box_room;
+    size_t *sorted; /* numbers of the tuples and frozensets, those first that are in others */
+    size_t sorted_count;
     PyObject **keep; /* what the plan points into */
     size_t keep_count, keep_room;
     PyObject *memo;              /* dict: id of a container -> its box */
@@ -70,19 +85,39 @@ int pp_plan_key(struct pp_plan *plan, PyObject *key);
  * (what cannot be hashed).  pp_needle_clear() is called in any case.
  */
 struct pp_needle {
-    struct pht_any any; /* PHT_TUPLE: its elements are `parts` */
-    PyObject *keep;     /* a reference to what `any` points to */
-    struct pp_needle *parts;
+    struct pht_any any;
+    PyObject *keep;           /* a reference to what `any` points to */
+    struct pp_needle *parts;  /* of a tuple or frozenset */
+    struct pht_any *elements; /* what `any` of its parts are */
     size_t count;
 };
 int pp_needle(struct pp_needle *needle, PyObject *object);
 void pp_needle_clear(struct pp_needle *needle);
-enum pheap_status pp_needle_equal(struct pht *t, const struct pp_needle *needle, pht_value value, bool *equal);
 
-/* In a map, or a set: *key as it has it, *value (of a set: the key) or PHT_ABSENT.  A tuple is looked for among all keys,
- * as its hash is not known without an object. */
-enum pheap_status pp_find(struct pht *t, pht_value container, enum pht_kind kind, const struct pp_needle *needle,
-                          struct pht_any *key, pht_value *value);
+/* Look for it in a map, set or ordered map: *value (of a set: any word) or PHT_ABSENT.  What can be no key, or has no order
+ * with the keys of an ordered map, is not there. */
+enum pheap_status pp_find(struct pht *t, pht_value container, uint32_t kind, const struct pp_needle *needle,
+                          pht_value *value);
+
+/* What Map and OrderedMap have in common. */
+int pp_map_contains(PyObject *self, PyObject *key);
+PyObject *pp_map_subscript(PyObject *self, PyObject *key);
+Py_ssize_t pp_map_length(PyObject *self);
+int pp_map_assign(PyObject *self, PyObject *key, PyObject *value);
+PyObject *pp_map_get(PyObject *self, PyObject *args);
+PyObject *pp_map_setdefault(PyObject *self, PyObject *args);
+PyObject *pp_map_pop(PyObject *self, PyObject *args);
+PyObject *pp_map_update(PyObject *self, PyObject *plain);
+extern const char pp_map_get_doc[], pp_map_setdefault_doc[], pp_map_pop_doc[], pp_map_update_doc[];
+
+struct pp_shown;
+
+/* What an iterator over items gives, of two that were shown, the key and the value. */
+enum pp_part { PP_KEYS = 0, PP_VALUES = 1, PP_ITEMS = 2 };
+PyObject *pp_make_part(struct pp_shown *shown, int part, struct pp_heap *heap, struct pp_snapshot *snapshot);
+
+/* An iterator over a queue, or over the ranks from `low` up to `high` of an ordered map. */
+PyObject *pp_walk_new(struct pp_proxy *proxy, uint64_t low, uint64_t high, int part, bool backwards);
 
 /* For __reduce__ of an iterator: iter() of a plain list of what `rest`, which is taken over, gives. */
 PyObject *pp_reduced(PyObject *rest);

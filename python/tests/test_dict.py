@@ -141,7 +141,7 @@ class DictTest(HeapTest):
         self.assertNotIn("c", items)
         self.assertIn([3], values)
         self.assertIs(keys.mapping, self.d)
-        self.assertEqual(repr(keys), "DictKeys(['a', 'b', 'c'])")
+        self.assertEqual(repr(keys), "dict_keys(['a', 'b', 'c'])")
         del self.d["c"]
         self.assertEqual(items, {("a", 1), ("b", 2)})
         for view, kind in ((keys, abc.KeysView), (values, abc.ValuesView), (items, abc.ItemsView)):
