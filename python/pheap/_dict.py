@@ -2,7 +2,6 @@
 """Dict: the surface of dict on a map in a heap."""
 
 import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
-from types import GenericAlias
 
 from . import _pheap
 from ._plain import plain
@@ -20,7 +19,7 @@ class Dict(_pheap.Map):
 
     __slots__ = ()
     __hash__ = None
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))
 
     def __init__(self, heap, /, *args, **kwargs):
         _pheap.Map.__init__(self)

@@ -2,7 +2,6 @@
 """Set: the surface of set on a set in a heap."""
 
 import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
-from types import GenericAlias
 
 from . import _pheap
 from ._plain import plain
@@ -18,7 +17,7 @@ class Set(_pheap.Set):
 
     __slots__ = ()
     __hash__ = None
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))
 
     def __init__(self, heap, /, iterable=()):
         _pheap.Set.__init__(self)
