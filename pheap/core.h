@@ -90,6 +90,7 @@ struct pheap {
     struct ph_past_core *past; /* owned; transactions of the parent still point there */
     uint64_t mark;             /* 0: none; this and the next under the reader lock of the core it was set on */
     struct pheap *next_marked;
+    bool read_only; /* the core may be that of other handles, which write */
 };
 
 /* The handle's core.  In a child after fork() the handle first gets one of its own.  INVALID for NULL; errors of open. */

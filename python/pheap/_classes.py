@@ -310,7 +310,20 @@ def refusal(way):
     text = f"a heap cannot store objects of type {type(way[-1])!r}"
     if len(way) > 1:
         text += ", at " + "".join(_step(outer, inner) for outer, inner in zip(way, way[1:]))
-    return text
+    return f"{text}; {_remedy(way[-1])}"
+
+
+def _remedy(value):
+    for kind in (dict, list, set, frozenset, tuple, str, bytes, int, float):
+        if isinstance(value, kind):
+            return f"the class would be lost: store {kind.__name__}(...), or pheap.Pickled(...)"
+    if isinstance(value, _pheap.Slot):
+        return "a persistent class needs no @dataclass: it has __init__() and repr() already"
+    if isinstance(value, range) or hasattr(type(value), "__next__"):
+        return "store list(...) of it"
+    if isinstance(value, (bytearray, memoryview)):
+        return "store bytes(...), or a block of heap.alloc()"
+    return "derive its class from pheap.Persistent, or store pheap.Pickled(...) if it can be pickled"
 
 
 def _step(outer, inner):

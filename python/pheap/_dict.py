@@ -14,7 +14,7 @@ class Dict(_pheap.Map):
     """A dict in a heap: keys in the order in which they came.
 
     Dict(heap, ...) makes one in the open transaction, in which it is to be stored somewhere; the other arguments are those
-    of dict().  Keys are None, bool, int, float, str, bytes, and tuples of such.
+    of dict().  Keys are None, bool, int, float, str, bytes, and tuples and frozensets of such.
     """
 
     __slots__ = ()

@@ -12,7 +12,7 @@ class Set(_pheap.Set):
     """A set in a heap: elements in the order in which they came.  Results of operators are plain sets.
 
     Set(heap, iterable) makes one in the open transaction, in which it is to be stored somewhere.  Elements are None, bool,
-    int, float, str, bytes, and tuples of such.
+    int, float, str, bytes, and tuples and frozensets of such.
     """
 
     __slots__ = ()

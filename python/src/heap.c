@@ -388,15 +388,20 @@ static PyObject *heap_exit(PyObject *self, PyObject *args)
 
 static PyObject *heap_transaction(PyObject *self, PyObject *args, PyObject *names)
 {
-    static char *const keywords[] = {"durable", "timeout", NULL};
+    static char *const keywords[] = {"durable", "timeout", "lazy", NULL};
     struct pp_heap *heap = (struct pp_heap *)self;
-    PyObject *durable = Py_None, *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "|$OO:transaction", (char **)keywords, &durable, &timeout))
+    PyObject *durable = Py_None, *timeout = Py_None, *lazy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "|$OOO:transaction", (char **)keywords, &durable, &timeout, &lazy))
         return NULL;
-    const int truth = durable == Py_None ? heap->how == PHEAP_DURABLE : PyObject_IsTrue(durable);
+    if (durable != Py_None && lazy != Py_None) {
+        PyErr_SetString(PyExc_TypeError, "lazy=True is durable=False: give one of them");
+        return NULL;
+    }
+    const int said = PyObject_IsTrue(lazy != Py_None ? lazy : durable);
     const int64_t timeout_ms = milliseconds(timeout);
-    if (truth < 0 || timeout_ms == -2)
+    if (said < 0 || timeout_ms == -2)
         return NULL;
+    const bool truth = lazy != Py_None ? !said : durable != Py_None ? said : heap->how == PHEAP_DURABLE;
     struct transaction *transaction = pp_new(heap->state->transaction);
     if (transaction == NULL)
         return NULL;
@@ -469,9 +474,11 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
 {
     static char *const keywords[] = {"version", "timeout", NULL};
     struct pp_heap *heap = (struct pp_heap *)self;
-    unsigned long long version;
-    PyObject *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "K|O:wait", (char **)keywords, &version, &timeout))
+    PyObject *given, *timeout = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O!|O:wait", (char **)keywords, &PyLong_Type, &given, &timeout))
+        return NULL;
+    const unsigned long long version = PyLong_AsUnsignedLongLong(given);
+    if (version == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
     const int64_t timeout_ms = milliseconds(timeout);
     if (timeout_ms == -2 || pp_heap_usable(heap) < 0)
@@ -581,10 +588,11 @@ static PyMethodDef heap_methods[] = {
      "close($self, /)\n--\n\nMake everything durable and close the heap.  An open transaction or snapshot is an "
      "error."},
     {"transaction", (PyCFunction)(void (*)(void))heap_transaction, METH_VARARGS | METH_KEYWORDS,
-     "transaction($self, /, *, durable=None, timeout=None)\n--\n\n"
+     "transaction($self, /, *, durable=None, timeout=None, lazy=None)\n--\n\n"
      "A context manager: its block is one transaction, undone if it is left by an exception.  Within another one it "
      "is\n"
      "a savepoint.  durable: is it on stable storage in the end, or soon after?  None: as the heap was opened.\n"
+     "lazy=True is durable=False.\n"
      "timeout: seconds to wait for the writer of another thread or process."},
     {"snapshot", heap_snapshot, METH_NOARGS,
      "snapshot($self, /)\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]"},
