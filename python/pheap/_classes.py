@@ -317,6 +317,8 @@ def _remedy(value):
     for kind in (dict, list, set, frozenset, tuple, str, bytes, int, float):
         if isinstance(value, kind):
             return f"the class would be lost: store {kind.__name__}(...), or pheap.Pickled(...)"
+    if any(base.__module__ == "_ctypes" for base in type(value).__mro__):
+        return "what is of ctypes is kept by pheap.struct"
     if isinstance(value, _pheap.Slot):
         return "a persistent class needs no @dataclass: it has __init__() and repr() already"
     if isinstance(value, range) or hasattr(type(value), "__next__"):

@@ -483,9 +483,10 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
     const int64_t timeout_ms = milliseconds(timeout);
     if (timeout_ms == -2 || pp_heap_usable(heap) < 0)
         return NULL;
+    const bool in_vain = timeout_ms < 0 && pp_in_transaction(heap);
     for (int64_t waited = 0;;) {
         const int64_t left = timeout_ms < 0 ? 100 : timeout_ms - waited;
-        const int64_t slice = left < 100 ? left : 100;
+        const int64_t slice = in_vain ? 0 : left < 100 ? left : 100;
         enum pheap_status status;
         uint64_t newest;
         heap->users++;
@@ -494,6 +495,11 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
         if (status == PHEAP_OK)
             return PyLong_FromUnsignedLongLong(newest);
         waited += slice;
+        if (status == PHEAP_TIMEOUT && in_vain) {
+            PyErr_SetString(PyExc_RuntimeError, "nobody can commit while this thread has a transaction open: who waits "
+                                                "in it without a timeout waits for ever");
+            return NULL;
+        }
         if (status != PHEAP_TIMEOUT || (timeout_ms >= 0 && waited >= timeout_ms)) {
             pp_fail(heap->state, status);
             return NULL;
@@ -595,11 +601,13 @@ static PyMethodDef heap_methods[] = {
      "lazy=True is durable=False.\n"
      "timeout: seconds to wait for the writer of another thread or process."},
     {"snapshot", heap_snapshot, METH_NOARGS,
-     "snapshot($self, /)\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]"},
+     "snapshot($self, /)\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]\n"
+     "A process can have snapshots of three versions at a time: Busy."},
     {"sync", heap_sync, METH_NOARGS, "sync($self, /)\n--\n\nMake every commit that has returned durable."},
     {"wait", (PyCFunction)(void (*)(void))heap_wait, METH_VARARGS | METH_KEYWORDS,
      "wait($self, /, version, timeout=None)\n--\n\n"
-     "Wait until anybody has made a commit after this version, and return the number of the newest."},
+     "Wait until anybody has made a commit after this version, and return the number of the newest.\n"
+     "timeout: seconds, then pheap.Timeout."},
     {"collect", heap_collect, METH_NOARGS,
      "collect($self, /)\n--\n\nFree what cannot be reached from the root any more, but refers to itself.  Objects that "
      "a "

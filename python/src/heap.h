@@ -220,6 +220,9 @@ int pp_look(struct pp_look *look, struct pp_proxy *proxy);
 int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *snapshot);
 void pp_seen(struct pp_look *look);
 
+/* What the beginning of a reader gave that is to stay: it must leave a version to those that come and go, else BUSY. */
+enum pheap_status pp_may_stay(struct pp_heap *heap, enum pheap_status status, pheap_read **reader);
+
 /* Remember what a look sees, if that is the newest version. */
 void pp_take_glance(struct pp_heap *heap, const struct pp_look *look);
 

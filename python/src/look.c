@@ -56,7 +56,7 @@ int pp_look(struct pp_look *look, struct pp_proxy *proxy)
                         proxy->lost
                             ? "this object came from the parent process, or from before a close() that failed: get it "
                               "from the root again"
-                            : "this object is gone: the transaction that made it was aborted");
+                            : "this object is gone: the transaction that made it was aborted, or it was freed");
         return -1;
     }
     return pp_look_at(look, proxy->heap, proxy->snapshot);
@@ -90,6 +90,32 @@ static void end_snapshot(struct pp_snapshot *snapshot)
     snapshot->reader = NULL;
 }
 
+/* Has this process readers of as many versions as it may have?  Only worth a question if some of them stay. */
+static bool views_are_out(struct pp_heap *heap)
+{
+    struct pheap_user user = {.size = sizeof user};
+    if (heap->looking < 3 && heap->exports == NULL)
+        return false;
+    for (uint32_t from = 0; pheap_next_user(heap->handle, from, &user) == PHEAP_OK; from = user.seat + 1) {
+        if (user.self)
+            return user.pin_count == sizeof user.pins / sizeof user.pins[0];
+    }
+    return false;
+}
+
+enum pheap_status pp_may_stay(struct pp_heap *heap, enum pheap_status status, pheap_read **reader)
+{
+    if (status == PHEAP_OK && views_are_out(heap)) {
+        (void)pheap_read_end(*reader);
+        *reader = NULL;
+        status = PHEAP_TIMEOUT;
+    }
+    return status != PHEAP_TIMEOUT
+               ? status
+               : pheap_fail_with(PHEAP_BUSY, "this process has snapshots and read-only views of "
+                                             "three versions open, and can have no more: close one");
+}
+
 PyObject *pp_snapshot_new(struct pp_heap *heap)
 {
     struct pp_snapshot *snapshot = pp_new(heap->state->snapshot);
@@ -103,6 +129,7 @@ PyObject *pp_snapshot_new(struct pp_heap *heap)
     heap->users++;
     Py_BEGIN_ALLOW_THREADS status = pheap_read_begin(heap->handle, PHEAP_FRESH, &reader);
     Py_END_ALLOW_THREADS heap->users--;
+    status = pp_may_stay(heap, status, &reader);
     if (status == PHEAP_OK) {
         status = pht_look(reader, &snapshot->look);
         if (status == PHEAP_OK) {

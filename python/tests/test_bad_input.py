@@ -3,6 +3,7 @@
 
 import collections
 import copy
+import ctypes
 import dataclasses
 import dis
 import functools
@@ -123,6 +124,7 @@ class Values(Filled):
             (collections.namedtuple("T", "a")(1), r"store tuple\(...\)"),
             (range(3), r"store list\(...\)"),
             (bytearray(b"a"), r"store bytes\(...\)"),
+            (ctypes.c_int(1), "by pheap.struct"),
             (1j, r"pheap.Persistent, or store pheap.Pickled\(...\)"),
             (Data(1), "needs no @dataclass"),
         ):

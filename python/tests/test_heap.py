@@ -344,8 +344,14 @@ class Snapshots(HeapTest):
             self.root["i"] = i
             snapshots.append(self.heap.snapshot())
         self.root["i"] = 3
+        # Would catch a snapshot that takes what every other access needs: nothing could be read or changed any more.
+        self.assertRaisesRegex(pheap.Busy, "three versions open.*close one", self.heap.snapshot)
         self.assertEqual([s.root["i"] for s in snapshots], [0, 1, 2])
         self.assertEqual(self.root["i"], 3)
+        snapshots.pop().close()
+        snapshots += [self.heap.snapshot(), self.heap.snapshot()]  # two of one version
+        self.root["i"] = 4
+        self.assertEqual([s.root["i"] for s in snapshots], [0, 1, 3, 3])
         for s in snapshots:
             s.close()
 
@@ -358,6 +364,11 @@ class Waiting(HeapTest):
         self.root["a"] = 1
         self.assertEqual(self.heap.wait(0), self.heap.version)
         self.assertRaises(OverflowError, self.heap.wait, -1, 0)  # no version that comes some day
+        with self.heap.transaction():  # would catch a wait that nobody can end
+            with self.assertRaisesRegex(RuntimeError, "waits for ever"):
+                self.heap.wait(self.heap.version)
+            self.assertRaises(pheap.Timeout, self.heap.wait, self.heap.version, 0.01)
+            self.assertEqual(self.heap.wait(0), self.heap.version)
 
     def test_another_process(self):
         version = self.heap.version
