@@ -470,6 +470,18 @@ static PyObject *heap_collect(PyObject *self, PyObject *unused)
     return PyLong_FromUnsignedLongLong(sum);
 }
 
+/* TIMEOUT as a whole: what the library tells is about the last part of the wait. */
+static void fail_waiting(struct pp_heap *heap, unsigned long long version, int64_t timeout_ms)
+{
+    PyObject *path = PyObject_Str(heap->path);
+    const char *text = path == NULL ? NULL : PyUnicode_AsUTF8AndSize(path, NULL);
+    if (text == NULL)
+        PyErr_Clear(); /* not UTF-8 */
+    pp_fail(heap->state, pheap_fail_with(PHEAP_TIMEOUT, "%s: no commit after version %llu in %lld ms",
+                                         text == NULL ? "the heap" : text, version, (long long)timeout_ms));
+    Py_XDECREF(path);
+}
+
 static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
 {
     static char *const keywords[] = {"version", "timeout", NULL};
@@ -500,10 +512,12 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
                                                 "in it without a timeout waits for ever");
             return NULL;
         }
-        if (status != PHEAP_TIMEOUT || (timeout_ms >= 0 && waited >= timeout_ms)) {
+        if (status == PHEAP_TIMEOUT && timeout_ms >= 0 && waited >= timeout_ms)
+            fail_waiting(heap, version, timeout_ms);
+        else if (status != PHEAP_TIMEOUT)
             pp_fail(heap->state, status);
+        if (PyErr_Occurred())
             return NULL;
-        }
         /* Commits wake it, so this is only about those that it does not wait for. */
         pp_session_keep_up(heap);
         if (pp_heap_usable(heap) < 0)

@@ -359,8 +359,9 @@ class Snapshots(HeapTest):
 class Waiting(HeapTest):
     def test_timeout(self):
         with self.assertRaises(TimeoutError) as raised:
-            self.heap.wait(self.heap.version, 0.01)
+            self.heap.wait(self.heap.version, 0.25)
         self.assertIsInstance(raised.exception, pheap.Timeout)
+        self.assertRegex(str(raised.exception), "no commit after version .* in 250 ms$")  # not of a part of the wait
         self.root["a"] = 1
         self.assertEqual(self.heap.wait(0), self.heap.version)
         self.assertRaises(OverflowError, self.heap.wait, -1, 0)  # no version that comes some day
