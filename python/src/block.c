@@ -328,8 +328,7 @@ PyObject *pp_heap_free(PyObject *self, PyObject *object)
     enum pheap_status status = pht_references(&heap->now.view, block->word, &count);
     count -= block->held;
     if (status == PHEAP_OK && count > 0)
-        status =
-            pheap_fail_with(PHEAP_INVALID, "the block is stored in %u places: remove it there first", count);
+        status = pheap_fail_with(PHEAP_INVALID, "the block is stored in %u places: remove it there first", count);
     else if (status == PHEAP_OK) /* what is held goes with its hold */
         status = block->held ? pp_unhold(block) : pht_discard(&heap->now.view, block->word);
     if (status != PHEAP_OK) {
