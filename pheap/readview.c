@@ -45,11 +45,11 @@ static ph_status pin_newest(struct ph_core *core, struct ph_read_view *on, bool 
         on->pinned = *lsn | (evictable ? PH_PIN_EVICTABLE : 0);
         atomic_store(&pin->lsn, on->pinned);
         PH_POINT(pin_stored);
-        uint64_t intent = atomic_load(&core->coord->fold_intent);
+        const uint64_t intent = atomic_load(&core->coord->fold_intent), newest = atomic_load(&core->coord->committed);
         /* The newest still: whoever commits from now on can see the pin (mark.c). */
-        if (intent <= *lsn && atomic_load(&core->coord->committed) == *lsn)
+        if (intent <= *lsn && newest == *lsn)
             return PH_OK;
-        if (intent > atomic_load(&core->coord->committed)) /* nobody folds what was not committed */
+        if (intent > newest) /* nobody folds what was not committed */
             return ph_coord_damaged(core->path);
     }
 }
