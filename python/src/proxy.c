@@ -232,7 +232,8 @@ void pp_proxy_dealloc(PyObject *self)
         table_remove(table_of(proxy), proxy);
         if (proxy->held)
             pp_session_forget(proxy->heap, proxy->word);
-        pp_session_may_rest(proxy->heap);
+        if (proxy->heap->table.used <= 1)
+            pp_session_may_rest(proxy->heap);
     }
     Py_XDECREF((PyObject *)proxy->snapshot);
     Py_XDECREF((PyObject *)proxy->heap);
