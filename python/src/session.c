@@ -192,6 +192,9 @@ void pp_session_look(struct pp_heap *heap, struct pht *t)
     /* What cannot be held stops it until something is forgotten. */
     if ((heap->stuck_with != 0 && heap->table.used >= heap->stuck_with) || pp_fork_is_awaited())
         return;
+    pp_session_may_rest(heap); /* if it could not when the last proxy ended: a child was awaited */
+    if (pht_session_rests(&heap->session))
+        return;
     bool must_hold = false;
     const struct pht_words words = words_of(heap);
     const enum pheap_status status = pht_session_see(t, &heap->session, &words, &must_hold);

@@ -384,6 +384,25 @@ class Forked(SessionTest):
         self.assertEqual(self.fork(check), 0)
         self.assertEqual(b, [2])
 
+    def test_parent_rests_later(self):
+        # Would catch a process that could not rest while it waited for a child, and never does again.
+        self.root["n"] = [1]
+        parent = Other(self)
+        self.assertEqual(
+            parent(
+                "held = root['n']; r, w = os.pipe(); child = os.fork()"
+                "; (os.close(w), os.read(r, 1), os._exit(0)) if child == 0 else os.close(r); del held; gc.collect()"
+            ),
+            "ok",
+        )
+        for i in range(60):
+            self.root["a"] = [[i] * 10 for _ in range(10)]
+        self.assertGreater(self.count()["limbo"], 30)
+        self.assertEqual(parent("os.close(w); os.waitpid(child, 0); len(root)"), "ok")
+        for i in range(60):
+            self.root["a"] = [[i] * 10 for _ in range(10)]
+        self.assertLess(self.count()["limbo"], 30)
+
     def test_parent_goes_on(self):
         # Would catch an inherited proxy that shows something else, after the parent has let go of it: it works, or says why.
         self.root["a"] = [1]
