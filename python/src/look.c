@@ -13,6 +13,7 @@ enum { GLANCES = 1 << 16 };
 int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *snapshot)
 {
     look->reader = NULL;
+    look->heap = heap;
     if (pp_heap_usable(heap) < 0)
         return -1;
     if (snapshot != NULL) {
@@ -72,8 +73,11 @@ void pp_take_glance(struct pp_heap *heap, const struct pp_look *look)
 
 void pp_seen(struct pp_look *look)
 {
-    if (look->reader != NULL)
-        pheap_read_end(look->reader);
+    if (look->reader == NULL)
+        return;
+    if (pp_in_flight > 0)
+        pp_session_wake(look->heap, look->t);
+    pheap_read_end(look->reader);
     look->reader = NULL;
 }
 
@@ -86,6 +90,7 @@ static void end_snapshot(struct pp_snapshot *snapshot)
     if (snapshot->forks == pp_forks) {
         pheap_read_end(snapshot->reader);
         snapshot->heap->looking--;
+        pp_session_may_rest(snapshot->heap);
     }
     snapshot->reader = NULL;
 }
@@ -136,6 +141,7 @@ PyObject *pp_snapshot_new(struct pp_heap *heap)
             snapshot->reader = reader;
             snapshot->forks = pp_forks;
             heap->looking++;
+            pp_session_wake(heap, &snapshot->look); /* else others would wait for it */
             return (PyObject *)snapshot;
         }
         pheap_read_end(reader);
