@@ -3,6 +3,7 @@
 #include "python/src/block.h"
 #include "python/src/record.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* One turn of waiting, after which signals are looked for; and what is long enough to be told. */
@@ -61,8 +62,8 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
     struct pp_now now = {.txn = txn, .owner = pp_thread(), .serial = ++heap->serials, .level = 1};
     status = pht_begin(txn, &now.view);
     if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
         pheap_abort(txn);
+        pp_fail(heap->state, status);
         return -1;
     }
     if (heap->now.txn != NULL) {
@@ -87,15 +88,25 @@ void pp_abort(struct pp_heap *heap)
     free(now.made);
 }
 
+/* Abort before an exception is raised: making one may run anything, which is not to be part of the transaction.  What there
+ * is to say stays. */
+static void abort_saying(struct pp_heap *heap)
+{
+    char detail[1024];
+    (void)snprintf(detail, sizeof detail, "%s", pheap_error_detail());
+    pp_abort(heap);
+    (void)pheap_fail_with(PHEAP_ENDED, "%s", detail);
+}
+
 int pp_commit(struct pp_heap *heap, enum pheap_durability how)
 {
     enum pheap_status status = heap->now.view.failed;
     if (status != PHEAP_OK) {
+        abort_saying(heap);
         pp_fail(heap->state, pheap_fail_with(status,
                                              "a change in this transaction failed half-way, so all of it was "
                                              "undone: %s",
                                              pheap_error_detail()));
-        pp_abort(heap);
         return -1;
     }
     struct pp_now now = heap->now;
@@ -103,13 +114,14 @@ int pp_commit(struct pp_heap *heap, enum pheap_durability how)
     heap->users++;
     Py_BEGIN_ALLOW_THREADS status = pheap_commit(now.txn, how, NULL);
     Py_END_ALLOW_THREADS heap->users--;
-    if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
+    if (status != PHEAP_OK)
         pp_bury(heap, &now, 0);
-    }
     pp_session_tended(heap, &now.tending, status == PHEAP_OK);
     free(now.made);
-    return status == PHEAP_OK ? 0 : -1;
+    if (status == PHEAP_OK)
+        return 0;
+    pp_fail(heap->state, status);
+    return -1;
 }
 
 int pp_change(struct pp_change *change, struct pp_proxy *proxy)
@@ -142,9 +154,9 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
 int pp_changed(struct pp_change *change, enum pheap_status status, bool undo)
 {
     if (status != PHEAP_OK) {
-        pp_fail(change->heap->state, status);
         if (change->lone)
-            pp_abort(change->heap);
+            abort_saying(change->heap);
+        pp_fail(change->heap->state, status);
         return -1;
     }
     if (!change->lone)

@@ -36,6 +36,7 @@ int pp_heap_usable(struct pp_heap *heap)
         heap->looking = 0;
         heap->watching = 0;
         heap->users = 0;
+        const bool parent_writes = heap->now.txn != NULL && heap->now.owner == pp_thread();
         if (heap->now.txn != NULL) {
             struct pp_now now = heap->now;
             heap->now = (struct pp_now){.txn = NULL};
@@ -43,7 +44,7 @@ int pp_heap_usable(struct pp_heap *heap)
             free(now.tending.drops);
             free(now.made);
         }
-        return pp_session_adopt(heap);
+        return pp_session_adopt(heap, parent_writes);
     }
     return 0;
 }

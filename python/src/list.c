@@ -275,6 +275,8 @@ static int take(struct pp_proxy *proxy, Py_ssize_t index, PyObject **object, uin
         status = pht_list_get(change.t, proxy->word, at, &value);
         if (status == PHEAP_OK)
             status = pp_show(change.t, value, &shown);
+        if (status == PHEAP_OK)
+            status = pp_hold_shown(change.heap, &shown);
     }
     if (status == PHEAP_OK && there)
         status = remove_at(&change, proxy->word, at);
@@ -419,7 +421,9 @@ static PyObject *iterator_hint(PyObject *self, PyObject *unused)
     const struct iterator *iterator = (struct iterator *)self;
     if (iterator->list == NULL)
         return PyLong_FromLong(0);
-    const Py_ssize_t count = list_length((PyObject *)iterator->list);
+    PyObject *list = Py_NewRef((PyObject *)iterator->list);
+    const Py_ssize_t count = list_length(list);
+    Py_DECREF(list);
     if (count < 0)
         return NULL;
     if (iterator->backwards)

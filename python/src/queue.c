@@ -286,6 +286,8 @@ static PyObject *take(struct pp_proxy *proxy, bool front)
     if (status == PHEAP_OK && there)
         status = pp_show(change.t, value, &shown);
     if (status == PHEAP_OK && there)
+        status = pp_hold_shown(change.heap, &shown);
+    if (status == PHEAP_OK && there)
         status = pht_queue_pop(change.t, proxy->word, front, NULL);
     PyObject *object = NULL;
     if (pp_changed(&change, status, !there) == 0) {

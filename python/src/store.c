@@ -250,7 +250,7 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
     return pp_proxy_found(map->heap->state->block, map->heap, map->snapshot, value, proxy_kind);
 }
 
-/* Remove a key: what it has is freed if nothing else has it. */
+/* Remove a key: what it has is freed if nothing else has it.  *gone: a new reference to the proxy of what is. */
 static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *map, const struct pp_needle *needle,
                                     bool *there, bool *held, struct pp_proxy **gone)
 {
@@ -269,7 +269,7 @@ static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *m
         status = pht_map_remove(change->t, map->word, needle->any, NULL);
     struct pp_proxy *proxy = pp_table_get(&map->heap->table, value);
     if (status == PHEAP_OK && proxy != NULL && references == 1u + (pp_is_leaf(proxy->kind) && proxy->held)) {
-        *gone = proxy;
+        *gone = (struct pp_proxy *)Py_NewRef((PyObject *)proxy);
         if (pp_is_leaf(proxy->kind))
             status = pp_unhold(proxy);
     }
@@ -299,6 +299,7 @@ static PyObject *delete_struct(PyObject *module, PyObject *args)
         else if (gone != NULL)
             pp_proxy_die(gone);
     }
+    Py_XDECREF((PyObject *)gone);
     pp_needle_clear(&needle);
     if (found < 0)
         return NULL;

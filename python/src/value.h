@@ -132,13 +132,17 @@ struct pp_shown {
     pht_value word;
     uint32_t kind; /* enum pht_kind; 0: nothing */
     uint32_t negative;
-    int64_t integer; /* of a record the number of its type */
+    int64_t
+        integer; /* of a record the number of its type; of a block or the like the transaction that holds it, or 0 */
     double real;
     PyObject *object;       /* str, bytes; of a large int its limbs */
     struct pp_shown *parts; /* of a tuple */
     size_t count;
 };
 enum pheap_status pp_show(struct pht *t, pht_value value, struct pp_shown *shown);
+
+/* Within a change, before what was shown is removed: hold the blocks, arrays and rings in it, until they have proxies. */
+enum pheap_status pp_hold_shown(struct pp_heap *heap, struct pp_shown *shown);
 
 /* The object for it, and `shown` is empty again.  NULL with an exception. */
 PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot);
