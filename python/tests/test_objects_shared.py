@@ -155,7 +155,8 @@ class Processes(HeapTest):
         for header in ("pheap/pheap.h", "types/types.h"):
             shutil.copy(top / header, self.path.parent / "pheap")
         libraries = ["-lxxhash", "-lzstd", "-lpthread"]
-        subprocess.run([compiler, "-I", self.path.parent, source, *archives, *libraries, "-o", program], check=True)
+        flags = os.environ.get("PHEAP_SANITIZER_FLAGS", "").split()
+        subprocess.run([compiler, *flags, "-I", self.path.parent, source, *archives, *libraries, "-o", program], check=True)
         subprocess.run([program, self.path], check=True)
         one = self.root["one"]
         self.assertEqual((one.three, one.text, one.low, one.high), ((-1, 2, -3), "abcd", 5, -2))
