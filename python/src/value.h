@@ -110,6 +110,15 @@ PyObject *pp_map_pop(PyObject *self, PyObject *args);
 PyObject *pp_map_update(PyObject *self, PyObject *plain);
 extern const char pp_map_get_doc[], pp_map_setdefault_doc[], pp_map_pop_doc[], pp_map_update_doc[];
 
+/* An index from the front, or the count if there is no such element. */
+static inline uint64_t pp_from_front(Py_ssize_t index, uint64_t count)
+{
+    if (index >= 0)
+        return (uint64_t)index < count ? (uint64_t)index : count;
+    const uint64_t back = (uint64_t)0 - (uint64_t)index;
+    return back <= count ? count - back : count;
+}
+
 struct pp_shown;
 
 /* What an iterator over items gives, of two that were shown, the key and the value. */
