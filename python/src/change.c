@@ -40,6 +40,27 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
     }
 }
 
+/* The thread of the open transaction has ended without it: then it was aborted. */
+static void forget_dead(struct pp_heap *heap)
+{
+    struct pp_now now = heap->now;
+    heap->now = (struct pp_now){.txn = NULL};
+    pp_bury(heap, &now, 0);
+    pp_session_tended(heap, &now.tending, false);
+    free(now.made);
+}
+
+void pp_end_of_thread(struct pp_heap *heap)
+{
+    pheap_txn *txn;
+    const enum pheap_status status = pheap_begin_timeout(heap->handle, 0, &txn); /* there is one writer at a time */
+    pp_note_stray(heap, status);
+    if (status != PHEAP_OK)
+        return;
+    pheap_abort(txn);
+    forget_dead(heap);
+}
+
 int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
 {
     pheap_txn *txn;
@@ -66,12 +87,8 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
         pp_fail(heap->state, status);
         return -1;
     }
-    if (heap->now.txn != NULL) {
-        /* Its thread has ended without it: then it was aborted. */
-        pp_bury(heap, &heap->now, 0);
-        pp_session_tended(heap, &heap->now.tending, false);
-        free(heap->now.made);
-    }
+    if (heap->now.txn != NULL)
+        forget_dead(heap);
     pp_session_at_begin(heap, &now);
     heap->now = now;
     pp_hold_all(heap);

@@ -298,6 +298,8 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
         Py_RETURN_NONE;
     if (pp_heap_usable(heap) < 0)
         return NULL;
+    if (heap->now.txn != NULL && heap->now.owner != pp_thread())
+        pp_end_of_thread(heap);
     if (heap->now.txn != NULL || heap->looking > 0 || heap->watching > 0 || heap->users > 0) {
         const char *what = heap->now.txn != NULL ? "a transaction is open"
                            : heap->looking > 0   ? "a snapshot is open"

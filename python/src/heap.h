@@ -275,4 +275,7 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms);
 int pp_commit(struct pp_heap *heap, enum pheap_durability how);
 void pp_abort(struct pp_heap *heap);
 
+/* If the thread of the open transaction has ended, so has that. */
+void pp_end_of_thread(struct pp_heap *heap);
+
 #endif

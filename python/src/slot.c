@@ -215,7 +215,8 @@ static PyObject *slot_get(PyObject *self, PyObject *object, PyObject *type)
         base = heap->now.view.base;
         size = heap->now.view.size;
         own = true;
-    } else if (heap->glance_forks == pp_forks && --heap->glance_left > 0) {
+    } else if (heap->glance_forks == pp_forks && --heap->glance_left > 0 &&
+               (heap->now.txn == NULL || record->proxy.serial != heap->now.serial)) {
         base = heap->glance.base;
         size = heap->glance.size;
     } else {

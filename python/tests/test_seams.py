@@ -141,6 +141,33 @@ class Midst(HeapTest):
             self.assertEqual(heap.root["first"].name, "Joe")
             self.assertEqual(heap.check(), [])
 
+    def test_object_of_another_thread(self):
+        # Would catch bytes of whatever was there before, or Corrupt.
+        made, ends = [], threading.Event()
+
+        def work():
+            heap.transaction().__enter__()
+            heap.root["list"], heap.root["person"] = [1], Person(name="Joe")
+            made.extend(heap.root[name] for name in ("list", "person", "old"))
+            ends.wait()
+
+        heap = pheap.open(self.path.with_name("b.heap"), durable=False)
+        heap.root["old"] = [2]
+        thread = threading.Thread(target=work)
+        thread.start()
+        while len(made) < 3:
+            pass
+        for look in (lambda: len(made[0]), lambda: made[1].name, lambda: made[0].append(1) if ends.is_set() else made[0][0]):
+            self.assertRaisesRegex(pheap.Busy, "of another thread", look)
+        self.assertEqual(made[2], [2])
+        self.assertRaisesRegex(pheap.Busy, "a transaction is open", heap.close)
+        ends.set()
+        thread.join()
+        # It has ended without its end.
+        heap.close()
+        with pheap.open(self.path.with_name("b.heap")) as heap:
+            self.assertEqual(dict(heap.root), {"old": [2]})
+
     def test_struct_that_is_let_go_of_while_it_is_deleted(self):
         # Would catch a proxy that ends while the commit is waited for.
         heap = pheap.open(self.path.with_name("b.heap"), "c", durable=True)
@@ -225,6 +252,24 @@ class Forks(HeapTest):
             self.root["x"] = 1
             self.assertEqual(self.child(lambda: "x" in self.root), 0)
         self.assertEqual(len(block), 8)
+
+    def test_what_is_lost_is_not_looked_at(self):
+        # Would catch a first look in a child at what has died by that.
+        with self.heap.transaction():
+            self.root["block"] = block = self.heap.alloc(8)
+        with self.heap.transaction():
+            self.root["made"] = [1]
+            made = self.root["made"]
+
+            def look(what):
+                try:
+                    len(what)
+                except pheap.Aborted:
+                    return 0
+                return 1
+
+            self.assertEqual(self.child(lambda: look(made)), 0)
+            self.assertEqual(self.child(lambda: look(block)), 0)
 
     def test_fork_while_another_thread_shows(self):
         # Would catch what that thread had in flight, and never ends in the child, whose session would stand still.
