@@ -301,9 +301,9 @@ int pp_session_adopt(struct pp_heap *heap, bool parent_writes)
         pp_fail(heap->state, status);
         return -1;
     }
-    pp_fork_gone_on();
     if (whole && holds && hold_again(heap, &parents, parent_writes ? 0 : ADOPT_MS) != PHEAP_OK)
         lose_held(heap);
+    pp_fork_gone_on(); /* the parent may move */
     pp_table_lose(&heap->table, heap->root, !whole);
     return 0;
 }
