@@ -158,6 +158,8 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
     change->lone = !pp_in_transaction(heap);
     if (change->lone && pp_begin(heap, -1) < 0)
         return -1;
+    if (!change->lone && heap->unheld)
+        pp_hold_all(heap); /* what other threads have got meanwhile */
     /* Again: while this thread waited, the transaction that made the object may have been aborted. */
     if (proxy->dead) {
         if (change->lone)
