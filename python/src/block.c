@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Block: bytes in a heap; and what a heap tells of itself: figures, space, faults. */
+/* Block: bytes in a heap. */
 #include "python/src/block.h"
 
 #include "python/src/value.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 static struct pp_proxy *proxy_of(PyObject *self)
 {
@@ -201,12 +199,6 @@ static PyObject *block_offset(PyObject *self, void *closure)
     return PyLong_FromUnsignedLongLong(offset);
 }
 
-static PyObject *block_word(PyObject *self, void *closure)
-{
-    (void)closure;
-    return PyLong_FromUnsignedLongLong(proxy_of(self)->word);
-}
-
 static PyObject *block_kind(PyObject *self, void *closure)
 {
     (void)closure;
@@ -216,7 +208,6 @@ static PyObject *block_kind(PyObject *self, void *closure)
 
 static PyGetSetDef getset[] = {
     {"offset", block_offset, NULL, "Where its bytes are in the heap: what pht_block_at() gives a C program.", NULL},
-    {"_word", block_word, NULL, "The word of the value.", NULL},
     {"_kind", block_kind, NULL, "block, array, ring or record.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -44,7 +44,7 @@ int pp_refuse_exports(struct pp_heap *heap, pht_value word, const struct pp_snap
 
 /*
  * HOLDS.  Objects that refer to no others are freed at once with their last reference, so their proxies are held in advance: in
- * the transaction that they are made in, else in the next one, before it can remove anything.  What another process frees before
+ * the transaction that they are made in, else with the next change of the process, or with what removes them.  What another process frees before
  * that is gone.
  */
 static inline bool pp_is_leaf(uint32_t kind)

@@ -3,6 +3,7 @@
 #include "python/src/block.h"
 #include "python/src/record.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* One turn of waiting, after which signals are looked for; and what is long enough to be told. */
@@ -39,6 +40,27 @@ static enum pheap_status wait_for_turn(struct pp_heap *heap, int64_t timeout_ms,
     }
 }
 
+/* The thread of the open transaction has ended without it: then it was aborted. */
+static void forget_dead(struct pp_heap *heap)
+{
+    struct pp_now now = heap->now;
+    heap->now = (struct pp_now){.txn = NULL};
+    pp_bury(heap, &now, 0);
+    pp_session_tended(heap, &now.tending, false);
+    free(now.made);
+}
+
+void pp_end_of_thread(struct pp_heap *heap)
+{
+    pheap_txn *txn;
+    const enum pheap_status status = pheap_begin_timeout(heap->handle, 0, &txn); /* there is one writer at a time */
+    pp_note_stray(heap, status);
+    if (status != PHEAP_OK)
+        return;
+    pheap_abort(txn);
+    forget_dead(heap);
+}
+
 int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
 {
     pheap_txn *txn;
@@ -61,16 +83,12 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
     struct pp_now now = {.txn = txn, .owner = pp_thread(), .serial = ++heap->serials, .level = 1};
     status = pht_begin(txn, &now.view);
     if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
         pheap_abort(txn);
+        pp_fail(heap->state, status);
         return -1;
     }
-    if (heap->now.txn != NULL) {
-        /* Its thread has ended without it: then it was aborted. */
-        pp_bury(heap, &heap->now, 0);
-        pp_session_tended(heap, &heap->now.tending, false);
-        free(heap->now.made);
-    }
+    if (heap->now.txn != NULL)
+        forget_dead(heap);
     pp_session_at_begin(heap, &now);
     heap->now = now;
     pp_hold_all(heap);
@@ -90,15 +108,25 @@ void pp_abort(struct pp_heap *heap)
     pp_session_may_rest(heap);
 }
 
+/* Abort before an exception is raised: making one may run anything, which is not to be part of the transaction.  What there
+ * is to say stays. */
+static void abort_saying(struct pp_heap *heap)
+{
+    char detail[1024];
+    (void)snprintf(detail, sizeof detail, "%s", pheap_error_detail());
+    pp_abort(heap);
+    (void)pheap_fail_with(PHEAP_ENDED, "%s", detail);
+}
+
 int pp_commit(struct pp_heap *heap, enum pheap_durability how)
 {
     enum pheap_status status = heap->now.view.failed;
     if (status != PHEAP_OK) {
+        abort_saying(heap);
         pp_fail(heap->state, pheap_fail_with(status,
                                              "a change in this transaction failed half-way, so all of it was "
                                              "undone: %s",
                                              pheap_error_detail()));
-        pp_abort(heap);
         return -1;
     }
     struct pp_now now = heap->now;
@@ -108,12 +136,12 @@ int pp_commit(struct pp_heap *heap, enum pheap_durability how)
     heap->users++;
     Py_BEGIN_ALLOW_THREADS status = pheap_commit(now.txn, how, NULL);
     Py_END_ALLOW_THREADS heap->users--;
-    if (status != PHEAP_OK) {
-        pp_fail(heap->state, status);
+    if (status != PHEAP_OK)
         pp_bury(heap, &now, 0);
-    }
     pp_session_tended(heap, &now.tending, status == PHEAP_OK);
     free(now.made);
+    if (status != PHEAP_OK)
+        pp_fail(heap->state, status);
     pp_session_may_rest(heap);
     return status == PHEAP_OK ? 0 : -1;
 }
@@ -135,6 +163,8 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
     change->lone = !pp_in_transaction(heap);
     if (change->lone && pp_begin(heap, -1) < 0)
         return -1;
+    if (!change->lone && heap->unheld)
+        pp_hold_all(heap); /* what other threads have got meanwhile */
     /* Again: while this thread waited, the transaction that made the object may have been aborted. */
     if (proxy->dead) {
         if (change->lone)
@@ -148,9 +178,9 @@ int pp_change(struct pp_change *change, struct pp_proxy *proxy)
 int pp_changed(struct pp_change *change, enum pheap_status status, bool undo)
 {
     if (status != PHEAP_OK) {
-        pp_fail(change->heap->state, status);
         if (change->lone)
-            pp_abort(change->heap);
+            abort_saying(change->heap);
+        pp_fail(change->heap->state, status);
         return -1;
     }
     if (!change->lone)

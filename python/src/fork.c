@@ -67,6 +67,7 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     pp_forks++;
+    pp_in_flight_of_child();
     close_all(&children);
     if (made[0] >= 0) {
         close(made[0]);

@@ -36,6 +36,7 @@ int pp_heap_usable(struct pp_heap *heap)
         heap->looking = 0;
         heap->watching = 0;
         heap->users = 0;
+        const bool parent_writes = heap->now.txn != NULL && heap->now.owner == pp_thread();
         if (heap->now.txn != NULL) {
             struct pp_now now = heap->now;
             heap->now = (struct pp_now){.txn = NULL};
@@ -43,7 +44,7 @@ int pp_heap_usable(struct pp_heap *heap)
             free(now.tending.drops);
             free(now.made);
         }
-        return pp_session_adopt(heap);
+        return pp_session_adopt(heap, parent_writes);
     }
     return 0;
 }
@@ -146,21 +147,29 @@ static PyObject *transaction_exit(PyObject *self, PyObject *args)
         return NULL;
     }
     const bool failed = type != Py_None;
-    /* An exception ends those within this one, too, if they are open still: nobody else would. */
-    if (failed ? heap->now.level < transaction->level : heap->now.level != transaction->level) {
-        PyErr_SetString(PyExc_RuntimeError, "a transaction within this one is open still");
+    transaction->serial = 0;
+    if (heap->now.level < transaction->level) {
+        if (failed)
+            Py_RETURN_FALSE; /* which has undone it */
+        PyErr_SetString(PyExc_RuntimeError, "this transaction was ended with the one that it is within");
         return NULL;
     }
-    transaction->serial = 0;
+    /* The end of this one ends those within it, too: nobody else would.  What they have done cannot be kept then. */
+    const bool left = heap->now.level > transaction->level;
     int result = 0;
     if (transaction->level > 1) {
         heap->now.level = transaction->level - 1;
-        if (failed)
+        if (failed || left)
             result = roll_back(transaction);
-    } else if (failed) {
+    } else if (failed || left) {
         pp_abort(heap);
     } else {
         result = pp_commit(heap, transaction->how);
+    }
+    if (left && !failed && result == 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "a transaction within this one is open still, so that all of it was undone");
+        result = -1;
     }
     if (result < 0)
         return NULL;
@@ -289,6 +298,8 @@ static PyObject *heap_close(PyObject *self, PyObject *unused)
         Py_RETURN_NONE;
     if (pp_heap_usable(heap) < 0)
         return NULL;
+    if (heap->now.txn != NULL && heap->now.owner != pp_thread())
+        pp_end_of_thread(heap);
     if (heap->now.txn != NULL || heap->looking > 0 || heap->watching > 0 || heap->users > 0) {
         const char *what = heap->now.txn != NULL ? "a transaction is open"
                            : heap->looking > 0   ? "a snapshot is open"

@@ -183,12 +183,16 @@ void pp_table_lose(struct pp_table *table, pht_value root, bool all);
 /* Words that were copied out of views and have no proxies yet, of all heaps: pp_show() to pp_shown_clear(). */
 extern unsigned long pp_in_flight;
 
+/* In a child process: those of other threads are not coming. */
+void pp_in_flight_of_child(void);
+
 /* Begin, before any word is read, and end.  -1 with an exception. */
 int pp_session_begin(struct pp_heap *heap);
 void pp_session_end(struct pp_heap *heap);
 
-/* In a child process: go on with what was inherited.  -1 with an exception. */
-int pp_session_adopt(struct pp_heap *heap);
+/* In a child process: go on with what was inherited.  If the thread of the parent that forked has a transaction open it may
+ * wait for the child, so that this does not wait for it.  -1 with an exception. */
+int pp_session_adopt(struct pp_heap *heap, bool parent_writes);
 
 /* A proxy that is held ends. */
 void pp_session_forget(struct pp_heap *heap, pht_value word);
@@ -282,5 +286,8 @@ enum pheap_status pp_note_made(struct pp_heap *heap, pht_value word);
 int pp_begin(struct pp_heap *heap, int64_t timeout_ms);
 int pp_commit(struct pp_heap *heap, enum pheap_durability how);
 void pp_abort(struct pp_heap *heap);
+
+/* If the thread of the open transaction has ended, so has that. */
+void pp_end_of_thread(struct pp_heap *heap);
 
 #endif

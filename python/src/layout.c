@@ -48,7 +48,7 @@ int32_t pp_struct_find(const struct pp_struct *is, const char *name)
     return -1;
 }
 
-static bool same_kind(const struct pht_field *a, const struct pht_field *b)
+bool pp_same_kind(const struct pht_field *a, const struct pht_field *b)
 {
     return a->kind == b->kind && a->size == b->size && a->count == b->count && a->bit_first == b->bit_first &&
            a->bit_count == b->bit_count;
@@ -63,7 +63,7 @@ static bool matches(const struct pp_shape *shape, const struct pp_struct *is)
         const int32_t at = pp_struct_find(is, field->name);
         if (at < 0 && strcmp(field->name, PP_OTHERS) == 0)
             continue;
-        if (at < 0 || !same_kind(field, &is->fields[at]))
+        if (at < 0 || !pp_same_kind(field, &is->fields[at]))
             return false;
         found++;
     }

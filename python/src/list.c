@@ -32,15 +32,6 @@ static Py_ssize_t list_length(PyObject *self)
     return count_of(proxy_of(self), &count) < 0 ? -1 : (Py_ssize_t)count;
 }
 
-/* An index from the front, or the count if there is no such element. */
-static uint64_t from_front(Py_ssize_t index, uint64_t count)
-{
-    if (index >= 0)
-        return (uint64_t)index < count ? (uint64_t)index : count;
-    const uint64_t back = (uint64_t)0 - (uint64_t)index;
-    return back <= count ? count - back : count;
-}
-
 /* 1: *object is the element; 0: there is none; -1: an exception. */
 static int element(struct pp_proxy *proxy, Py_ssize_t index, PyObject **object)
 {
@@ -50,7 +41,7 @@ static int element(struct pp_proxy *proxy, Py_ssize_t index, PyObject **object)
     struct pp_shown shown = {.kind = 0};
     uint64_t count = 0;
     enum pheap_status status = pht_list_count(look.t, proxy->word, &count);
-    const uint64_t at = status == PHEAP_OK ? from_front(index, count) : 0;
+    const uint64_t at = status == PHEAP_OK ? pp_from_front(index, count) : 0;
     if (status == PHEAP_OK && at < count) {
         pht_value value;
         status = pht_list_get(look.t, proxy->word, at, &value);
@@ -154,16 +145,6 @@ static PyObject *list_subscript(PyObject *self, PyObject *key)
 
 /* ------------------------------------------------------------------------------------------------------ changes */
 
-static enum pheap_status remove_at(const struct pp_change *change, pht_value list, uint64_t index)
-{
-    return pht_list_remove(change->t, list, index, NULL);
-}
-
-static enum pheap_status set_at(const struct pp_change *change, pht_value list, uint64_t index, struct pht_any value)
-{
-    return pht_list_set(change->t, list, index, value);
-}
-
 PyDoc_STRVAR(replace_doc,
              "_replace($self, /, start, step, count, values)\n--\n\n"
              "Put the values of a plain list in the place of `count` elements, every `step`th from `start` on; with\n"
@@ -202,7 +183,7 @@ static PyObject *list_replace(PyObject *self, PyObject *args)
                 const uint64_t at = first + done * (uint64_t)step;
                 if (at >= length)
                     break;
-                status = set_at(&change, proxy->word, at, plan.items[done].any);
+                status = pht_list_set(change.t, proxy->word, at, plan.items[done].any);
             }
         }
         /* From the end, so that the places of the others stay. */
@@ -211,7 +192,7 @@ static PyObject *list_replace(PyObject *self, PyObject *args)
             const size_t which = falls ? done + i : (size_t)count - 1 - i;
             const uint64_t at = first + which * (uint64_t)step;
             if (at < length)
-                status = remove_at(&change, proxy->word, at);
+                status = pht_list_remove(change.t, proxy->word, at, NULL);
         }
         if (step == 1 && status == PHEAP_OK)
             status = pht_list_count(change.t, proxy->word, &length);
@@ -240,7 +221,7 @@ static int put(struct pp_proxy *proxy, Py_ssize_t index, bool insert, PyObject *
         enum pheap_status status = pht_list_count(change.t, proxy->word, &count);
         uint64_t at = 0;
         if (status == PHEAP_OK) {
-            at = from_front(index, count);
+            at = pp_from_front(index, count);
             if (insert && index < 0 && at == count)
                 at = 0; /* before the first */
             there = insert || at < count;
@@ -249,7 +230,7 @@ static int put(struct pp_proxy *proxy, Py_ssize_t index, bool insert, PyObject *
             status = pp_plan_make(&plan, change.t);
         if (status == PHEAP_OK && there)
             status = insert ? pht_list_insert(change.t, proxy->word, at, plan.items[0].any)
-                            : set_at(&change, proxy->word, at, plan.items[0].any);
+                            : pht_list_set(change.t, proxy->word, at, plan.items[0].any);
         result = pp_changed(&change, status, !there);
         if (result == 0 && !there) {
             PyErr_SetString(PyExc_IndexError, "list assignment index out of range");
@@ -268,16 +249,18 @@ static int take(struct pp_proxy *proxy, Py_ssize_t index, PyObject **object, uin
         return -1;
     struct pp_shown shown = {.kind = 0};
     enum pheap_status status = pht_list_count(change.t, proxy->word, count);
-    const uint64_t at = status == PHEAP_OK ? from_front(index, *count) : 0;
+    const uint64_t at = status == PHEAP_OK ? pp_from_front(index, *count) : 0;
     const bool there = status == PHEAP_OK && at < *count;
     if (there && object != NULL) {
         pht_value value;
         status = pht_list_get(change.t, proxy->word, at, &value);
         if (status == PHEAP_OK)
             status = pp_show(change.t, value, &shown);
+        if (status == PHEAP_OK)
+            status = pp_hold_shown(change.heap, &shown);
     }
     if (status == PHEAP_OK && there)
-        status = remove_at(&change, proxy->word, at);
+        status = pht_list_remove(change.t, proxy->word, at, NULL);
     int result = pp_changed(&change, status, !there) < 0 ? -1 : there;
     if (result > 0 && object != NULL) {
         *object = pp_make(&shown, proxy->heap, NULL);
@@ -419,7 +402,9 @@ static PyObject *iterator_hint(PyObject *self, PyObject *unused)
     const struct iterator *iterator = (struct iterator *)self;
     if (iterator->list == NULL)
         return PyLong_FromLong(0);
-    const Py_ssize_t count = list_length((PyObject *)iterator->list);
+    PyObject *list = Py_NewRef((PyObject *)iterator->list);
+    const Py_ssize_t count = list_length(list);
+    Py_DECREF(list);
     if (count < 0)
         return NULL;
     if (iterator->backwards)

@@ -50,17 +50,41 @@ int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *s
     return -1;
 }
 
+/* In a look at the newest version: was it made in a transaction of another thread or task, which is open still? */
+static bool is_of_another(const struct pp_proxy *proxy)
+{
+    const struct pp_now *now = &proxy->heap->now;
+    if (now->txn == NULL || proxy->serial != now->serial)
+        return false;
+    for (size_t i = 0; i < now->made_count; i++) {
+        if (now->made[i] == proxy->word)
+            return true;
+    }
+    return false;
+}
+
 int pp_look(struct pp_look *look, struct pp_proxy *proxy)
 {
-    if (proxy->dead) {
+    if (!proxy->dead) {
+        if (pp_look_at(look, proxy->heap, proxy->snapshot) < 0)
+            return -1;
+        const bool of_another = look->reader != NULL && is_of_another(proxy);
+        if (!proxy->dead && !of_another) /* in a child it may have died just now */
+            return 0;
+        pp_seen(look);
+        if (of_another)
+            pp_fail(proxy->heap->state,
+                    pheap_fail_with(PHEAP_BUSY, "this object belongs to a transaction of another thread or task, "
+                                                "which is open still"));
+    }
+    if (proxy->dead && !PyErr_Occurred()) {
         PyErr_SetString(proxy->heap->state->dead,
                         proxy->lost
                             ? "this object came from the parent process, or from before a close() that failed: get it "
                               "from the root again"
                             : "this object is gone: the transaction that made it was aborted, or it was freed");
-        return -1;
     }
-    return pp_look_at(look, proxy->heap, proxy->snapshot);
+    return -1;
 }
 
 void pp_take_glance(struct pp_heap *heap, const struct pp_look *look)

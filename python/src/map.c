@@ -166,6 +166,8 @@ static int remove_key(struct pp_proxy *proxy, PyObject *key, PyObject **object)
         const bool there = value != PHT_ABSENT;
         if (status == PHEAP_OK && there && object != NULL)
             status = pp_show(change.t, value, &shown);
+        if (status == PHEAP_OK && there && object != NULL)
+            status = pp_hold_shown(change.heap, &shown);
         if (status == PHEAP_OK && there)
             status = proxy->kind == PHT_MAP ? pht_map_remove(change.t, proxy->word, needle.any, NULL)
                                             : pht_omap_remove(change.t, proxy->word, needle.any, NULL);
@@ -273,6 +275,8 @@ static PyObject *map_popitem(PyObject *self, PyObject *unused)
         status = pp_show(change.t, key, &shown[0]);
     if (status == PHEAP_OK && !empty)
         status = pp_show(change.t, value, &shown[1]);
+    if (status == PHEAP_OK && !empty)
+        status = pp_hold_shown(change.heap, &shown[1]);
     if (status == PHEAP_OK && !empty)
         status = pht_map_remove(change.t, proxy->word, pht_of(key), NULL);
     PyObject *pair = NULL;
@@ -410,8 +414,13 @@ static PyObject *iterator_next(PyObject *self)
     struct iterator *iterator = (struct iterator *)self;
     struct pp_proxy *map = iterator->map;
     struct pp_look look;
-    if (map == NULL || pp_look(&look, map) < 0)
+    if (map == NULL)
         return NULL;
+    Py_INCREF((PyObject *)map); /* what runs meanwhile may come back here, and end the iterator */
+    if (pp_look(&look, map) < 0) {
+        Py_DECREF((PyObject *)map);
+        return NULL;
+    }
     struct pp_shown shown[2] = {{.kind = 0}, {.kind = 0}};
     uint64_t cursor = iterator->cursor;
     pht_value key, value;
@@ -426,12 +435,9 @@ static PyObject *iterator_next(PyObject *self)
     if (status == PHEAP_OK) {
         iterator->cursor = cursor;
         iterator->done++;
-        Py_INCREF((PyObject *)map); /* what runs now may come back here, and end the iterator */
         object = pp_make_part(shown, iterator->part, map->heap, map->snapshot);
-        Py_DECREF((PyObject *)map);
     } else if (status == PHEAP_END) {
-        iterator->map = NULL;
-        Py_DECREF((PyObject *)map);
+        Py_CLEAR(iterator->map);
     } else if (status == PHEAP_BUSY) {
         PyErr_Format(PyExc_RuntimeError, "%s changed size during iteration", set ? "Set" : "dictionary");
     } else {
@@ -439,6 +445,7 @@ static PyObject *iterator_next(PyObject *self)
     }
     pp_shown_clear(&shown[0]);
     pp_shown_clear(&shown[1]);
+    Py_DECREF((PyObject *)map);
     return object;
 }
 
@@ -446,7 +453,9 @@ static PyObject *iterator_hint(PyObject *self, PyObject *unused)
 {
     (void)unused;
     const struct iterator *iterator = (struct iterator *)self;
-    const Py_ssize_t count = iterator->map == NULL ? 0 : PyObject_Size((PyObject *)iterator->map);
+    PyObject *map = Py_XNewRef((PyObject *)iterator->map);
+    const Py_ssize_t count = map == NULL ? 0 : PyObject_Size(map);
+    Py_XDECREF(map);
     if (count < 0)
         return NULL;
     return PyLong_FromUnsignedLongLong((uint64_t)count > iterator->done ? (uint64_t)count - iterator->done : 0);

@@ -116,6 +116,8 @@ static PyObject *omap_pop_end(PyObject *self, PyObject *args)
     if (status == PHEAP_OK && there)
         status = pp_show(change.t, value, &shown[1]);
     if (status == PHEAP_OK && there)
+        status = pp_hold_shown(change.heap, &shown[1]);
+    if (status == PHEAP_OK && there)
         status = pht_omap_remove(change.t, proxy->word, pht_of(key), NULL);
     PyObject *pair = NULL;
     if (pp_changed(&change, status, !there) == 0)

@@ -128,6 +128,8 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
     struct pp_proxy *proxy = pp_new(class);
     if (proxy == NULL)
         return NULL;
+    const bool changing =
+        snapshot == NULL && pp_in_transaction(heap); /* nor is this to come between the next two steps */
     struct pp_table *table = snapshot != NULL ? &snapshot->table : &heap->table;
     struct pp_proxy *other = pp_table_get(table, word);
     if (other != NULL && other->kind == kind) {
@@ -138,7 +140,7 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
         die(table, other); /* another process has freed that object, and this one has its place now */
     proxy->word = word;
     proxy->kind = kind;
-    proxy->serial = snapshot == NULL && pp_in_transaction(heap) ? heap->now.serial : 0;
+    proxy->serial = changing ? heap->now.serial : 0;
     proxy->heap = (struct pp_heap *)Py_NewRef((PyObject *)heap);
     proxy->snapshot = (struct pp_snapshot *)Py_XNewRef((PyObject *)snapshot);
     if (snapshot == NULL && pp_in_transaction(heap)) /* else its word is in flight, or it is the root */
@@ -150,7 +152,7 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
     }
     if (snapshot != NULL || !pp_is_leaf(kind))
         return (PyObject *)proxy;
-    const enum pheap_status status = pp_in_transaction(heap) ? pp_hold(proxy) : PHEAP_OK;
+    const enum pheap_status status = changing ? pp_hold(proxy) : PHEAP_OK;
     heap->unheld = heap->unheld || !proxy->held;
     if (status == PHEAP_OK)
         return (PyObject *)proxy;

@@ -23,15 +23,6 @@ static Py_ssize_t queue_length(PyObject *self)
     return (Py_ssize_t)count;
 }
 
-/* An index from the front, or the count if there is no such element. */
-static uint64_t from_front(Py_ssize_t index, uint64_t count)
-{
-    if (index >= 0)
-        return (uint64_t)index < count ? (uint64_t)index : count;
-    const uint64_t back = (uint64_t)0 - (uint64_t)index;
-    return back <= count ? count - back : count;
-}
-
 /* An index object as a number; -1 with an exception is possible. */
 static Py_ssize_t index_of(PyObject *key)
 {
@@ -53,7 +44,7 @@ static PyObject *queue_subscript(PyObject *self, PyObject *key)
     uint64_t count = 0;
     pht_value value;
     enum pheap_status status = pht_queue_count(look.t, proxy->word, &count);
-    const uint64_t at = status == PHEAP_OK ? from_front(index, count) : 0;
+    const uint64_t at = status == PHEAP_OK ? pp_from_front(index, count) : 0;
     if (status == PHEAP_OK && at < count)
         status = pht_queue_get(look.t, proxy->word, at, &value);
     if (status == PHEAP_OK && at < count)
@@ -197,7 +188,7 @@ static int put(struct pp_proxy *proxy, enum where where, Py_ssize_t index, PyObj
         enum pheap_status status = pht_queue_count(change.t, queue, &count);
         if (status == PHEAP_OK)
             status = pht_queue_limit(change.t, queue, &limit);
-        uint64_t at = from_front(index, count);
+        uint64_t at = pp_from_front(index, count);
         if (where == BEFORE && index < 0 && at == count)
             at = 0; /* before the first */
         const bool there = where == PLACE ? at < count : where != BEFORE || count < limit;
@@ -258,7 +249,7 @@ static int queue_assign(PyObject *self, PyObject *key, PyObject *value)
     if (pp_change(&change, proxy) < 0)
         return -1;
     enum pheap_status status = pht_queue_count(change.t, proxy->word, &count);
-    const uint64_t at = from_front(index, count);
+    const uint64_t at = pp_from_front(index, count);
     const bool there = status == PHEAP_OK && at < count;
     if (there)
         status = work_at(&change, proxy->word, DELETE, at, NULL);
@@ -285,6 +276,8 @@ static PyObject *take(struct pp_proxy *proxy, bool front)
         status = pht_queue_get(change.t, proxy->word, front ? 0 : count - 1, &value);
     if (status == PHEAP_OK && there)
         status = pp_show(change.t, value, &shown);
+    if (status == PHEAP_OK && there)
+        status = pp_hold_shown(change.heap, &shown);
     if (status == PHEAP_OK && there)
         status = pht_queue_pop(change.t, proxy->word, front, NULL);
     PyObject *object = NULL;

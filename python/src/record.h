@@ -89,6 +89,9 @@ static inline bool pp_layout_known(const struct pp_heap *heap, const struct pp_l
 /* The shape of a class of records: borrowed; NULL with an exception. */
 struct pp_shape *pp_shape_of(struct pp_state *state, PyObject *class);
 
+/* Are fields alike, wherever they are? */
+bool pp_same_kind(const struct pht_field *a, const struct pht_field *b);
+
 /* The field of a name; -1: none. */
 int32_t pp_struct_find(const struct pp_struct *is, const char *name);
 

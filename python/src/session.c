@@ -15,6 +15,9 @@ unsigned long pp_in_flight;
 /* Holds that are not needed any more are dropped with the next commit, or when there are so many. */
 enum { DROPS_MANY = 256, WAIT_MS = 100 };
 
+/* How long a child waits for a writer, before it does without what its parent holds. */
+enum { ADOPT_MS = 1000 };
+
 static bool has(void *context, pht_value word)
 {
     return pp_table_get(context, word) != NULL;
@@ -271,11 +274,11 @@ void pp_session_keep_up(struct pp_heap *heap)
 /* ------------------------------------------------------------------------------------------------------------ fork */
 
 /* In a child: of what the parent holds the child must have holds of its own. */
-static enum pheap_status hold_again(struct pp_heap *heap, const struct pht_session *parents)
+static enum pheap_status hold_again(struct pp_heap *heap, const struct pht_session *parents, int64_t timeout_ms)
 {
     pheap_txn *txn;
     struct pht t;
-    enum pheap_status status = pheap_begin(heap->handle, &txn);
+    enum pheap_status status = pheap_begin_timeout(heap->handle, timeout_ms, &txn);
     if (status != PHEAP_OK)
         return status;
     status = pht_begin(txn, &t);
@@ -296,7 +299,19 @@ static enum pheap_status hold_again(struct pp_heap *heap, const struct pht_sessi
     return status;
 }
 
-int pp_session_adopt(struct pp_heap *heap)
+/* In a child that cannot hold them: they are not good any more. */
+static void lose_held(struct pp_heap *heap)
+{
+    for (size_t i = 0; i < heap->table.room; i++) {
+        struct pp_proxy *proxy = heap->table.seats[i];
+        if (proxy != NULL && proxy->held) {
+            proxy->held = false;
+            proxy->lost = true;
+        }
+    }
+}
+
+int pp_session_adopt(struct pp_heap *heap, bool parent_writes)
 {
     bool whole = false, holds = false;
     const struct pht_session parents = heap->session;
@@ -308,15 +323,14 @@ int pp_session_adopt(struct pp_heap *heap)
     enum pheap_status status = pht_session_adopt(heap->handle, &parents, &heap->session, &whole);
     for (size_t i = 0; i < heap->table.room; i++)
         holds = holds || (heap->table.seats[i] != NULL && heap->table.seats[i]->held);
-    if (status == PHEAP_OK && whole && holds)
-        status = hold_again(heap, &parents);
-    pp_fork_gone_on();
     if (status != PHEAP_OK) {
-        heap->session.heap = NULL;
-        pp_fork_count_session(-1);
+        heap->forks = pp_forks - 1; /* it is tried again */
         pp_fail(heap->state, status);
         return -1;
     }
+    if (whole && holds && hold_again(heap, &parents, parent_writes ? 0 : ADOPT_MS) != PHEAP_OK)
+        lose_held(heap);
+    pp_fork_gone_on(); /* the parent may move */
     pp_table_lose(&heap->table, heap->root, !whole);
     pp_session_may_rest(heap);
     return 0;

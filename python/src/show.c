@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Values on their way out of the heap: see value.h. */
+#include "python/src/block.h"
 #include "python/src/record.h"
 
 #include <stdlib.h>
@@ -10,9 +11,24 @@ static bool is_in_flight(const struct pp_shown *shown)
     return shown->kind >= PHT_MAP && !pp_compound(shown->kind);
 }
 
+/* Of the calling thread: a forked child has no other one. */
+static _Thread_local unsigned long in_flight_here;
+
+static void count_in_flight(long change)
+{
+    pp_in_flight += (unsigned long)change;
+    in_flight_here += (unsigned long)change;
+}
+
+void pp_in_flight_of_child(void)
+{
+    pp_in_flight = in_flight_here;
+}
+
 void pp_shown_clear(struct pp_shown *shown)
 {
-    pp_in_flight -= is_in_flight(shown);
+    if (is_in_flight(shown))
+        count_in_flight(-1);
     Py_CLEAR(shown->object);
     for (size_t i = 0; i < shown->count; i++)
         pp_shown_clear(&shown->parts[i]);
@@ -57,7 +73,9 @@ static enum pheap_status show(struct pht *t, pht_value value, struct pp_shown *s
         return status;
     shown->kind = any.kind;
     shown->word = value;
-    pp_in_flight += is_in_flight(shown);
+    shown->integer = 0;
+    if (is_in_flight(shown))
+        count_in_flight(1);
     if (any.kind == PHT_RECORD) {
         uint64_t offset;
         uint32_t number;
@@ -150,8 +168,25 @@ static PyObject *make(struct pp_shown *shown, struct pp_heap *heap, struct pp_sn
     case PHT_RECORD:
         return pp_record_of(heap, snapshot, shown->word, (uint32_t)shown->integer);
     default:
-        return pp_proxy_of(heap, snapshot, shown->word, shown->kind);
+        break;
     }
+    PyObject *object = pp_proxy_of(heap, snapshot, shown->word, shown->kind);
+    if (object != NULL && pp_is_leaf(shown->kind) && shown->integer != 0 && !((struct pp_proxy *)object)->held) {
+        ((struct pp_proxy *)object)->held = true;
+        ((struct pp_proxy *)object)->hold = (uint64_t)shown->integer;
+    }
+    return object;
+}
+
+enum pheap_status pp_hold_shown(struct pp_heap *heap, struct pp_shown *shown)
+{
+    enum pheap_status status = PHEAP_OK;
+    for (size_t i = 0; status == PHEAP_OK && i < shown->count; i++)
+        status = pp_hold_shown(heap, &shown->parts[i]);
+    if (status != PHEAP_OK || !pp_is_leaf(shown->kind) || heap->session.heap == NULL)
+        return status;
+    shown->integer = (int64_t)heap->now.serial;
+    return pht_hold(&heap->now.view, &heap->session, shown->word);
 }
 
 PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot)

@@ -64,18 +64,12 @@ static PyObject *read_old(struct slot *slot, struct pp_record *record)
     return PyObject_CallMethod(slot->state->classes_module, "read_old", "OO", (PyObject *)record, slot->name);
 }
 
-static bool same_kind(const struct pht_field *a, const struct pht_field *b)
-{
-    return a->kind == b->kind && a->size == b->size && a->count == b->count && a->bit_first == b->bit_first &&
-           a->bit_count == b->bit_count;
-}
-
 /* The field in a layout, if it is as the class has it; *there: it is there in whatever way. */
 static const struct pht_field *field_in(const struct slot *slot, const struct pp_layout *layout, bool *there)
 {
     const int32_t at = pp_struct_find(&layout->is, slot->field.name);
     *there = at >= 0;
-    return at >= 0 && same_kind(&layout->is.fields[at], &slot->field) ? &layout->is.fields[at] : NULL;
+    return at >= 0 && pp_same_kind(&layout->is.fields[at], &slot->field) ? &layout->is.fields[at] : NULL;
 }
 
 /* Of a value of the class: what the object has instead. */
@@ -221,7 +215,8 @@ static PyObject *slot_get(PyObject *self, PyObject *object, PyObject *type)
         base = heap->now.view.base;
         size = heap->now.view.size;
         own = true;
-    } else if (heap->glance_forks == pp_forks && --heap->glance_left > 0) {
+    } else if (heap->glance_forks == pp_forks && --heap->glance_left > 0 &&
+               (heap->now.txn == NULL || record->proxy.serial != heap->now.serial)) {
         base = heap->glance.base;
         size = heap->glance.size;
     } else {

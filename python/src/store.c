@@ -257,13 +257,12 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
     return given;
 }
 
-/* Remove a key: what it has is freed if nothing else has it. */
+/* Remove a key: what it has is freed if nothing else has it, and its proxy dies before anybody else can look at it. */
 static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *map, const struct pp_needle *needle,
-                                    bool *there, bool *held, struct pp_proxy **gone)
+                                    bool *there, bool *held)
 {
     pht_value value = PHT_ABSENT;
     uint32_t references = 0;
-    *gone = NULL;
     enum pheap_status status = pp_find(change->t, map->word, PHT_MAP, needle, &value);
     *there = value != PHT_ABSENT;
     if (status != PHEAP_OK || !*there)
@@ -276,9 +275,9 @@ static enum pheap_status remove_key(struct pp_change *change, struct pp_proxy *m
         status = pht_map_remove(change->t, map->word, needle->any, NULL);
     struct pp_proxy *proxy = pp_table_get(&map->heap->table, value);
     if (status == PHEAP_OK && proxy != NULL && references == 1u + (pp_is_leaf(proxy->kind) && proxy->held)) {
-        *gone = proxy;
         if (pp_is_leaf(proxy->kind))
             status = pp_unhold(proxy);
+        pp_proxy_die(proxy);
     }
     return status;
 }
@@ -290,7 +289,7 @@ static PyObject *delete_struct(PyObject *module, PyObject *args)
     PyObject *object, *key;
     if (!PyArg_ParseTuple(args, "OO:delete_struct", &object, &key))
         return NULL;
-    struct pp_proxy *map = map_arg(module, object), *gone = NULL;
+    struct pp_proxy *map = map_arg(module, object);
     struct pp_needle needle;
     struct pp_change change;
     if (map == NULL)
@@ -300,11 +299,9 @@ static PyObject *delete_struct(PyObject *module, PyObject *args)
     if (found > 0 && pp_change(&change, map) < 0)
         found = -1;
     if (found > 0) {
-        const enum pheap_status status = remove_key(&change, map, &needle, &there, &held, &gone);
+        const enum pheap_status status = remove_key(&change, map, &needle, &there, &held);
         if (pp_changed(&change, status, !there || held) < 0)
             found = -1;
-        else if (gone != NULL)
-            pp_proxy_die(gone);
     }
     pp_needle_clear(&needle);
     if (found < 0)

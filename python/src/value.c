@@ -287,7 +287,14 @@ static int fill_record(struct pp_plan *plan, size_t number)
     PyObject *source = plan->boxes[number].source;
     struct pp_shape *shape = pp_shape_of(plan->heap->state, (PyObject *)Py_TYPE(source));
     PyObject *state = pp_record_detached(source);
-    if (shape == NULL || keep(plan, (PyObject *)shape) < 0 || state == NULL || (state = PyDict_Copy(state)) == NULL)
+    if (shape != NULL && state == NULL) {
+        pp_fail(
+            plan->heap->state,
+            pheap_fail_with(PHEAP_BUSY,
+                            "an object that was to be stored has been stored by somebody else meanwhile: try again"));
+        return -1;
+    }
+    if (shape == NULL || keep(plan, (PyObject *)shape) < 0 || (state = PyDict_Copy(state)) == NULL)
         return -1;
     int result = keep(plan, state);
     for (Py_ssize_t i = 0; result == 0 && i < PyTuple_Size(shape->names); i++) {
@@ -566,9 +573,28 @@ static enum pheap_status new_record(struct pp_heap *heap, struct pht *t, struct 
     return status == PHEAP_OK ? pp_note_made(heap, box->word) : status;
 }
 
+/* Between the plan and the change other threads may have run: is what it refers to there, and what it stores detached? */
+static enum pheap_status look_again(const struct pp_plan *plan)
+{
+    for (size_t i = 0; i < plan->keep_count; i++) {
+        const struct pp_proxy *proxy = (const struct pp_proxy *)plan->keep[i];
+        if (PyObject_TypeCheck(plan->keep[i], plan->heap->state->proxy) && proxy->dead && proxy->heap == plan->heap &&
+            proxy->snapshot == NULL)
+            return pheap_fail_with(PHEAP_ENDED,
+                                   "an object that was to be stored is gone meanwhile: the transaction that "
+                                   "made it was aborted");
+    }
+    for (size_t i = 0; i < plan->box_count; i++) {
+        if (plan->boxes[i].kind == PHT_RECORD && pp_record_detached(plan->boxes[i].source) == NULL)
+            return pheap_fail_with(PHEAP_BUSY, "an object that was to be stored has been stored by somebody else "
+                                               "meanwhile: try again");
+    }
+    return PHEAP_OK;
+}
+
 enum pheap_status pp_plan_make(struct pp_plan *plan, struct pht *t)
 {
-    enum pheap_status status = PHEAP_OK;
+    enum pheap_status status = look_again(plan);
     for (size_t i = 0; status == PHEAP_OK && i < plan->box_count; i++) {
         struct pp_box *box = &plan->boxes[i];
         if (pp_compound(box->kind))

@@ -110,6 +110,15 @@ PyObject *pp_map_pop(PyObject *self, PyObject *args);
 PyObject *pp_map_update(PyObject *self, PyObject *plain);
 extern const char pp_map_get_doc[], pp_map_setdefault_doc[], pp_map_pop_doc[], pp_map_update_doc[];
 
+/* An index from the front, or the count if there is no such element. */
+static inline uint64_t pp_from_front(Py_ssize_t index, uint64_t count)
+{
+    if (index >= 0)
+        return (uint64_t)index < count ? (uint64_t)index : count;
+    const uint64_t back = (uint64_t)0 - (uint64_t)index;
+    return back <= count ? count - back : count;
+}
+
 struct pp_shown;
 
 /* What an iterator over items gives, of two that were shown, the key and the value. */
@@ -132,13 +141,17 @@ struct pp_shown {
     pht_value word;
     uint32_t kind; /* enum pht_kind; 0: nothing */
     uint32_t negative;
-    int64_t integer; /* of a record the number of its type */
+    int64_t
+        integer; /* of a record the number of its type; of a block or the like the transaction that holds it, or 0 */
     double real;
     PyObject *object;       /* str, bytes; of a large int its limbs */
     struct pp_shown *parts; /* of a tuple */
     size_t count;
 };
 enum pheap_status pp_show(struct pht *t, pht_value value, struct pp_shown *shown);
+
+/* Within a change, before what was shown is removed: hold the blocks, arrays and rings in it, until they have proxies. */
+enum pheap_status pp_hold_shown(struct pp_heap *heap, struct pp_shown *shown);
 
 /* The object for it, and `shown` is empty again.  NULL with an exception. */
 PyObject *pp_make(struct pp_shown *shown, struct pp_heap *heap, struct pp_snapshot *snapshot);

@@ -40,9 +40,9 @@ PyObject *pp_walk_new(struct pp_proxy *proxy, uint64_t low, uint64_t high, int p
 }
 
 /* The next one out of a view. */
-static enum pheap_status step(struct walk *walk, struct pht *t, struct pp_shown shown[2])
+static enum pheap_status step(struct walk *walk, const struct pp_proxy *proxy, struct pht *t, struct pp_shown shown[2])
 {
-    const pht_value word = walk->proxy->word;
+    const pht_value word = proxy->word;
     uint32_t changes;
     pht_value key = PHT_ABSENT, value;
     enum pheap_status status = pht_changes(t, word, &changes);
@@ -52,7 +52,7 @@ static enum pheap_status step(struct walk *walk, struct pht *t, struct pp_shown 
         return PHEAP_BUSY;
     if (walk->low == walk->high)
         return PHEAP_END;
-    if (walk->proxy->kind == PHT_QUEUE)
+    if (proxy->kind == PHT_QUEUE)
         status = walk->backwards ? pht_queue_previous(t, word, &walk->place, &value)
                                  : pht_queue_next(t, word, &walk->place, &value);
     else
@@ -73,28 +73,31 @@ static PyObject *walk_next(PyObject *self)
     struct walk *walk = (struct walk *)self;
     struct pp_proxy *proxy = walk->proxy;
     struct pp_look look;
-    if (proxy == NULL || pp_look(&look, proxy) < 0)
+    if (proxy == NULL)
         return NULL;
+    Py_INCREF((PyObject *)proxy); /* what runs meanwhile may come back here, and end the iterator */
+    if (pp_look(&look, proxy) < 0) {
+        Py_DECREF((PyObject *)proxy);
+        return NULL;
+    }
     struct pp_shown shown[2] = {{.kind = 0}, {.kind = 0}};
-    const enum pheap_status status = step(walk, look.t, shown);
+    const enum pheap_status status = step(walk, proxy, look.t, shown);
     pp_seen(&look);
     PyObject *object = NULL;
     if (status == PHEAP_OK) {
-        Py_INCREF((PyObject *)proxy); /* what runs now may come back here, and end the iterator */
         object = pp_make_part(shown, walk->part, proxy->heap, proxy->snapshot);
-        Py_DECREF((PyObject *)proxy);
     } else if (status == PHEAP_END || status == PHEAP_BUSY) {
         if (status == PHEAP_BUSY)
             PyErr_SetString(PyExc_RuntimeError, proxy->kind == PHT_QUEUE ? "deque mutated during iteration"
                                                                          : "OrderedMap changed during iteration");
         walk->low = walk->high = 0;
-        walk->proxy = NULL;
-        Py_DECREF((PyObject *)proxy);
+        Py_CLEAR(walk->proxy);
     } else {
         pp_fail(proxy->heap->state, status);
     }
     pp_shown_clear(&shown[0]);
     pp_shown_clear(&shown[1]);
+    Py_DECREF((PyObject *)proxy);
     return object;
 }
 

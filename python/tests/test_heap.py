@@ -274,10 +274,6 @@ class Transactions(HeapTest):
         self.assertRaises(RuntimeError, transaction.__exit__, None, None, None)
         with transaction:
             self.assertRaises(RuntimeError, transaction.__enter__)
-            inner = self.heap.transaction()
-            inner.__enter__()
-            self.assertRaises(RuntimeError, transaction.__exit__, None, None, None)
-            inner.__exit__(None, None, None)
         with transaction:
             self.root["again"] = 1
         self.assertRaises(ValueError, self.heap.transaction, timeout=-1)
