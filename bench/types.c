@@ -180,7 +180,7 @@ static void fill(void)
         bench_check(pht_map_set(&b.t, pht_root(&b.t), pht_int(i), pht_of(all[i])), "root");
     for (int64_t i = 0; i < COUNT; i++) {
         char *text = b.spelled + i * TEXT_BYTES;
-        (void)snprintf(text, TEXT_BYTES, "key number %05lld", (long long)i);
+        (void)snprintf(text, TEXT_BYTES, "key number %05u", (unsigned)i);
         const uint32_t slot = plain_slot(i);
         b.keys[slot] = i;
         b.values[slot] = i + 1;
