@@ -103,7 +103,7 @@ static void damage__before_every_function(void **state)
             continue;
         for (uint64_t word = 0; word < blocks[b].length / 8 && word < FIRST_WORDS; word++)
             for (unsigned how = 0; how < WAYS; how++, places++) {
-                const unsigned step = SANITIZED ? 43 : 11;
+                const unsigned step = WATCHES_THREADS ? 211 : SANITIZED ? 43 : 11;
                 try_functions(&rig, blocks[b].offset + word * 8, how, blocks[dice_roll(&dice) % count].offset,
                               (unsigned)(places % step), step);
             }
