@@ -231,7 +231,7 @@ static enum pheap_status have_all_seen(struct pht *t, const struct pt_registry *
         return PHEAP_OK;
     }
     if (!t->asked)
-        status = pheap_lowest_mark(t->txn, &t->lowest);
+        status = pt_failed(t, pheap_lowest_mark(t->txn, &t->lowest)); /* something was stored before */
     t->asked = status == PHEAP_OK;
     *seen = t->lowest == 0 || (t->lowest >= stamp && stamp < t->version);
     return status;
