@@ -697,6 +697,52 @@ static void sessions__begin_beside_a_writer(void **state)
     ok(pheap_close(other));
 }
 
+/*
+ * Catches: garbage that was offered, and is taken for seen by all although it was referred to since: somebody may have come by it
+ * then, after he had seen the offer.
+ */
+static void sessions__come_by_what_was_offered(void **state)
+{
+    (void)state;
+    struct rememberer a = {.heap = new_values_heap("offered")}, b = {.heap = values_heap(path_of("offered", ""), 0)};
+    begin_session(&a, true);
+    begin_session(&b, true);
+    take_step(&a, &b, B_CYCLE);
+    take_step(&a, &b, A_READS);
+    struct pht t = change(b.heap);
+    ok(pht_map_remove(&t, pht_root(&t), pht_text("0"), NULL));
+    keep(&t);
+    ok(pht_collect(b.heap, PHEAP_LAZY, NULL)); /* offers both lists */
+    t = change(b.heap);
+    root_set(&t, "then", pht_int(1)); /* they wait now */
+    keep(&t);
+    see(&b, false, false);
+    see(&a, false, false); /* holds one of them */
+    t = change(a.heap);
+    root_set(&t, "0", pht_of(a.words[0]));
+    keep(&t);
+    pheap_read *reader = look(b.heap, &t);
+    remember(&b, &t, root_get(&t, "0"));
+    ok(pheap_read_end(reader));
+    require_equal(b.count, 1);
+    t = change(a.heap);
+    ok(pht_map_remove(&t, pht_root(&t), pht_text("0"), NULL));
+    ok(pht_unhold(&t, &a.session, a.words[0]));
+    keep(&t);
+    a.count = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        ok(pht_collect(a.heap, PHEAP_LAZY, NULL));
+        require_whole(&b);
+        see(&a, false, false);
+        see(&b, false, false);
+    }
+    ok(pht_session_end(&a.session, -1));
+    ok(pht_session_end(&b.session, -1));
+    require_nothing_stays(a.heap);
+    ok(pheap_close(a.heap));
+    ok(pheap_close(b.heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -707,6 +753,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(processes__killed_at_any_moment),
         cmocka_unit_test(sessions__refuse),
         cmocka_unit_test(sessions__without_room),
+        cmocka_unit_test(sessions__come_by_what_was_offered),
         cmocka_unit_test(sessions__begin_beside_a_writer),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
