@@ -717,10 +717,14 @@ static void sessions__come_by_what_was_offered(void **state)
     root_set(&t, "then", pht_int(1)); /* they wait now */
     keep(&t);
     see(&b, false, false);
-    see(&a, false, false); /* holds one of them */
+    bool must_hold;
+    const struct pht_words words = words_of(&a, false);
     t = change(a.heap);
-    root_set(&t, "0", pht_of(a.words[0]));
+    ok(pht_session_see(&t, &a.session, &words, &must_hold)); /* holds one of them */
+    require(must_hold);
+    root_set(&t, "0", pht_of(a.words[0])); /* at once, since what is stored later gets it out of limbo */
     keep(&t);
+    ok(pht_session_seen(&a.session));
     pheap_read *reader = look(b.heap, &t);
     remember(&b, &t, root_get(&t, "0"));
     ok(pheap_read_end(reader));
