@@ -204,7 +204,8 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_open(const char *path, unsign
 
 /*
  * Close the handle.  Flushes every LAZY commit; the last user of the heap also folds the log into the heap file and
- * marks it cleanly closed.  Fails with BUSY, and closes nothing, while a write transaction begun through this handle is
+ * marks it cleanly closed (two that close at the same moment may leave that to each other: then the next open recovers
+ * the heap, and nothing is lost).  Fails with BUSY, and closes nothing, while a write transaction begun through this handle is
  * open, or, if this is the last handle of the process on the heap, a read transaction or a watch.  Any other status (IO,
  * NO_SPACE, POISONED...) tells what could not be made durable; the handle is closed all the same.  So it is with
  * STRAY_STORE, which tells of a store into what pheap_guard() guards.  NULL is allowed.

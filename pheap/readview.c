@@ -131,6 +131,17 @@ static void shrink(struct ph_core *core, struct ph_view *view)
         view->current = false;
 }
 
+/* on->moves is odd before the first byte of the view changes, and even behind the last. */
+static void begin_move(struct ph_read_view *on)
+{
+#ifdef __SANITIZE_THREAD__ /* which knows of no fences */
+    (void)atomic_fetch_or(&on->moves, 1);
+#else
+    atomic_store_explicit(&on->moves, atomic_load_explicit(&on->moves, memory_order_relaxed) | 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+#endif
+}
+
 /* The first reader: pin, and bring the view there. */
 static ph_status enter_once(struct ph_core *core, struct ph_read_view *on, bool evictable)
 {
@@ -143,9 +154,7 @@ static ph_status enter_once(struct ph_core *core, struct ph_read_view *on, bool 
     }
     if (status != PH_OK)
         return status;
-    /* Odd before the first byte changes, even behind the last. */
-    atomic_store_explicit(&on->moves, atomic_load_explicit(&on->moves, memory_order_relaxed) | 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
+    begin_move(on);
     status = protect_view(core, view, true);
     if (status == PH_OK)
         status = ph_view_move(view, lsn);

@@ -115,7 +115,7 @@ static void open__needs_every_lock(void **state)
     struct machine machine;
     machine_begin(&machine, NULL);
     ok(pheap_close(machine_create(&machine, 0, 8)));
-    static const unsigned wanted[CALLS] = {3, 3, 3, 3, 5, 2};
+    static const unsigned wanted[CALLS] = {3, 3, 3, 3, 6, 3};
     for (enum call call = ATTRIBUTES; call < CALLS; call++) {
         pheap *heap = NULL;
         require_equal(open_without_locks(&machine, call, &heap), wanted[call]);

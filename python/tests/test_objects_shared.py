@@ -154,9 +154,11 @@ class Processes(HeapTest):
         (self.path.parent / "pheap").mkdir()
         for header in ("pheap/pheap.h", "types/types.h"):
             shutil.copy(top / header, self.path.parent / "pheap")
-        libraries = ["-lxxhash", "-lzstd", "-lpthread"]
-        subprocess.run([compiler, "-I", self.path.parent, source, *archives, *libraries, "-o", program], check=True)
-        subprocess.run([program, self.path], check=True)
+        libraries = ["-lxxhash", "-lzstd", "-lpthread", *os.environ.get("PHEAP_SANITIZER_FLAGS", "").split()]
+        plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        command = [compiler, "-I", self.path.parent, source, *archives, *libraries, "-o", program]
+        subprocess.run(command, check=True, env=plain)
+        subprocess.run([program, self.path], check=True, env=plain)
         one = self.root["one"]
         self.assertEqual((one.three, one.text, one.low, one.high), ((-1, 2, -3), "abcd", 5, -2))
         self.assertEqual((one.inner, one.real, one.many), (b"\1\0\2\0", 0.5, (None, "a value of some length")))

@@ -66,7 +66,7 @@ class Pickles(HeapTest):
             """
             import multiprocessing, sys, pheap
 
-            def work(heap, lock, key, ready, go):
+            def work(heap, lock, key, ready, go, end):
                 ready.wait()
                 go.wait()
                 for _ in range(20):
@@ -74,22 +74,25 @@ class Pickles(HeapTest):
                         n = heap.root["n"]
                         heap.root["n"] = n + 1
                 heap.root[key] = {"list": [key]}
+                end.wait()
 
             if __name__ == "__main__":
                 for method in ("fork", "spawn", "forkserver"):
                     context = multiprocessing.get_context(method)
                     heap = pheap.open(sys.argv[1], durable=False)
                     heap.root["n"] = 0
-                    ready, go = context.Barrier(3), context.Event()
+                    ready, go, ends = context.Barrier(3), context.Event(), [context.Event() for i in range(2)]
                     workers = [
-                        context.Process(target=work, args=(heap, heap.lock(), method + str(i), ready, go)) for i in range(2)
+                        context.Process(target=work, args=(heap, heap.lock(), method + str(i), ready, go, ends[i]))
+                        for i in range(2)
                     ]
                     for worker in workers:
                         worker.start()
                     ready.wait()
                     heap.close()
                     go.set()
-                    for worker in workers:
+                    for worker, end in zip(workers, ends):  # two at the same moment might leave it to each other
+                        end.set()
                         worker.join()
                         assert worker.exitcode == 0, worker.exitcode
                     with pheap.open(sys.argv[1], "r") as reader:  # refused if it had to be recovered
