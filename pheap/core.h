@@ -90,6 +90,7 @@ struct pheap {
     struct ph_past_core *past; /* owned; transactions of the parent still point there */
     uint64_t mark;             /* 0: none; this and the next under the reader lock of the core it was set on */
     struct pheap *next_marked;
+    bool read_only; /* the core may be that of other handles, which write */
 };
 
 /* The handle's core.  In a child after fork() the handle first gets one of its own.  INVALID for NULL; errors of open. */
@@ -176,6 +177,8 @@ void ph_notify_commit(struct ph_core *core);
 
 /* mark.c: the handle has no mark any more on this core, which is not a forked one. */
 void ph_mark_drop(struct ph_core *core, pheap *heap);
+/* The lowest that the handles of a process have; 0: none. */
+uint64_t ph_mark_of(const struct ph_core *core, uint32_t seat);
 
 /* shadow.c: map the shadow view if it is not; with less than reserve_bytes if need be, but not than least_bytes. */
 PH_MUST_CHECK ph_status ph_shadow_map(struct ph_core *core, uint64_t reserve_bytes, uint64_t least_bytes);

@@ -323,6 +323,7 @@ ph_status ph_open_io(const ph_io *io, const char *path, unsigned flags, const st
         atomic_init(&handle->core, core);
         handle->past = NULL;
         handle->mark = 0;
+        handle->read_only = (flags & PHEAP_READONLY) != 0;
         handle->next_marked = NULL;
     }
     ph_local_unlock(&registry_lock);

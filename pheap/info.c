@@ -168,7 +168,7 @@ enum pheap_status pheap_next_user(pheap *heap, uint32_t from, struct pheap_user 
         fill_pins(s, &full);
         if (atomic_load(&s->hold) != 0)
             full.backup_ns = atomic_load(&s->hold_since_ns);
-        full.mark = full.alive ? atomic_load(&core->coord->marks[seat]) : 0;
+        full.mark = full.alive ? ph_mark_of(core, seat) : 0;
         memcpy(user, &full, user->size < sizeof full ? user->size : sizeof full);
         return PHEAP_OK;
     }

@@ -839,7 +839,13 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_next_user(pheap *heap, uint32
  * pheap_lowest_mark(): the lowest of all living processes, 0 if nobody has one, as seen from a write transaction: whoever
  * sets one before it begins is seen.  Cost: about 0.1 us, and a system call for each other process that has a mark which
  * is lower than those found before.  Errors: INVALID, ENDED, WRONG_THREAD, FORKED.
+ *
+ * PHEAP_MARK_RESTS is higher than all versions, and the only mark that is 2^63 or more.  While a handle of a process has it,
+ * what readers of that process see counts as a mark: the versions they pin.  So a program that remembers nothing between its
+ * readers need not set a mark for each.  If it wants to remember something it sets one before that reader ends.  Of a reader
+ * that may be evicted nobody can tell what it sees.
  */
+#define PHEAP_MARK_RESTS UINT64_MAX
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_set_mark(pheap *heap, uint64_t mark);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pheap_lowest_mark(pheap_txn *txn, uint64_t *mark);
 

@@ -45,10 +45,11 @@ static ph_status pin_newest(struct ph_core *core, struct ph_read_view *on, bool 
         on->pinned = *lsn | (evictable ? PH_PIN_EVICTABLE : 0);
         atomic_store(&pin->lsn, on->pinned);
         PH_POINT(pin_stored);
-        uint64_t intent = atomic_load(&core->coord->fold_intent);
-        if (intent <= *lsn)
+        const uint64_t intent = atomic_load(&core->coord->fold_intent), newest = atomic_load(&core->coord->committed);
+        /* The newest still: whoever commits from now on can see the pin (mark.c). */
+        if (intent <= *lsn && newest == *lsn)
             return PH_OK;
-        if (intent > atomic_load(&core->coord->committed)) /* nobody folds what was not committed */
+        if (intent > newest) /* nobody folds what was not committed */
             return ph_coord_damaged(core->path);
     }
 }
@@ -87,7 +88,7 @@ static bool change_pin(struct ph_core *core, struct ph_read_view *on, bool evict
 static void note_pin(struct ph_core *core, const struct ph_read_view *on)
 {
     struct ph_pin *pin = pin_of(core, on);
-    atomic_store_explicit(&pin->version, on->view.at.version, memory_order_relaxed);
+    atomic_store_explicit(&pin->version, on->view.at.version, memory_order_release); /* after marks: mark.c */
     atomic_store_explicit(&pin->since_ns, core->io->clock_ns(core->io->ctx, PH_CLOCK_REALTIME_COARSE),
                           memory_order_relaxed);
 }

@@ -4,8 +4,8 @@
  *
  * A new reader gets a view that shows the newest commit already, else an idle one, which is moved there, else it joins
  * the newest of those in use.  The first reader of a view pins the newest commit c (R3): it stores c as the pin, then
- * looks at fold_intent; if that is beyond c a fold may have missed the pin, so it pins a newer commit.  Once the pin
- * holds, nothing folds past c, and the view is moved there.  The last reader clears the pin; the view stays where it is,
+ * looks at fold_intent and for a newer commit; if that is beyond c a fold may have missed the pin, and if there is one a
+ * writer may have, so it pins a newer commit.  Once the pin holds, nothing folds past c, and the view is moved there.  The last reader clears the pin; the view stays where it is,
  * holding nothing.
  *
  * While all readers of a view allow eviction its pin is marked evictable.  A writer that needs the log or the memory

@@ -283,7 +283,7 @@ static ph_status begin(pheap *heap, int64_t timeout_ms, pheap_txn **txn)
         return status;
     if (txn == NULL)
         return ph_fail(PH_INVALID, "pheap_begin: txn is NULL");
-    if (core->read_only)
+    if (core->read_only || heap->read_only)
         return ph_fail(PH_READ_ONLY, "%s: the heap was opened read-only", core->path);
     const uint64_t thread = ph_thread_id();
     struct limit limit = {.timeout_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000};

@@ -422,6 +422,23 @@ static void readonly__handle(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a handle for reading that writes, because another one of the same process may. */
+static void readonly__beside_a_writer(void **state)
+{
+    (void)state;
+    const char *path = make_crashed_heap("ro-beside");
+    pheap *writer, *reader;
+    pheap_txn *txn;
+    ok(pheap_open(path, 0, NULL, &writer));
+    ok(pheap_open(path, PHEAP_READONLY, NULL, &reader));
+    expect(PHEAP_READ_ONLY, pheap_begin(reader, &txn));
+    ok(pheap_begin(writer, &txn));
+    pheap_abort(txn);
+    ok(pheap_close(writer));
+    expect(PHEAP_READ_ONLY, pheap_begin(reader, &txn));
+    ok(pheap_close(reader));
+}
+
 /* ------------------------------------------------------------------------------------------------------ full disk */
 
 /* Bytes that no log makes shorter. */
@@ -790,6 +807,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(readonly__file_and_directory),
         cmocka_unit_test(readonly__place_that_needs_recovery),
         cmocka_unit_test(readonly__handle),
+        cmocka_unit_test(readonly__beside_a_writer),
         cmocka_unit_test(full__file_size_limit),
         cmocka_unit_test(full__small_tmpfs),
         cmocka_unit_test(full__small_ext4),

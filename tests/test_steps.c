@@ -133,6 +133,67 @@ static void pin__a_fold_at_every_instruction_of_begin(void **state)
     ok(pheap_close(heap));
 }
 
+static void wake_again_and_again(const struct peer *test, const char *path)
+{
+    (void)test;
+    pheap *heap = open_heap(path);
+    hand_over();
+    for (;;) {
+        ok(pheap_set_mark(heap, PHEAP_MARK_RESTS));
+        (void)raise(SIGSTOP);
+        pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+        ok(pheap_set_mark(heap, pheap_read_version(reader)));
+        pheap_read_end(reader);
+        (void)raise(SIGSTOP);
+    }
+}
+
+/* The lowest mark, and the version that a transaction which asks for it begins with. */
+static uint64_t ask_for_mark(pheap *heap, uint64_t *version)
+{
+    uint64_t mark;
+    pheap_txn *txn = begin(heap);
+    ok(pheap_lowest_mark(txn, &mark));
+    *version = pheap_version(txn) - 1;
+    ok(pheap_abort(txn));
+    return mark;
+}
+
+/* Catches: a process that rests, whose reader a writer does not see, and that sees less than the writer began with. */
+static void mark__a_commit_at_every_instruction_of_begin(void **state)
+{
+    (void)state;
+    if (!STEPS)
+        skip();
+    const char *path = path_of("mark", "");
+    pheap *heap = create_heap(path);
+    (void)make_root(heap, PAGES * WORDS_PER_PAGE);
+    struct peer child = peer_start(wake_again_and_again, path);
+    await_own_stop(&child);
+    uint64_t steps = 0, round = 0, seen_at = 0;
+    for (; seen_at == 0 || steps < seen_at + 40; steps++) {
+        uint64_t version, now;
+        commit_round(heap, ++round, PHEAP_DURABLE);
+        for (uint64_t i = 0; i < steps; i++)
+            require(step(&child));
+        commit_round(heap, ++round, PHEAP_DURABLE);
+        const uint64_t asked = ask_for_mark(heap, &version);
+        if (seen_at == 0 && asked != PHEAP_MARK_RESTS)
+            seen_at = steps;
+        go_on(&child);
+        await_own_stop(&child);
+        const uint64_t seen = ask_for_mark(heap, &now);
+        require(seen >= (asked < version ? asked : version));
+        go_on(&child);
+        await_own_stop(&child);
+        require(round + 20 < PAGES);
+    }
+    print_message("a commit after each of the first %llu instructions of a reader, which is seen after %llu\n",
+                  (unsigned long long)steps, (unsigned long long)seen_at);
+    peer_kill(&child);
+    ok(pheap_close(heap));
+}
+
 /* ------------------------------------------------------------------------------------------------------------- poison */
 
 static _Atomic int *synced; /* the status of the child's last sync */
@@ -349,6 +410,7 @@ int main(int argc, char **argv)
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pin__a_fold_at_every_instruction_of_begin),
+        cmocka_unit_test(mark__a_commit_at_every_instruction_of_begin),
         cmocka_unit_test(poison__at_every_instruction_before_a_flush),
 #if STEPS && defined(__x86_64__)
         cmocka_unit_test(wait__a_commit_at_every_instruction_before_sleep),

@@ -92,8 +92,15 @@ static void remember(struct rememberer *r, struct pht *t, pht_value word)
         return;
     if (r->count == WORDS_MAX)
         forget(r, 0);
+    ok(pht_session_wake(t, &r->session));
     r->words[r->count] = word;
     r->numbers[r->count++] = number_of(t, word);
+}
+
+static void rest(struct rememberer *r)
+{
+    if (r->count == 0)
+        ok(pht_session_rest(&r->session));
 }
 
 /* All that is remembered is what it was. */
@@ -217,6 +224,7 @@ static void change_something(struct rememberer *r, uint64_t *dice)
         ok(pht_unhold(&t, &r->session, r->dropped[--r->dropped_count]));
     if (dice_roll(dice) % 4 == 0) {
         ok(pheap_abort(t.txn));
+        before.session = r->session;
         *r = before;
         return;
     }
@@ -272,6 +280,11 @@ static void sessions__keep_what_they_remember(void **state)
             ok(pht_session_end(&r->session, -1));
             begin_session(r, holds);
         }
+        if (dice_roll(&dice) % 64 == 0)
+            while (r->count > 0)
+                forget(r, 0);
+        if (what % 3 == 0)
+            rest(r);
         if (all[2].count > 2)
             all[2].count = 0; /* it stops all others, so not for long */
         for (unsigned i = 0; i < 3; i++)
@@ -312,6 +325,7 @@ static void take_step(struct rememberer *a, struct rememberer *b, enum step step
         while (a->dropped_count > 0)
             ok(pht_unhold(&t, &a->session, a->dropped[--a->dropped_count]));
         keep(&t);
+        rest(a);
         break;
     case A_SEES:
         see(a, false, false);
@@ -550,6 +564,140 @@ static void processes__killed_at_any_moment(void **state)
     ok(pheap_close(heap));
 }
 
+/* Rest; when told begin a reader, then remember what it saw, and end it. */
+static void rester(const struct peer *test, const char *path)
+{
+    struct rememberer r = {.heap = values_heap(path, 0)};
+    begin_session(&r, true);
+    for (;;) {
+        struct pht t;
+        char what = 0;
+        rest(&r);
+        peer_tell(test, 'r');
+        require(read(test->from, &what, 1) == 1);
+        if (what == 'x')
+            break;
+        pheap_read *reader = look(r.heap, &t);
+        peer_tell(test, 'l');
+        peer_hear(test, 'w');
+        for (unsigned slot = 0; slot < SLOTS; slot++) {
+            char name[8];
+            slot_name(name, slot);
+            remember(&r, &t, root_get(&t, name));
+        }
+        require_equal(r.count, SLOTS);
+        ok(pheap_read_end(reader));
+        peer_tell(test, 'w');
+        peer_hear(test, 's');
+        require_whole(&r);
+        see(&r, false, false);
+        peer_tell(test, 's');
+        peer_hear(test, 'f');
+        require_whole(&r);
+        while (r.count > 0)
+            forget(&r, 0);
+        t = change(r.heap);
+        while (r.dropped_count > 0)
+            ok(pht_unhold(&t, &r.session, r.dropped[--r.dropped_count]));
+        keep(&t);
+    }
+    ok(pht_session_end(&r.session, -1));
+    ok(pheap_close(r.heap));
+}
+
+/* Catches: a process that sleeps and remembers nothing, and stops others for ever; and one that wakes too late for what it saw. */
+static void processes__rest(void **state)
+{
+    (void)state;
+    pheap *heap = new_values_heap("rest");
+    fill_slots(heap);
+    struct peer child = peer_start(rester, path_of("rest", ""));
+    for (unsigned round = 0; round < 20; round++) {
+        peer_hear(&child, 'r');
+        remove_and_reuse(heap);
+        ok(pht_collect(heap, PHEAP_LAZY, NULL));
+        require_equal(waiting(heap), 0);
+        require(live_blocks(heap) <= 3 + 3); /* and the map of its holds, which is empty */
+        fill_slots(heap);
+        peer_tell(&child, 'l');
+        peer_hear(&child, 'l');
+        remove_and_reuse(heap);
+        if (round % 2 == 0) /* sees them in its reader still */
+            require(live_blocks(heap) > 3 + SLOTS);
+        peer_tell(&child, 'w');
+        peer_hear(&child, 'w');
+        remove_and_reuse(heap);
+        peer_tell(&child, 's');
+        peer_hear(&child, 's');
+        remove_and_reuse(heap);
+        peer_tell(&child, 'f');
+    }
+    peer_hear(&child, 'r');
+    peer_tell(&child, 'x');
+    peer_join(&child);
+    require_nothing_stays(heap);
+    ok(pheap_close(heap));
+}
+
+/* Wake, remember and rest, as often as may be, until killed. */
+static void wake_and_rest(const struct peer *test, const char *path)
+{
+    uint64_t dice = (uint64_t)getpid();
+    struct rememberer r = {.heap = values_heap(path, 0)};
+    begin_session(&r, true);
+    peer_tell(test, 'r');
+    for (;;) {
+        struct pht t;
+        rest(&r);
+        pheap_read *reader = look(r.heap, &t);
+        for (unsigned slot = 0; slot < SLOTS; slot++) {
+            char name[8];
+            slot_name(name, slot);
+            remember(&r, &t, root_get(&t, name));
+        }
+        ok(pheap_read_end(reader));
+        for (uint64_t i = dice_roll(&dice) % 8; i > 0; i--)
+            require_whole(&r);
+        if (dice_roll(&dice) % 4 == 0)
+            see(&r, false, false);
+        require_whole(&r);
+        while (r.count > 0)
+            forget(&r, 0);
+        if (r.dropped_count < WORDS_MAX / 2)
+            continue;
+        t = change(r.heap);
+        while (r.dropped_count > 0)
+            ok(pht_unhold(&t, &r.session, r.dropped[--r.dropped_count]));
+        keep(&t);
+    }
+}
+
+/* Catches: a moment at which what a process is about to remember can be taken apart. */
+static void processes__wake_at_any_moment(void **state)
+{
+    (void)state;
+    pheap *heap = new_values_heap("wake");
+    fill_slots(heap);
+    struct peer children[2];
+    for (unsigned i = 0; i < 2; i++)
+        children[i] = peer_start(wake_and_rest, path_of("wake", ""));
+    for (unsigned i = 0; i < 2; i++)
+        peer_hear(&children[i], 'r');
+    for (unsigned round = 0; round < 20000 * effort(); round++) {
+        bool more;
+        struct pht t = change(heap);
+        (void)make_list(&t, round % SLOTS);
+        ok(pht_reclaim(&t, 1000, &more));
+        keep(&t);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        require_equal(waitpid(children[i].pid, NULL, WNOHANG), 0); /* it lives */
+        peer_kill(&children[i]);
+    }
+    require_nothing_stays(heap);
+    ok(pheap_close(heap));
+}
+
 /* ------------------------------------------------------------------------------------------------ arguments, states */
 
 /* Catches: a session that does what it must not, or says nothing of it. */
@@ -569,6 +717,10 @@ static void sessions__refuse(void **state)
     ok(pht_session_end(&r.session, -1));
     ok(pht_session_end(&r.session, -1));
     expect(PHEAP_INVALID, pht_session_seen(&r.session));
+    expect(PHEAP_INVALID, pht_session_rest(&r.session));
+    expect(PHEAP_INVALID, pht_session_rest(NULL));
+    expect(PHEAP_INVALID, pht_session_wake(NULL, &r.session));
+    expect(PHEAP_INVALID, pht_session_wake(&t, &r.session));
     begin_session(&r, true);
     pheap_read *reader = look(r.heap, &t);
     expect(PHEAP_READ_ONLY, pht_hold(&t, &r.session, list));
@@ -813,6 +965,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(sessions__every_short_history),
         cmocka_unit_test(processes__remember_and_die),
         cmocka_unit_test(processes__killed_at_any_moment),
+        cmocka_unit_test(processes__rest),
+        cmocka_unit_test(processes__wake_at_any_moment),
         cmocka_unit_test(sessions__refuse),
         cmocka_unit_test(sessions__without_room),
         cmocka_unit_test(sessions__come_by_what_was_offered),

@@ -84,6 +84,39 @@ static void mark__belongs_to_a_transaction(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: a process that rests and stops others, or whose readers do not; and a mark that is no version. */
+static void mark__rests(void **state)
+{
+    (void)state;
+    const char *path = path_of("rests", "");
+    pheap *heap = create_heap(path), *other = open_heap(path);
+    (void)make_root(heap, 8);
+    uint64_t version;
+    ok(pheap_newest_version(heap, &version));
+    expect(PHEAP_INVALID, pheap_set_mark(heap, UINT64_C(1) << 63));
+    expect(PHEAP_INVALID, pheap_set_mark(heap, PHEAP_MARK_RESTS - 1));
+    ok(pheap_set_mark(heap, PHEAP_MARK_RESTS));
+    require_equal(lowest_mark(heap), PHEAP_MARK_RESTS);
+    require_equal(mark_of(heap, getpid()), PHEAP_MARK_RESTS);
+    ok(pheap_set_mark(other, version + 5));
+    require_equal(lowest_mark(heap), version + 5);
+    require_equal(mark_of(heap, getpid()), version + 5);
+    pheap_read *reader = read_begin(other, PHEAP_FRESH);
+    require_equal(lowest_mark(heap), version);
+    pheap_txn *txn = begin(heap);
+    put_word(txn, 0, 1);
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+    pheap_read *newer = read_begin(other, PHEAP_FRESH);
+    require_equal(lowest_mark(heap), version);
+    ok(pheap_read_end(reader));
+    require_equal(lowest_mark(heap), version + 1);
+    ok(pheap_set_mark(heap, version + 4));
+    require_equal(lowest_mark(heap), version + 4);
+    ok(pheap_read_end(newer));
+    ok(pheap_close(heap));
+    ok(pheap_close(other));
+}
+
 static void set_marks(const struct peer *test, const char *path)
 {
     pheap *heap = open_heap(path);
@@ -164,6 +197,7 @@ int main(int argc, char **argv)
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mark__is_the_lowest_of_the_handles),
+        cmocka_unit_test(mark__rests),
         cmocka_unit_test(mark__belongs_to_a_transaction),
         cmocka_unit_test(mark__goes_with_its_process),
         cmocka_unit_test(mark__is_not_inherited),

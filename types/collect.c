@@ -290,7 +290,8 @@ static enum pheap_status reclaim(struct collection *c, struct pht *t)
     if (registry == NULL)
         return status == PHEAP_OK ? PHEAP_CORRUPT : status;
     /* What came into limbo just now is the next transaction's. */
-    c->more = c->more || (lowest == 0 && (registry->limbo[PT_WAITING].first | registry->limbo[PT_YOUNG].first) != 0);
+    c->more = c->more || ((lowest == 0 || lowest == PHEAP_MARK_RESTS) &&
+                          (registry->limbo[PT_WAITING].first | registry->limbo[PT_YOUNG].first) != 0);
     c->waiting = registry->offered_count;
     return PHEAP_OK;
 }

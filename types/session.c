@@ -439,17 +439,45 @@ enum pheap_status pht_session_see(struct pht *t, struct pht_session *session, co
     return t->txn == NULL ? pht_session_seen(session) : PHEAP_OK;
 }
 
+static enum pheap_status move_mark(struct pht_session *session, uint64_t mark)
+{
+    const enum pheap_status status = pheap_set_mark(session->heap, mark);
+    if (status == PHEAP_OK)
+        session->mark = mark;
+    return status;
+}
+
 enum pheap_status pht_session_seen(struct pht_session *session)
 {
     if (session == NULL || session->heap == NULL)
         return pheap_fail_with(PHEAP_INVALID, "pht_session_seen: there is no session, or it has ended");
     if (session->next <= session->mark)
         return PHEAP_OK;
-    const enum pheap_status status = pheap_set_mark(session->heap, session->next);
-    if (status == PHEAP_OK)
-        session->mark = session->next;
+    const enum pheap_status status = move_mark(session, session->next);
     session->next = 0;
     return status;
+}
+
+/* -------------------------------------------------------------------------------------------------------- resting */
+
+enum pheap_status pht_session_rest(struct pht_session *session)
+{
+    if (session == NULL || session->heap == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_session_rest: there is no session, or it has ended");
+    session->next = 0;
+    return pht_session_rests(session) ? PHEAP_OK : move_mark(session, PHEAP_MARK_RESTS);
+}
+
+enum pheap_status pht_session_wake(const struct pht *t, struct pht_session *session)
+{
+    if (t == NULL || session == NULL || session->heap == NULL)
+        return pheap_fail_with(PHEAP_INVALID, "pht_session_wake: there is no view, or the session has ended");
+    if (!pht_session_rests(session))
+        return PHEAP_OK;
+    /* What came into limbo up to the version that is seen cannot be reached there.  What came later nobody takes apart yet:
+     * others see the reader's pin until they see this mark.  A writer sees what the version before its own has left. */
+    const uint64_t seen = t->txn != NULL ? t->version - 1 : pheap_read_version(t->reader);
+    return move_mark(session, seen == 0 ? 1 : seen);
 }
 
 enum pheap_status pht_waiting(struct pht *t, uint64_t *objects)

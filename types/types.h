@@ -687,7 +687,7 @@ PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_ring_pop(struct pht *t, pht_val
  * are freed at once when they lose their last reference: who wants to keep such a one must pht_hold() it.
  *
  * Who does not look stops others from freeing memory: containers that went stay whole for as long as a process with a session
- * does not answer.  What loses its last reference is not taken apart in the same transaction in a heap that ever had a session.
+ * does not answer, unless it rests.  What loses its last reference is not taken apart in the same transaction in a heap that ever had a session.
  *
  * A session is used by one thread at a time.  In a forked child it is the parent's: see pht_session_adopt().
  */
@@ -750,6 +750,21 @@ static inline bool pht_session_due(const struct pht *t, const struct pht_session
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_see(struct pht *t, struct pht_session *session,
                                                              const struct pht_words *words, bool *must_hold);
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_seen(struct pht_session *session);
+
+/*
+ * A program that remembers nothing between its looks, and perhaps sleeps, lets its session rest: then it stops nobody, and
+ * nothing is due.  Readers that are open stop others while they last.  Before it remembers a word again it wakes the session
+ * in the reader or transaction that the word was read in, while that is open; a reader that may be evicted will not do.
+ * What is held stays held.  Cost: that of pheap_set_mark().  Errors: INVALID, and those of pheap_set_mark().
+ */
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_rest(struct pht_session *session);
+PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_session_wake(const struct pht *t, struct pht_session *session);
+
+/* Does it rest? */
+static inline bool pht_session_rests(const struct pht_session *session)
+{
+    return session->mark == PHEAP_MARK_RESTS;
+}
 
 /* Hold a value that is not to go, or let go of it.  To hold one twice is to hold it once. */
 PHEAP_API PHEAP_MUST_CHECK enum pheap_status pht_hold(struct pht *t, const struct pht_session *session,

@@ -77,7 +77,7 @@ struct ph_checkpoint_mark { /* changed under the fold lock; each field can be re
 /* A version that a read view needs: nothing may be folded beyond it. */
 struct ph_pin {
     _Atomic uint64_t lsn;      /* the version's, and PH_PIN_EVICTABLE; 0: none */
-    _Atomic uint64_t version;  /* for people, as is */
+    _Atomic uint64_t version;  /* as is; until a new reader has begun that of the last one */
     _Atomic uint64_t since_ns; /* realtime */
     uint64_t unused;
 };

@@ -26,6 +26,7 @@ from ._pheap import Heap, Snapshot, Transaction
 from ._queue import Queue
 from ._set import Set
 
+__version__ = _pheap.__version__
 __all__ = ["open", "plain", "Heap", "Transaction", "Snapshot", "Dict", "List", "Set", "Queue", "OrderedMap", "Block"]
 __all__ += _errors.__all__
 __all__ += ["Persistent", "Pickled", "chars", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"]
@@ -36,6 +37,7 @@ def open(
     flag="c",
     *,
     durable=True,
+    lazy=False,
     reserve=0,
     budget=0,
     log_limit=0,
@@ -49,12 +51,16 @@ def open(
     """Open the heap in the file `path`.
 
     flag: "r" for reading; "w" to change a heap that is there; "c" makes it if it is not; "n" makes it, or removes all
-    that it has.  pickle: objects of types that a heap does not know are stored as pickles, and loaded, which is safe only with
-    heaps of people whom you trust.  durable: is a transaction that does not say on stable storage when it ends, or soon after?  The other
-    options are those of pheap_open(3), in bytes; 0 is the default.
+    that it has.  durable: is a transaction that does not say on stable storage when it ends, or soon after?  lazy=True is
+    durable=False.  pickle: objects of types that a heap does not know are stored as pickles, and loaded, which is safe only
+    with heaps of people whom you trust.  The other options are those of pheap_open(3), in bytes; 0 is the default.
     """
     if flag not in ("r", "w", "c", "n"):
         raise ValueError('flag must be "r", "w", "c" or "n"')
+    for number, bits in (reserve, 64), (budget, 64), (log_limit, 64), (segment, 32), (buffer, 32), (mode, 32), (pin_wait_ms, 32):
+        if number >> bits != 0:
+            raise ValueError(f"the options of a heap are numbers from 0 to 2**{bits} - 1, not {number}")
+    durable = bool(durable) and not lazy
     heap = Heap(
         path, flag in "cn", flag == "r", durable, reserve, budget, log_limit, segment, buffer, mode, checksums, pin_wait_ms
     )
@@ -82,5 +88,6 @@ _pheap.set_class(_pheap.SET, Set)
 _pheap.set_class(_pheap.QUEUE, Queue)
 _pheap.set_class(_pheap.OMAP, OrderedMap)
 _pheap.set_ordered(PlainOrderedMap)
-for _kind in _pheap.BLOCK, _pheap.ARRAY, _pheap.RING:
-    _pheap.set_class(_kind, Block)
+_pheap.set_class(_pheap.BLOCK, Block)
+_pheap.set_class(_pheap.ARRAY, Block)
+_pheap.set_class(_pheap.RING, Block)

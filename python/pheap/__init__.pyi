@@ -89,11 +89,14 @@ __all__ = [
     "f64",
 ]
 
+__version__: str
+
 def open(
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
     flag: str = ...,
     *,
     durable: bool = ...,
+    lazy: bool = ...,
     reserve: int = ...,
     budget: int = ...,
     log_limit: int = ...,

@@ -201,13 +201,23 @@ def load(options):
                 document = json.load(file)
     except ValueError as error:
         raise Mistake(f"{options.json}: no JSON: {error}") from None
-    value = Decoder(document, options.lossless).value
-    if not isinstance(value, dict):
+    # Once for nothing, so that no heap is made for a document that is wrong.
+    if not isinstance(Decoder(document, options.lossless).value, dict):
         raise Mistake(f"{options.json}: the root is a dict, so the document must be an object")
     with pheap.open(options.file, "c") as heap, heap.transaction():
+
+        def block(data):
+            made = heap.alloc(len(data))
+            made[:] = data
+            return made
+
+        value = Decoder(document, options.lossless, block).value
         if options.replace:
             heap.root.clear()
-        heap.root.update(value)
+        try:
+            heap.root.update(value)
+        except (TypeError, ValueError, OverflowError) as error:  # half a surrogate pair, a type that no heap takes
+            raise Mistake(f"{options.json}: {error}") from None
 
 
 # ------------------------------------------------------------------------------------------------------- the others

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Persistent classes: what their fields are, which class goes by a name, and how objects come to newer layouts."""
 
+import _weakref  # weakref itself takes half a millisecond to import
 import sys
-from weakref import WeakValueDictionary
 
 from . import _pheap
 from ._errors import BY_STATUS
 from ._plain import plain
 from ._repr import guarded
 
-_SIGNED, _UNSIGNED, _FLOAT, _BOOL, _CHAR, _VALUE = range(1, 7)
+_SIGNED, _UNSIGNED, _FLOAT, _BOOL, _CHAR, _VALUE, _STRUCT = range(1, 8)
 _WRONG_TYPE = 34
 _OTHERS = "__dict__"
 _OWN = ("_v_", "__", "_abc_")  # names of attributes that are not stored
@@ -17,7 +17,7 @@ _NONE = NotImplemented  # "there is none", where None is a value
 
 _pheap.set_classes(sys.modules[__name__])
 
-_classes = WeakValueDictionary()  # name of the type -> the class that was defined last
+_classes = {}  # name of the type -> a weak reference to the class that was defined last
 _missing = {}  # (name, version, fields) -> the class of objects whose class is not there
 
 
@@ -185,11 +185,9 @@ class Persistent(_pheap.Record):
         cls.__pheap_own__ = tuple(own)
         cls.__pheap_fields__ = tuple(fields)
         cls.__match_args__ = cls.__pheap_fields__
+        cls.__pheap_type__ = version, (*fields.values(), (_OTHERS, _VALUE, 8, 1, 0, 0)) if others else tuple(fields.values())
         cls.__pheap_shape__ = _pheap.Shape(
-            name,
-            version,
-            (*fields.values(), (_OTHERS, _VALUE, 8, 1, 0, 0)) if others else tuple(fields.values()),
-            getattr(cls, "__pheap_migrate__", None) is not None,
+            name, *cls.__pheap_type__, getattr(cls, "__pheap_migrate__", None) is not None
         )
         values = {
             name
@@ -214,7 +212,7 @@ class Persistent(_pheap.Record):
                 sample._set(field, default)
                 default = sample._state()[field]
             cls.__pheap_defaults__[field] = default
-        _classes[name] = cls
+        _classes[name] = _weakref.ref(cls)
 
     def __init__(self, *args, **kwargs):
         """The fields in their order, those of bases first, or by name."""
@@ -312,7 +310,22 @@ def refusal(way):
     text = f"a heap cannot store objects of type {type(way[-1])!r}"
     if len(way) > 1:
         text += ", at " + "".join(_step(outer, inner) for outer, inner in zip(way, way[1:]))
-    return text
+    return f"{text}; {_remedy(way[-1])}"
+
+
+def _remedy(value):
+    for kind in (dict, list, set, frozenset, tuple, str, bytes, int, float):
+        if isinstance(value, kind):
+            return f"the class would be lost: store {kind.__name__}(...), or pheap.Pickled(...)"
+    if any(base.__module__ == "_ctypes" for base in type(value).__mro__):
+        return "what is of ctypes is kept by pheap.struct"
+    if isinstance(value, _pheap.Slot):
+        return "a persistent class needs no @dataclass: it has __init__() and repr() already"
+    if isinstance(value, range) or hasattr(type(value), "__next__"):
+        return "store list(...) of it"
+    if isinstance(value, (bytearray, memoryview)):
+        return "store bytes(...), or a block of heap.alloc()"
+    return "derive its class from pheap.Persistent, or store pheap.Pickled(...) if it can be pickled"
 
 
 def _step(outer, inner):
@@ -338,7 +351,7 @@ def _step(outer, inner):
 
 def find_class(name, version, fields):
     """The class for a type of a heap, or a placeholder."""
-    cls = _classes.get(name)
+    cls = _defined(name)
     if cls is None:
         cls = _import(name)
     if cls is None:
@@ -347,6 +360,11 @@ def find_class(name, version, fields):
         if cls is None:
             cls = _missing[key] = _placeholder(*key)
     return cls
+
+
+def _defined(name):
+    known = _classes.get(name)
+    return None if known is None else known()
 
 
 def _import(name):
@@ -359,7 +377,7 @@ def _import(name):
             __import__(module)
         except ImportError:
             continue
-        cls = _classes.get(name)
+        cls = _defined(name)
         if cls is not None:
             return cls
     return None

@@ -2,7 +2,6 @@
 """Dict: the surface of dict on a map in a heap."""
 
 import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
-from types import GenericAlias
 
 from . import _pheap
 from ._plain import plain
@@ -15,12 +14,12 @@ class Dict(_pheap.Map):
     """A dict in a heap: keys in the order in which they came.
 
     Dict(heap, ...) makes one in the open transaction, in which it is to be stored somewhere; the other arguments are those
-    of dict().  Keys are None, bool, int, float, str, bytes, and tuples of such.
+    of dict().  Keys are None, bool, int, float, str, bytes, and tuples and frozensets of such.
     """
 
     __slots__ = ()
     __hash__ = None
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))
 
     def __init__(self, heap, /, *args, **kwargs):
         _pheap.Map.__init__(self)

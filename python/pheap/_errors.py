@@ -15,7 +15,7 @@ class Closed(Error, ValueError):
 
 
 class Aborted(Error, ReferenceError):
-    """The object is gone: the transaction that made it was aborted."""
+    """The object is gone: the transaction that made it was aborted, or, if it is a block or a struct, it was removed."""
 
 
 BY_STATUS = {}

@@ -2,8 +2,7 @@
 """List: the surface of list on a list in a heap."""
 
 import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
-import operator
-from types import GenericAlias
+import _operator as operator  # what operator has, without its Python part
 
 from . import _pheap
 from ._plain import plain
@@ -18,7 +17,7 @@ class List(_pheap.List):
 
     __slots__ = ()
     __hash__ = None
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))
 
     def __init__(self, heap, /, iterable=()):
         _pheap.List.__init__(self)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """OrderedMap: a mapping whose keys are sorted, in a heap."""
 
-from collections import abc
-from types import GenericAlias
+import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
 
 from . import _pheap
 from ._dict import Dict as _Dict
@@ -40,7 +39,7 @@ class OrderedMap(_pheap.OrderedMap):
     __slots__ = ()
     __hash__ = None
     _plain_class = PlainOrderedMap
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))
 
     def __new__(cls, /, *args, **kwargs):
         if args and isinstance(args[0], _pheap.Heap):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Deep copies of persistent values as plain ones."""
 
-from collections import deque
+from _collections import deque  # without the rest of collections
 
 from ._pheap import Block, List, Map, OrderedMap, Queue, Record, Set
 

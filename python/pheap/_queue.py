@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Queue: the surface of collections.deque on a queue in a heap, and waiting for others."""
 
-import operator
-from collections import abc, deque
+import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
+import _operator as operator  # what operator has, without its Python part
+from _collections import deque
 from time import monotonic
-from types import GenericAlias
 
 from . import _pheap
 from ._plain import plain
@@ -21,7 +21,7 @@ class Queue(_pheap.Queue):
 
     __slots__ = ()
     __hash__ = None
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))
 
     def __new__(cls, /, *args, **kwargs):
         if args and isinstance(args[0], _pheap.Heap):

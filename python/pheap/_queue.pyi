@@ -1,7 +1,7 @@
 from collections import deque
 from collections.abc import Iterable, MutableSequence
 from types import GenericAlias
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar, overload
 
 from typing_extensions import Self
 
@@ -11,7 +11,11 @@ _T = TypeVar("_T")
 
 class Queue(_pheap.Queue[_T], MutableSequence[_T]):  # type: ignore[misc]
     def __new__(cls, /, *args: Any, **kwargs: Any) -> Any: ...
+    # Without a heap it is a plain deque, but a checker takes what __new__() gives for an object of the class.
+    @overload
     def __init__(self, __heap: _pheap.Heap, /, iterable: Iterable[_T] = ..., maxlen: int | None = ...) -> None: ...
+    @overload
+    def __init__(self, __iterable: Iterable[_T], /, maxlen: int | None = ...) -> None: ...
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def extend(self, iterable: Iterable[_T], /) -> None: ...

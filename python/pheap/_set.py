@@ -2,7 +2,6 @@
 """Set: the surface of set on a set in a heap."""
 
 import _collections_abc as abc  # loaded already; collections.abc would bring all of collections
-from types import GenericAlias
 
 from . import _pheap
 from ._plain import plain
@@ -13,12 +12,12 @@ class Set(_pheap.Set):
     """A set in a heap: elements in the order in which they came.  Results of operators are plain sets.
 
     Set(heap, iterable) makes one in the open transaction, in which it is to be stored somewhere.  Elements are None, bool,
-    int, float, str, bytes, and tuples of such.
+    int, float, str, bytes, and tuples and frozensets of such.
     """
 
     __slots__ = ()
     __hash__ = None
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))
 
     def __init__(self, heap, /, iterable=()):
         _pheap.Set.__init__(self)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What a heap does among threads and processes: its locks, pickles of it, and its end with the process."""
 
+import _weakref  # weakref itself takes half a millisecond to import
 import atexit
 import os
 import sys
-import weakref
 from _thread import allocate_lock
 
 from ._errors import Error, StrayStore
 from ._pheap import Heap
 
-_heaps = weakref.WeakKeyDictionary()  # open heaps: (absolute path, flag, options, device and inode)
+_heaps = {}  # weak references to open heaps: (absolute path, flag, options, device and inode)
 _unpickled = {}  # (absolute path, flag): heaps that came out of pickles, until they are closed or the process ends
 _importing = allocate_lock()  # held while _lock is imported, and while the process forks
 _locks = None  # that module, while the process forks
@@ -21,23 +21,28 @@ def remember(heap, flag, options):
     """Note how a heap was opened."""
     path = os.path.abspath(heap.path)
     status = os.stat(path)
-    _heaps[heap] = path, "r" if flag == "r" else "w", options, (status.st_dev, status.st_ino)
+    _heaps[_weakref.ref(heap, _forget)] = path, "r" if flag == "r" else "w", options, (status.st_dev, status.st_ino)
     if not _worker and "multiprocessing.util" in sys.modules:
         _close_with_worker()
 
 
+def _forget(dead):
+    _heaps.pop(dead, None)
+
+
 def _file(heap):
-    return _heaps[heap][0]
+    return _heaps[_weakref.ref(heap)][0]
 
 
 def _reduce(heap, protocol):
-    return _reopen, _heaps[heap][:3]
+    return _reopen, _heaps[_weakref.ref(heap)][:3]
 
 
 def _reopen(path, flag, options):
     """The heap of a pickle: one that is open here; else one for all pickles, so that a worker does not open it each time."""
-    for heap, (its_path, its_flag, *_) in list(_heaps.items()):
-        if its_path == path and its_flag == flag and not heap.closed:
+    for known, (its_path, its_flag, *_) in _heaps.copy().items():
+        heap = known()
+        if its_path == path and its_flag == flag and heap is not None and not heap.closed:
             return heap
     from . import open
 
@@ -59,16 +64,19 @@ def _lock(heap, shared=False, timeout=None, name=None):
 
 Heap.__reduce_ex__ = _reduce
 Heap.lock = _lock
-Heap.durable = property(lambda heap: _heaps[heap][2]["durable"], doc="Is a transaction that does not say durable?")
+Heap.durable = property(lambda heap: _heaps[_weakref.ref(heap)][2]["durable"], doc="Is a transaction that does not say durable?")
 Heap._file = property(_file, doc="The absolute path.")
-Heap._inode = property(lambda heap: _heaps[heap][3], doc="Device and inode of its file.")
+Heap._inode = property(lambda heap: _heaps[_weakref.ref(heap)][3], doc="Device and inode of its file.")
 
 
 @atexit.register
 def close_all():
     """Close what is open, so that the next who opens it need not recover it.  Open transactions are aborted."""
     stray = None
-    for heap in list(_heaps):
+    for known in _heaps.copy():
+        heap = known()
+        if heap is None:
+            continue
         try:
             heap._abort()
             try:

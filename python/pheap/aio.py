@@ -26,7 +26,7 @@ _PAUSES = 0.0005, 0.01  # between two attempts to become the writer, at first an
 
 
 class transaction:
-    """transaction(heap, *, durable=None, timeout=None): async with heap.transaction(), with the same arguments.
+    """transaction(heap, *, durable=None, timeout=None, lazy=None): async with heap.transaction(), with the same arguments.
 
     It is that of the task: other tasks do not look into it, and wait for its end when they ask for one with this
     class; a change of theirs that is no such transaction is refused with pheap.Busy.  Every other process waits for it too, so
@@ -37,7 +37,11 @@ class transaction:
     There must be no await within the block of a plain `with heap.transaction()`: that is of all tasks of the thread.
     """
 
-    def __init__(self, heap, *, durable=None, timeout=None):
+    def __init__(self, heap, *, durable=None, timeout=None, lazy=None):
+        if lazy is not None:
+            if durable is not None:
+                raise TypeError("lazy=True is durable=False: give one of them")
+            durable = not lazy
         self._heap = heap
         self._durable = heap.durable if durable is None else bool(durable)
         self._timeout = timeout

@@ -80,11 +80,14 @@ int pp_begin(struct pp_heap *heap, int64_t timeout_ms)
 void pp_abort(struct pp_heap *heap)
 {
     struct pp_now now = heap->now;
+    if (pp_in_flight > 0)
+        pp_session_wake(heap, &now.view);
     heap->now = (struct pp_now){.txn = NULL};
     pheap_abort(now.txn);
     pp_bury(heap, &now, 0);
     pp_session_tended(heap, &now.tending, false);
     free(now.made);
+    pp_session_may_rest(heap);
 }
 
 int pp_commit(struct pp_heap *heap, enum pheap_durability how)
@@ -99,6 +102,8 @@ int pp_commit(struct pp_heap *heap, enum pheap_durability how)
         return -1;
     }
     struct pp_now now = heap->now;
+    if (pp_in_flight > 0)
+        pp_session_wake(heap, &now.view);
     heap->now = (struct pp_now){.txn = NULL};
     heap->users++;
     Py_BEGIN_ALLOW_THREADS status = pheap_commit(now.txn, how, NULL);
@@ -109,6 +114,7 @@ int pp_commit(struct pp_heap *heap, enum pheap_durability how)
     }
     pp_session_tended(heap, &now.tending, status == PHEAP_OK);
     free(now.made);
+    pp_session_may_rest(heap);
     return status == PHEAP_OK ? 0 : -1;
 }
 

@@ -207,7 +207,8 @@ static enum pheap_status find(struct pp_export *export, struct pp_proxy *proxy, 
     else if (writing)
         t = &heap->now.view;
     else
-        status = pheap_read_begin_timeout(heap->handle, PHEAP_FRESH, 0, &export->reader);
+        status =
+            pp_may_stay(heap, pheap_read_begin_timeout(heap->handle, PHEAP_FRESH, 0, &export->reader), &export->reader);
     if (status == PHEAP_OK && t == &own)
         status = pht_look(export->reader, &own);
     if (status == PHEAP_OK)

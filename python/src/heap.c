@@ -388,15 +388,20 @@ static PyObject *heap_exit(PyObject *self, PyObject *args)
 
 static PyObject *heap_transaction(PyObject *self, PyObject *args, PyObject *names)
 {
-    static char *const keywords[] = {"durable", "timeout", NULL};
+    static char *const keywords[] = {"durable", "timeout", "lazy", NULL};
     struct pp_heap *heap = (struct pp_heap *)self;
-    PyObject *durable = Py_None, *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "|$OO:transaction", (char **)keywords, &durable, &timeout))
+    PyObject *durable = Py_None, *timeout = Py_None, *lazy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "|$OOO:transaction", (char **)keywords, &durable, &timeout, &lazy))
         return NULL;
-    const int truth = durable == Py_None ? heap->how == PHEAP_DURABLE : PyObject_IsTrue(durable);
+    if (durable != Py_None && lazy != Py_None) {
+        PyErr_SetString(PyExc_TypeError, "lazy=True is durable=False: give one of them");
+        return NULL;
+    }
+    const int said = PyObject_IsTrue(lazy != Py_None ? lazy : durable);
     const int64_t timeout_ms = milliseconds(timeout);
-    if (truth < 0 || timeout_ms == -2)
+    if (said < 0 || timeout_ms == -2)
         return NULL;
+    const bool truth = lazy != Py_None ? !said : durable != Py_None ? said : heap->how == PHEAP_DURABLE;
     struct transaction *transaction = pp_new(heap->state->transaction);
     if (transaction == NULL)
         return NULL;
@@ -465,20 +470,35 @@ static PyObject *heap_collect(PyObject *self, PyObject *unused)
     return PyLong_FromUnsignedLongLong(sum);
 }
 
+/* TIMEOUT as a whole: what the library tells is about the last part of the wait. */
+static void fail_waiting(struct pp_heap *heap, unsigned long long version, int64_t timeout_ms)
+{
+    PyObject *path = PyObject_Str(heap->path);
+    const char *text = path == NULL ? NULL : PyUnicode_AsUTF8AndSize(path, NULL);
+    if (text == NULL)
+        PyErr_Clear(); /* not UTF-8 */
+    pp_fail(heap->state, pheap_fail_with(PHEAP_TIMEOUT, "%s: no commit after version %llu in %lld ms",
+                                         text == NULL ? "the heap" : text, version, (long long)timeout_ms));
+    Py_XDECREF(path);
+}
+
 static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
 {
     static char *const keywords[] = {"version", "timeout", NULL};
     struct pp_heap *heap = (struct pp_heap *)self;
-    unsigned long long version;
-    PyObject *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "K|O:wait", (char **)keywords, &version, &timeout))
+    PyObject *given, *timeout = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O!|O:wait", (char **)keywords, &PyLong_Type, &given, &timeout))
+        return NULL;
+    const unsigned long long version = PyLong_AsUnsignedLongLong(given);
+    if (version == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
     const int64_t timeout_ms = milliseconds(timeout);
     if (timeout_ms == -2 || pp_heap_usable(heap) < 0)
         return NULL;
+    const bool in_vain = timeout_ms < 0 && pp_in_transaction(heap);
     for (int64_t waited = 0;;) {
         const int64_t left = timeout_ms < 0 ? 100 : timeout_ms - waited;
-        const int64_t slice = left < 100 ? left : 100;
+        const int64_t slice = in_vain ? 0 : left < 100 ? left : 100;
         enum pheap_status status;
         uint64_t newest;
         heap->users++;
@@ -487,10 +507,17 @@ static PyObject *heap_wait(PyObject *self, PyObject *args, PyObject *names)
         if (status == PHEAP_OK)
             return PyLong_FromUnsignedLongLong(newest);
         waited += slice;
-        if (status != PHEAP_TIMEOUT || (timeout_ms >= 0 && waited >= timeout_ms)) {
-            pp_fail(heap->state, status);
+        if (status == PHEAP_TIMEOUT && in_vain) {
+            PyErr_SetString(PyExc_RuntimeError, "nobody can commit while this thread has a transaction open: who waits "
+                                                "in it without a timeout waits for ever");
             return NULL;
         }
+        if (status == PHEAP_TIMEOUT && timeout_ms >= 0 && waited >= timeout_ms)
+            fail_waiting(heap, version, timeout_ms);
+        else if (status != PHEAP_TIMEOUT)
+            pp_fail(heap->state, status);
+        if (PyErr_Occurred())
+            return NULL;
         /* Commits wake it, so this is only about those that it does not wait for. */
         pp_session_keep_up(heap);
         if (pp_heap_usable(heap) < 0)
@@ -581,17 +608,20 @@ static PyMethodDef heap_methods[] = {
      "close($self, /)\n--\n\nMake everything durable and close the heap.  An open transaction or snapshot is an "
      "error."},
     {"transaction", (PyCFunction)(void (*)(void))heap_transaction, METH_VARARGS | METH_KEYWORDS,
-     "transaction($self, /, *, durable=None, timeout=None)\n--\n\n"
+     "transaction($self, /, *, durable=None, timeout=None, lazy=None)\n--\n\n"
      "A context manager: its block is one transaction, undone if it is left by an exception.  Within another one it "
      "is\n"
      "a savepoint.  durable: is it on stable storage in the end, or soon after?  None: as the heap was opened.\n"
+     "lazy=True is durable=False.\n"
      "timeout: seconds to wait for the writer of another thread or process."},
     {"snapshot", heap_snapshot, METH_NOARGS,
-     "snapshot($self, /)\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]"},
+     "snapshot($self, /)\n--\n\nThe heap as it is now, for reading: with heap.snapshot() as s: s.root[...]\n"
+     "A process can have snapshots of three versions at a time: Busy."},
     {"sync", heap_sync, METH_NOARGS, "sync($self, /)\n--\n\nMake every commit that has returned durable."},
     {"wait", (PyCFunction)(void (*)(void))heap_wait, METH_VARARGS | METH_KEYWORDS,
      "wait($self, /, version, timeout=None)\n--\n\n"
-     "Wait until anybody has made a commit after this version, and return the number of the newest."},
+     "Wait until anybody has made a commit after this version, and return the number of the newest.\n"
+     "timeout: seconds, then pheap.Timeout."},
     {"collect", heap_collect, METH_NOARGS,
      "collect($self, /)\n--\n\nFree what cannot be reached from the root any more, but refers to itself.  Objects that "
      "a "

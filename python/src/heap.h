@@ -193,6 +193,14 @@ int pp_session_adopt(struct pp_heap *heap);
 /* A proxy that is held ends. */
 void pp_session_forget(struct pp_heap *heap, pht_value word);
 
+/*
+ * The session rests when there are no proxies but that of the root, so that a program which sleeps is in nobody's way.  It is
+ * to be asked whether it can when a proxy has ended, or a transaction; and it wakes before a look or a transaction ends from
+ * which there are words, and when one gets a proxy.
+ */
+void pp_session_may_rest(struct pp_heap *heap);
+void pp_session_wake(struct pp_heap *heap, const struct pht *t);
+
 /* In a look at the newest version: see what others have removed, if they wait for that.  Nothing of Python runs. */
 void pp_session_look(struct pp_heap *heap, struct pht *t);
 
@@ -212,6 +220,7 @@ void pp_session_tended(struct pp_heap *heap, struct pp_tending *tending, bool co
 
 /* A look at the heap through `t`, from pp_look() to pp_seen(); rule 1 holds meanwhile.  -1 with an exception. */
 struct pp_look {
+    struct pp_heap *heap;
     struct pht *t;
     pheap_read *reader; /* its own; NULL: it has none */
     struct pht own;
@@ -219,6 +228,9 @@ struct pp_look {
 int pp_look(struct pp_look *look, struct pp_proxy *proxy);
 int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *snapshot);
 void pp_seen(struct pp_look *look);
+
+/* What the beginning of a reader gave that is to stay: it must leave a version to those that come and go, else BUSY. */
+enum pheap_status pp_may_stay(struct pp_heap *heap, enum pheap_status status, pheap_read **reader);
 
 /* Remember what a look sees, if that is the newest version. */
 void pp_take_glance(struct pp_heap *heap, const struct pp_look *look);

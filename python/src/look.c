@@ -13,6 +13,7 @@ enum { GLANCES = 1 << 16 };
 int pp_look_at(struct pp_look *look, struct pp_heap *heap, struct pp_snapshot *snapshot)
 {
     look->reader = NULL;
+    look->heap = heap;
     if (pp_heap_usable(heap) < 0)
         return -1;
     if (snapshot != NULL) {
@@ -56,7 +57,7 @@ int pp_look(struct pp_look *look, struct pp_proxy *proxy)
                         proxy->lost
                             ? "this object came from the parent process, or from before a close() that failed: get it "
                               "from the root again"
-                            : "this object is gone: the transaction that made it was aborted");
+                            : "this object is gone: the transaction that made it was aborted, or it was freed");
         return -1;
     }
     return pp_look_at(look, proxy->heap, proxy->snapshot);
@@ -72,8 +73,11 @@ void pp_take_glance(struct pp_heap *heap, const struct pp_look *look)
 
 void pp_seen(struct pp_look *look)
 {
-    if (look->reader != NULL)
-        pheap_read_end(look->reader);
+    if (look->reader == NULL)
+        return;
+    if (pp_in_flight > 0)
+        pp_session_wake(look->heap, look->t);
+    pheap_read_end(look->reader);
     look->reader = NULL;
 }
 
@@ -86,8 +90,35 @@ static void end_snapshot(struct pp_snapshot *snapshot)
     if (snapshot->forks == pp_forks) {
         pheap_read_end(snapshot->reader);
         snapshot->heap->looking--;
+        pp_session_may_rest(snapshot->heap);
     }
     snapshot->reader = NULL;
+}
+
+/* Has this process readers of as many versions as it may have?  Only worth a question if some of them stay. */
+static bool views_are_out(struct pp_heap *heap)
+{
+    struct pheap_user user = {.size = sizeof user};
+    if (heap->looking < 3 && heap->exports == NULL)
+        return false;
+    for (uint32_t from = 0; pheap_next_user(heap->handle, from, &user) == PHEAP_OK; from = user.seat + 1) {
+        if (user.self)
+            return user.pin_count == sizeof user.pins / sizeof user.pins[0];
+    }
+    return false;
+}
+
+enum pheap_status pp_may_stay(struct pp_heap *heap, enum pheap_status status, pheap_read **reader)
+{
+    if (status == PHEAP_OK && views_are_out(heap)) {
+        (void)pheap_read_end(*reader);
+        *reader = NULL;
+        status = PHEAP_TIMEOUT;
+    }
+    return status != PHEAP_TIMEOUT
+               ? status
+               : pheap_fail_with(PHEAP_BUSY, "this process has snapshots and read-only views of "
+                                             "three versions open, and can have no more: close one");
 }
 
 PyObject *pp_snapshot_new(struct pp_heap *heap)
@@ -103,12 +134,14 @@ PyObject *pp_snapshot_new(struct pp_heap *heap)
     heap->users++;
     Py_BEGIN_ALLOW_THREADS status = pheap_read_begin(heap->handle, PHEAP_FRESH, &reader);
     Py_END_ALLOW_THREADS heap->users--;
+    status = pp_may_stay(heap, status, &reader);
     if (status == PHEAP_OK) {
         status = pht_look(reader, &snapshot->look);
         if (status == PHEAP_OK) {
             snapshot->reader = reader;
             snapshot->forks = pp_forks;
             heap->looking++;
+            pp_session_wake(heap, &snapshot->look); /* else others would wait for it */
             return (PyObject *)snapshot;
         }
         pheap_read_end(reader);

@@ -122,7 +122,7 @@ static int execute(PyObject *module)
         if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].kind) < 0)
             return -1;
     }
-    return 0;
+    return PyModule_AddStringConstant(module, "__version__", pheap_version_string());
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)

@@ -99,6 +99,7 @@ void pp_table_lose(struct pp_table *table, pht_value root, bool all)
 enum pheap_status pp_proxy_adopt(struct pp_proxy *proxy, struct pp_heap *heap, pht_value word, uint32_t kind)
 {
     proxy->word = word;
+    pp_session_wake(heap, &heap->now.view);
     if (table_add(&heap->table, proxy) < 0) {
         PyErr_Clear();
         proxy->word = PHT_ABSENT;
@@ -140,6 +141,8 @@ static PyObject *make(PyTypeObject *class, struct pp_heap *heap, struct pp_snaps
     proxy->serial = snapshot == NULL && pp_in_transaction(heap) ? heap->now.serial : 0;
     proxy->heap = (struct pp_heap *)Py_NewRef((PyObject *)heap);
     proxy->snapshot = (struct pp_snapshot *)Py_XNewRef((PyObject *)snapshot);
+    if (snapshot == NULL && pp_in_transaction(heap)) /* else its word is in flight, or it is the root */
+        pp_session_wake(heap, &heap->now.view);
     if (table_add(table, proxy) < 0) {
         proxy->dead = 1;
         Py_DECREF((PyObject *)proxy);
@@ -229,6 +232,8 @@ void pp_proxy_dealloc(PyObject *self)
         table_remove(table_of(proxy), proxy);
         if (proxy->held)
             pp_session_forget(proxy->heap, proxy->word);
+        if (proxy->heap->table.used <= 1)
+            pp_session_may_rest(proxy->heap);
     }
     Py_XDECREF((PyObject *)proxy->snapshot);
     Py_XDECREF((PyObject *)proxy->heap);

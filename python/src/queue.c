@@ -491,7 +491,8 @@ static PyType_Spec spec = {"pheap._pheap.Queue", sizeof(struct pp_proxy), 0, Py_
 
 int pp_queue_init(PyObject *module, struct pp_state *state)
 {
-    PyObject *collections = PyImport_ImportModule("collections");
+    /* That module would import five others. */
+    PyObject *collections = PyImport_ImportModule("_collections");
     state->deque = collections == NULL ? NULL : PyObject_GetAttrString(collections, "deque");
     Py_XDECREF(collections);
     return state->deque == NULL ? -1 : pp_add_type(module, &spec, state->proxy, &state->queue);

@@ -468,14 +468,17 @@ static PyObject *record_others(PyObject *self, PyObject *unused)
     if (pp_record_look(record, &look) < 0)
         return NULL;
     pht_value map;
+    PyObject *others = NULL;
+    struct pp_heap *heap = record->proxy.heap;
     const enum pheap_status status = others_of(record, look.t, &map);
+    pp_in_flight++;
     pp_seen(&look);
-    if (status != PHEAP_OK) {
-        pp_fail(record->proxy.heap->state, status);
-        return NULL;
-    }
-    return map == PHT_ABSENT ? Py_NewRef(Py_None)
-                             : pp_proxy_of(record->proxy.heap, record->proxy.snapshot, map, PHT_MAP);
+    if (status != PHEAP_OK)
+        pp_fail(heap->state, status);
+    else
+        others = map == PHT_ABSENT ? Py_NewRef(Py_None) : pp_proxy_of(heap, record->proxy.snapshot, map, PHT_MAP);
+    pp_in_flight--;
+    return others;
 }
 
 PyDoc_STRVAR(layout_doc,

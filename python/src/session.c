@@ -57,6 +57,7 @@ int pp_session_begin(struct pp_heap *heap)
         heap->users--;
         if (status == PHEAP_OK) {
             pp_fork_count_session(1);
+            pp_session_may_rest(heap);
             return 0;
         }
         if (status != PHEAP_TIMEOUT) {
@@ -98,6 +99,29 @@ void pp_session_forget(struct pp_heap *heap, pht_value word)
         heap->drop_room = room;
     }
     heap->drops[heap->drop_count++] = word;
+}
+
+/* -------------------------------------------------------------------------------------------------------- resting */
+
+void pp_session_may_rest(struct pp_heap *heap)
+{
+    const struct pp_table *table = &heap->table;
+    if (table->used > 1 || heap->session.heap == NULL || pht_session_rests(&heap->session) || pp_in_flight > 0 ||
+        heap->now.txn != NULL || heap->looking > 0 || heap->forks != pp_forks ||
+        (table->used == 1 && pp_table_get(table, heap->root) == NULL) || pp_fork_is_awaited())
+        return;
+    const enum pheap_status status = pht_session_rest(&heap->session);
+    (void)status; /* others wait a little longer */
+    heap->must_hold = false;
+    heap->stuck_with = 0;
+}
+
+void pp_session_wake(struct pp_heap *heap, const struct pht *t)
+{
+    if (heap->session.heap == NULL || !pht_session_rests(&heap->session))
+        return;
+    const enum pheap_status status = pht_session_wake(t, &heap->session);
+    (void)status; /* it can fail only where the reader or the transaction would not have begun */
 }
 
 /* ------------------------------------------------------------------------------------------------ in transactions */
@@ -167,6 +191,9 @@ void pp_session_look(struct pp_heap *heap, struct pht *t)
         return;
     /* What cannot be held stops it until something is forgotten. */
     if ((heap->stuck_with != 0 && heap->table.used >= heap->stuck_with) || pp_fork_is_awaited())
+        return;
+    pp_session_may_rest(heap); /* if it could not when the last proxy ended: a child was awaited */
+    if (pht_session_rests(&heap->session))
         return;
     bool must_hold = false;
     const struct pht_words words = words_of(heap);
@@ -291,5 +318,6 @@ int pp_session_adopt(struct pp_heap *heap)
         return -1;
     }
     pp_table_lose(&heap->table, heap->root, !whole);
+    pp_session_may_rest(heap);
     return 0;
 }

@@ -205,6 +205,23 @@ static struct pp_proxy *map_arg(PyObject *module, PyObject *object)
     return NULL;
 }
 
+/* The proxy of what a key has, which is in flight. */
+static PyObject *give_struct(struct pp_proxy *map, pht_value value, enum pht_kind kind)
+{
+    if (kind != PHT_ARRAY && kind != PHT_RING && (int)kind != PHT_RECORD && kind != PHT_BLOCK)
+        return fail(map->heap,
+                    pheap_fail_with(PHEAP_WRONG_TYPE, "the key has a value of kind %s, not a struct, array or ring",
+                                    pht_kind_name(kind)));
+    const struct pp_table *table = map->snapshot != NULL ? &map->snapshot->table : &map->heap->table;
+    const struct pp_proxy *other = pp_table_get(table, value);
+    if (other != NULL && other->kind == PHT_RECORD && (int)kind == PHT_RECORD)
+        return fail(map->heap,
+                    pheap_fail_with(PHEAP_WRONG_TYPE, "the program has the record as an object of a class; it "
+                                                      "cannot be used as a struct at the same time"));
+    const uint32_t proxy_kind = (int)kind == PHT_RECORD ? (uint32_t)PP_STRUCT : (uint32_t)kind;
+    return pp_proxy_found(map->heap->state->block, map->heap, map->snapshot, value, proxy_kind);
+}
+
 PyDoc_STRVAR(
     get_doc,
     "get_struct($module, /, map, key)\n--\n\nThe block, array, ring or record of a key; None if it is not there.");
@@ -230,24 +247,14 @@ static PyObject *get_struct(PyObject *module, PyObject *args)
     enum pheap_status status = found > 0 ? pp_find(look.t, map->word, PHT_MAP, &needle, &value) : PHEAP_OK;
     if (status == PHEAP_OK && value != PHT_ABSENT)
         status = pht_kind_of(look.t, value, &kind);
+    pp_in_flight++;
     pp_seen(&look);
     pp_needle_clear(&needle);
-    if (status != PHEAP_OK)
-        return fail(map->heap, status);
-    if (value == PHT_ABSENT)
-        Py_RETURN_NONE;
-    if (kind != PHT_ARRAY && kind != PHT_RING && (int)kind != PHT_RECORD && kind != PHT_BLOCK)
-        return fail(map->heap,
-                    pheap_fail_with(PHEAP_WRONG_TYPE, "the key has a value of kind %s, not a struct, array or ring",
-                                    pht_kind_name(kind)));
-    const struct pp_table *table = map->snapshot != NULL ? &map->snapshot->table : &map->heap->table;
-    const struct pp_proxy *other = pp_table_get(table, value);
-    if (other != NULL && other->kind == PHT_RECORD && (int)kind == PHT_RECORD)
-        return fail(map->heap,
-                    pheap_fail_with(PHEAP_WRONG_TYPE, "the program has the record as an object of a class; it "
-                                                      "cannot be used as a struct at the same time"));
-    const uint32_t proxy_kind = (int)kind == PHT_RECORD ? (uint32_t)PP_STRUCT : (uint32_t)kind;
-    return pp_proxy_found(map->heap->state->block, map->heap, map->snapshot, value, proxy_kind);
+    PyObject *given = status != PHEAP_OK    ? fail(map->heap, status)
+                      : value == PHT_ABSENT ? Py_NewRef(Py_None)
+                                            : give_struct(map, value, kind);
+    pp_in_flight--;
+    return given;
 }
 
 /* Remove a key: what it has is freed if nothing else has it. */

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What a program should not do, or cannot help: Python's usual exception or a clear one of ours, and nothing is lost."""
 
+import collections
 import copy
+import ctypes
+import dataclasses
 import dis
 import functools
 import pickle
@@ -108,6 +111,25 @@ class Values(Filled):
         self.root["list"].extend(range(3))  # an iterable of values is one
         self.root["list"] += bytearray(b"a")
         self.assertEqual(self.root["list"], [1, 2, 0, 1, 2, 97])
+
+    def test_what_to_do_instead(self):
+        # Would catch a refusal that leaves the user alone.
+        @dataclasses.dataclass
+        class Data(pheap.Persistent):
+            x: int = 0
+            y: list = dataclasses.field(default_factory=list)
+
+        for bad, remedy in (
+            (collections.OrderedDict(), r"store dict\(...\)"),
+            (collections.namedtuple("T", "a")(1), r"store tuple\(...\)"),
+            (range(3), r"store list\(...\)"),
+            (bytearray(b"a"), r"store bytes\(...\)"),
+            (ctypes.c_int(1), "by pheap.struct"),
+            (1j, r"pheap.Persistent, or store pheap.Pickled\(...\)"),
+            (Data(1), "needs no @dataclass"),
+        ):
+            with self.assertRaisesRegex(TypeError, remedy):
+                self.root["new"] = [bad]
 
     def test_recursion(self):
         # A container that contains itself is stored, shown, compared, copied and pickled as such.

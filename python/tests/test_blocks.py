@@ -347,6 +347,23 @@ class Views(BlockTest):
         self.assertFalse(self.heap.closed)
         view.release()
 
+    def test_views_of_many_versions(self):
+        # Would catch a view that takes what every other access needs, and one that was refused and is closed twice.
+        block = self.make(100)
+        views = []
+        for i in range(3):
+            block[0] = i
+            views.append(memoryview(block))
+        block[0] = 3
+        for _ in range(3):
+            with self.assertRaisesRegex(pheap.Busy, "three versions open.*close one"):
+                memoryview(block)
+        self.assertEqual(([view[0] for view in views], block[0]), ([0, 1, 2], 3))
+        views.pop().release()
+        with memoryview(block) as view:
+            self.assertEqual(view[0], 3)
+        del views
+
     def test_growth_moves_nothing(self):
         block = self.make(100, fill=b"x" * 100)
         with self.heap.transaction():

@@ -116,6 +116,26 @@ class Open(HeapTest):
             self.root["a"]["b"] = 2
             self.assertEqual(other.root, {"a": {"b": 2}, "copy": {"b": 1}})
 
+    def test_for_reading_beside_a_writer(self):
+        # Would catch a heap opened for reading that changes what another one of the same process may change.
+        self.root["a"] = [1]
+        with pheap.open(self.path, "r") as other:
+            self.assertRaises(pheap.ReadOnly, other.root.__setitem__, "a", 2)
+            self.assertRaises(pheap.ReadOnly, other.root["a"].append, 2)
+            self.assertRaises(pheap.ReadOnly, other.transaction().__enter__)
+            self.assertRaises(pheap.ReadOnly, other.collect)
+            self.root["a"].append(3)
+            self.assertEqual(other.root["a"], [1, 3])
+
+    def test_options_out_of_range(self):
+        # Would catch a number that is cut to what the C library takes: a budget of -1 was one without end.
+        for name, most in (("reserve", 64), ("budget", 64), ("segment", 32), ("pin_wait_ms", 32)):
+            for bad in (-1, 1 << most):
+                with self.assertRaisesRegex(ValueError, f"numbers from 0 to 2\\*\\*{most} - 1"):
+                    pheap.open(self.path.with_name("none"), **{name: bad})
+        self.assertFalse(self.path.with_name("none").exists())
+        self.assertRegex(pheap.__version__, r"^\d+\.\d+\.\d+$")
+
     def test_dropped_without_close(self):
         # Proxies keep their heap open; without any it is closed, and clean.
         root = self.root
@@ -275,12 +295,25 @@ class Transactions(HeapTest):
         self.assertRaises(TypeError, pheap.List, [1])
 
     def test_durable_and_lazy(self):
-        for durable in (True, False, None):
-            with self.heap.transaction(durable=durable):
-                self.root["durable"] = durable
+        # Would catch a transaction that is durable and should be lazy, which the log's figures tell, or the other way round.
+        def durable(**how):
+            with self.heap.transaction(**how):
+                self.root["count"] = self.root.get("count", 0) + 1
+            return self.heap.info()["durable_lsn"] >= self.heap.info()["committed_lsn"]
+
+        self.assertFalse(self.heap.durable)
+        for how in ({"durable": True}, {"lazy": False}):
+            self.assertTrue(durable(**how), how)
+        for how in ({}, {"durable": False}, {"durable": None}, {"lazy": True}, {"lazy": None}):
+            self.assertFalse(durable(**how), how)
+        self.assertRaises(TypeError, self.heap.transaction, durable=True, lazy=False)
+        with pheap.open(self.path, lazy=True) as other:
+            self.assertFalse(other.durable)
+        with pheap.open(self.path) as other:
+            self.assertTrue(other.durable)
         self.heap.sync()
         self.reopen()
-        self.assertIs(self.root["durable"], None)
+        self.assertEqual(self.root["count"], 7)
 
 
 class Snapshots(HeapTest):
@@ -311,8 +344,14 @@ class Snapshots(HeapTest):
             self.root["i"] = i
             snapshots.append(self.heap.snapshot())
         self.root["i"] = 3
+        # Would catch a snapshot that takes what every other access needs: nothing could be read or changed any more.
+        self.assertRaisesRegex(pheap.Busy, "three versions open.*close one", self.heap.snapshot)
         self.assertEqual([s.root["i"] for s in snapshots], [0, 1, 2])
         self.assertEqual(self.root["i"], 3)
+        snapshots.pop().close()
+        snapshots += [self.heap.snapshot(), self.heap.snapshot()]  # two of one version
+        self.root["i"] = 4
+        self.assertEqual([s.root["i"] for s in snapshots], [0, 1, 3, 3])
         for s in snapshots:
             s.close()
 
@@ -320,10 +359,17 @@ class Snapshots(HeapTest):
 class Waiting(HeapTest):
     def test_timeout(self):
         with self.assertRaises(TimeoutError) as raised:
-            self.heap.wait(self.heap.version, 0.01)
+            self.heap.wait(self.heap.version, 0.25)
         self.assertIsInstance(raised.exception, pheap.Timeout)
+        self.assertRegex(str(raised.exception), "no commit after version .* in 250 ms$")  # not of a part of the wait
         self.root["a"] = 1
         self.assertEqual(self.heap.wait(0), self.heap.version)
+        self.assertRaises(OverflowError, self.heap.wait, -1, 0)  # no version that comes some day
+        with self.heap.transaction():  # would catch a wait that nobody can end
+            with self.assertRaisesRegex(RuntimeError, "waits for ever"):
+                self.heap.wait(self.heap.version)
+            self.assertRaises(pheap.Timeout, self.heap.wait, self.heap.version, 0.01)
+            self.assertEqual(self.heap.wait(0), self.heap.version)
 
     def test_another_process(self):
         version = self.heap.version

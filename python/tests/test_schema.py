@@ -6,12 +6,17 @@ from support import HeapTest
 from test_heap import run
 
 
+defined = {}
+
+
 def define(fields, *, version=0, name="schema.Thing", hook=None, **members):
     """A class of that name, which takes the place of the one before."""
     members = {"__annotations__": fields, "__module__": __name__, "__slots__": (), **members}
     if hook is not None:
         members["__pheap_migrate__"] = hook
-    return type(pheap.Persistent)("Thing", (pheap.Persistent,), members, name=name, version=version)
+    cls = type(pheap.Persistent)("Thing", (pheap.Persistent,), members, name=name, version=version)
+    defined[name] = cls  # a class that nobody holds may be missing at any time
+    return cls
 
 
 class Schema(HeapTest):

@@ -33,6 +33,11 @@ def use(path: Path) -> int:
         maybe: int | None = ages.get("Nobody")
         surely: int = ages.get("Nobody", 0)
         popped: int = ages.pop("Ann")
+        heap.root["sorted"] = pheap.OrderedMap({"b": 2}, a=1)
+        heap.root["queue"] = pheap.Queue([1, 2], maxlen=3)
+        sorted_map: pheap.OrderedMap[str, int] = heap.root["sorted"]
+        queue: pheap.Queue[int] = heap.root["queue"]
+        print(sorted_map.first(), sorted_map.keys()[0].upper(), queue.get(timeout=1.0) + 1)
         with heap.snapshot() as snapshot:
             root: pheap.Dict[Any, Any] = snapshot.root
             version: int = snapshot.version
