@@ -9,6 +9,7 @@
 #include "tests/types_content.h"
 #include "tests/types_evil.h"
 #include "tests/types_functions.h"
+#include "types/session.h"
 
 #define BLOCKS_MAX 2048u
 #define FIRST_WORDS 9u
@@ -103,7 +104,7 @@ static void damage__before_every_function(void **state)
             continue;
         for (uint64_t word = 0; word < blocks[b].length / 8 && word < FIRST_WORDS; word++)
             for (unsigned how = 0; how < WAYS; how++, places++) {
-                const unsigned step = SANITIZED ? 43 : 11;
+                const unsigned step = WATCHES_THREADS ? 211 : SANITIZED ? 43 : 11;
                 try_functions(&rig, blocks[b].offset + word * 8, how, blocks[dice_roll(&dice) % count].offset,
                               (unsigned)(places % step), step);
             }
@@ -115,6 +116,166 @@ static void damage__before_every_function(void **state)
     check_values(rig.heap);
     print_message("%llu places and ways\n", (unsigned long long)places);
     ok(pheap_close(rig.heap));
+}
+
+/* ---------------------------------------------------------------------------------------------------------- sessions */
+
+static bool has_all(void *context, pht_value word)
+{
+    (void)context;
+    return word % 32 == 0;
+}
+
+static bool next_block(void *context, uint64_t *cursor, pht_value *word)
+{
+    if (*cursor >= *(const unsigned *)context)
+        return false;
+    *word = blocks[(*cursor)++].offset;
+    return true;
+}
+
+/* Each list of limbo has something, some of it offered; a session holds some of it, and so does somebody dead. */
+static void fill_all_limbo(pheap *heap, struct pht_session *session)
+{
+    struct pht t;
+    pht_value list;
+    const struct pht_session none = *session;
+    for (unsigned round = 0; round < 3; round++) {
+        t = change(heap);
+        for (unsigned i = 0; i < 3; i++) {
+            ok(pht_list_new(&t, &list));
+            ok(pht_list_append(&t, list, pht_text(object_text)));
+            ok(pht_discard(&t, list));
+        }
+        ok(pht_hold(&t, session, list));
+        ok(pht_list_new(&t, &list));
+        ok(pht_list_append(&t, list, pht_of(list)));
+        ok(pt_limbo_offer(&t, list));
+        if (round == 1)
+            ok(pt_limbo_end_offer(&t));
+        keep(&t);
+    }
+    struct pht_session dead = none;
+    dead.attached_ns--;
+    t = change(heap);
+    ok(pht_hold(&t, &dead, list));
+    keep(&t);
+}
+
+/* Function `number` of sessions and limbo; the word of a block is one of those it is about. */
+static enum pheap_status look_after(unsigned number, struct pht *t, struct pht_session *session, pht_value word,
+                                    unsigned count)
+{
+    bool flag;
+    uint64_t objects;
+    pht_value made;
+    const struct pht_words words = {
+        .count = number % 2 == 0 ? 0 : count, .has = has_all, .next = next_block, .context = &count};
+    switch (number) {
+    case 0:
+    case 1:
+        session->mark = 1;
+        return pht_session_see(t, session, &words, &flag);
+    case 2:
+        return pht_hold(t, session, word);
+    case 3:
+        return pht_unhold(t, session, word);
+    case 4:
+        return pht_is_held(t, session, word, &flag);
+    case 5:
+        return pt_sessions_drop_dead(t, session->heap);
+    case 6:
+        return pt_limbo_take_offer_back(t, &flag);
+    case 7:
+        return pt_limbo_end_offer(t);
+    case 8:
+        t->asked = true; /* as if nobody remembered anything, in the next transaction */
+        t->lowest = 0;
+        t->version++;
+        return pht_reclaim(t, 1000, &flag);
+    case 9:
+        return pht_waiting(t, &objects);
+    case 10:
+        return pht_list_append(t, pht_root(t), pht_of(word));
+    case 11:
+        return pht_map_set(t, pht_root(t), pht_int(1), pht_of(word));
+    case 12:
+        return pht_discard(t, word);
+    default:
+        return pht_list_new(t, &made);
+    }
+}
+#define LOOKED_AFTER 14u
+
+static void write_word(pheap *heap, uint64_t at, uint64_t word)
+{
+    pheap_txn *txn = begin(heap);
+    ok(pheap_write(txn, at, &word, sizeof word));
+    ok(pheap_commit(txn, PHEAP_LAZY, NULL));
+}
+
+/* What readers see of a word that is wrong, and who begins a session. */
+static void look_at_wrong_word(pheap *heap, pheap *other, const struct pht_session *session, uint64_t at, uint64_t word,
+                               unsigned count)
+{
+    struct pht t;
+    uint64_t there;
+    struct pht_session copy = *session, begun;
+    pheap_txn *txn = begin(heap);
+    memcpy(&there, pheap_ptr(txn, at), sizeof there);
+    ok(pheap_abort(txn));
+    write_word(heap, at, word);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    if (expect_one(POSSIBLE, pht_look(reader, &t)) == PHEAP_OK) {
+        (void)expect_one(POSSIBLE, pht_check(&t, ignore_fault, NULL, NULL));
+        for (unsigned number = 0; number < 5; number += number == 1 ? 3 : 1)
+            (void)expect_one(POSSIBLE, look_after(number, &t, &copy, at & ~UINT64_C(15), count));
+    }
+    ok(pheap_read_end(reader));
+    if (expect_one(POSSIBLE, pht_session_begin(other, false, 0, &begun)) == PHEAP_OK)
+        ok(pht_session_end(&begun, 0));
+    ok(pheap_set_mark(heap, session->mark)); /* who has seen something in a wrong heap has moved it */
+    write_word(heap, at, there);
+}
+
+/* Catches: what `damage__before_every_function` does, of limbo, sessions and what they hold. */
+static void damage__of_sessions_and_limbo(void **state)
+{
+    (void)state;
+    uint64_t dice = choose_seed();
+    struct pht_session session;
+    pheap *heap = new_values_heap("sessions"), *other = values_heap(path_of("sessions", ""), 0);
+    ok(pht_session_begin(heap, true, -1, &session));
+    fill_all_limbo(heap, &session);
+    const unsigned count = list_blocks(heap);
+    (void)alarm(600);
+    for (unsigned b = 0; b < count; b++)
+        for (uint64_t word = 0; word < blocks[b].length / 8 && word < 24; word++) {
+            for (unsigned attempt = 0; attempt < WAYS * LOOKED_AFTER; attempt += WATCHES_THREADS ? 13 : 1) {
+                struct pht t;
+                uint64_t there;
+                struct pht_session copy = session;
+                const uint64_t at = blocks[b].offset + 8 * word;
+                pheap_txn *txn = begin(heap);
+                memcpy(&there, pheap_ptr(txn, at), sizeof there);
+                there = wrong_word(there, attempt % WAYS, blocks[dice_roll(&dice) % count].offset);
+                ok(pheap_write(txn, at, &there, sizeof there));
+                if (expect_one(POSSIBLE, pht_begin(txn, &t)) == PHEAP_OK)
+                    (void)expect_one(POSSIBLE, look_after(attempt / WAYS, &t, &copy,
+                                                          blocks[dice_roll(&dice) % count].offset, count));
+                ok(pheap_abort(txn));
+            }
+            for (unsigned way = 0; way < WAYS; way++)
+                look_at_wrong_word(heap, other, &session, blocks[b].offset + 8 * word,
+                                   wrong_word(1, way, blocks[dice_roll(&dice) % count].offset), count);
+        }
+    (void)alarm(0);
+    check_values(heap);
+    ok(pht_session_end(&session, -1));
+    ok(pht_collect(heap, PHEAP_LAZY, NULL));
+    check_values(heap);
+    ok(pheap_close(other));
+    ok(pheap_close(heap));
 }
 
 /* The word is wrong in a commit of its own; it becomes what is wrong with it, and the other way round. */
@@ -416,6 +577,7 @@ int main(int argc, char **argv)
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damage__before_every_function),
+        cmocka_unit_test(damage__of_sessions_and_limbo),
         cmocka_unit_test(damage__that_the_check_does_not_see),
         cmocka_unit_test(functions__that_may_not_change_anything),
         cmocka_unit_test(arguments__without_an_address),

@@ -9,6 +9,7 @@
  *
  * PHEAP_TYPES_FAULTS_REPLAY=function,call,failure runs one fault alone.
  */
+#include "tests/support/effort.h"
 #include "tests/types_content.h"
 #include "tests/types_functions.h"
 
@@ -62,6 +63,11 @@ WRAP(FREES, pheap_free, (pheap_txn * txn, uint64_t offset), (txn, offset))
 WRAP(FREES, pheap_set_root, (pheap_txn * txn, uint64_t offset), (txn, offset))
 WRAP(READS, pheap_begin, (pheap * heap, pheap_txn **txn), (heap, txn))
 WRAP(READS, pheap_read_begin, (pheap * heap, unsigned flags, pheap_read **reader), (heap, flags, reader))
+WRAP(READS, pheap_begin_timeout, (pheap * heap, int64_t timeout_ms, pheap_txn **txn), (heap, timeout_ms, txn))
+WRAP(READS, pheap_newest_version, (pheap * heap, uint64_t *version), (heap, version))
+WRAP(READS, pheap_set_mark, (pheap * heap, uint64_t mark), (heap, mark))
+WRAP(READS, pheap_lowest_mark, (pheap_txn * txn, uint64_t *mark), (txn, mark))
+WRAP(READS, pheap_next_user, (pheap * heap, uint32_t from, struct pheap_user *user), (heap, from, user))
 
 /* A commit that fails has ended the transaction. */
 enum pheap_status __real_pheap_commit(pheap_txn *txn, enum pheap_durability how, uint64_t *version);
@@ -98,6 +104,17 @@ WRAP_MEMORY(realloc, (void *memory, size_t size), (memory, size))
 /* The fault at work, for whoever must look into it. */
 static char present[64];
 
+static uint64_t garbage_of(pheap *heap)
+{
+    struct pht t;
+    struct pht_census census = {.size = sizeof census};
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    ok(pht_check(&t, print_fault, NULL, &census));
+    (void)pheap_read_end(reader);
+    return census.garbage;
+}
+
 static void require_unchanged(const struct rig *rig, const char *when)
 {
     struct pht t;
@@ -118,14 +135,22 @@ static void arm(uint64_t call, unsigned failure)
     fault.armed = true;
 }
 
-/* After a failure nothing is stored any more; if something is, nothing had been changed, and all is sound. */
-static void require_stopped(struct pht *t, enum pheap_status status)
+/*
+ * After a failure nothing is stored any more.  True: something is, as when there was no memory to look at what was given; then
+ * nothing had been changed.
+ */
+static bool goes_on(struct pht *t, enum pheap_status status)
 {
     const enum pheap_status then = pht_map_set(t, pht_root(t), pht_text("then"), pht_text(object_text));
+    if (then == PHEAP_OK && status == PHEAP_NO_MEMORY) {
+        ok(pht_map_remove(t, pht_root(t), pht_text("then"), NULL));
+        return true;
+    }
     if (then == PHEAP_OK)
         check_failed(__FILE__, __LINE__, "it goes on after %s (%s)", pheap_status_name(status), present);
     require_equal(then, status);
     require(strstr(pheap_error_detail(), "half-way") != NULL);
+    return false;
 }
 
 /* False: the function makes fewer calls. */
@@ -147,8 +172,11 @@ static bool fail_once(const struct rig *rig, unsigned function, uint64_t call, u
     if (status != fault.struck)
         check_failed(__FILE__, __LINE__, "%s: %s, but the call gave %s", present, pheap_status_name(status),
                      pheap_status_name(fault.struck));
-    require_stopped(&t, status);
-    if (call % 2 == 0) {
+    if (goes_on(&t, status)) {
+        keep(&t);
+        if (garbage_of(rig->heap) != rig->garbage)
+            check_failed(__FILE__, __LINE__, "something is left of what could be gone on from (%s)", present);
+    } else if (call % 2 == 0) {
         ok(pheap_abort(t.txn));
     } else {
         ok(pheap_rollback(t.txn, savepoint));
@@ -187,6 +215,7 @@ static void faults__of_every_function(void **state)
     fill_limbo(&t);
     rig.content = content_of(&t, pht_root(&t));
     keep(&t);
+    rig.garbage = garbage_of(rig.heap);
     unsigned only[3];
     const char *replay = getenv("PHEAP_TYPES_FAULTS_REPLAY");
     if (replay != NULL) {
@@ -195,7 +224,7 @@ static void faults__of_every_function(void **state)
         require_unchanged(&rig, "after that failure");
     } else {
         for (unsigned function = 0; function < FUNCTIONS; function++)
-            for (unsigned failure = 0; failure < FAILURES; failure++)
+            for (unsigned failure = 0; failure < (WATCHES_THREADS ? 1 : FAILURES); failure++)
                 calls += fail_all(&rig, function, failure);
         print_message("%llu failures\n", (unsigned long long)calls);
     }
@@ -299,14 +328,190 @@ static void faults__of_a_check(void **state)
     ok(pheap_close(rig.heap));
 }
 
+/* ---------------------------------------------------------------------------------------------------------- sessions */
+
+/* A list that a session remembers, and one that somebody dead holds. */
+struct remembered {
+    pheap *heap;
+    struct pht_session session;
+    pht_value list;
+};
+
+static bool remembers(void *context, pht_value word)
+{
+    return word == *(const pht_value *)context;
+}
+
+static bool next_word(void *context, uint64_t *cursor, pht_value *word)
+{
+    *word = *(const pht_value *)context;
+    return (*cursor)++ == 0;
+}
+
+/* With `begun` there is a session, and the list has gone from the root and waits in limbo for it to see that. */
+static struct remembered remember(const char *name, bool begun)
+{
+    struct remembered r = {.heap = new_values_heap(name)};
+    struct pht t = change(r.heap);
+    ok(pht_list_new(&t, &r.list));
+    ok(pht_list_append(&t, r.list, pht_text(object_text)));
+    root_set(&t, "list", pht_of(r.list));
+    keep(&t);
+    if (!begun)
+        return r;
+    ok(pht_session_begin(r.heap, true, -1, &r.session));
+    t = change(r.heap);
+    struct pht_session dead = r.session;
+    dead.attached_ns--;
+    ok(pht_hold(&t, &dead, pht_root(&t)));
+    keep(&t);
+    t = change(r.heap);
+    ok(pht_map_remove(&t, pht_root(&t), pht_text("list"), NULL));
+    keep(&t);
+    t = change(r.heap);
+    root_set(&t, "then", pht_int(1)); /* what was young waits now */
+    keep(&t);
+    return r;
+}
+
+/* Whoever held it is dead. */
+static void require_root_is_not_held(pheap *heap)
+{
+    uint32_t count;
+    struct pht t;
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    ok(pht_references(&t, pht_root(&t), &count));
+    require_equal(count, 1);
+    ok(pheap_read_end(reader));
+}
+
+/* What is called in no transaction. */
+enum { BEGIN_FIRST, BEGIN_TO_READ, BEGIN_AGAIN, ADOPT, ADOPT_OF_THE_DEAD, END, OUTSIDE };
+static enum pheap_status call_outside(unsigned function, struct remembered *r)
+{
+    bool whole;
+    struct pht_session made, parents = r->session;
+    parents.attached_ns -= function == ADOPT_OF_THE_DEAD;
+    enum pheap_status status;
+    switch (function) {
+    case BEGIN_FIRST:
+    case BEGIN_TO_READ:
+    case BEGIN_AGAIN:
+        return pht_session_begin(r->heap, function != BEGIN_TO_READ, -1, &r->session);
+    case END:
+        status = pht_session_end(&r->session, -1);
+        require(r->session.heap == NULL);
+        return status;
+    default:
+        status = pht_session_adopt(r->heap, &parents, &made, &whole);
+        if (status == PHEAP_OK)
+            require(whole == (function == ADOPT));
+        return status;
+    }
+}
+
+/* And in a view. */
+enum { HOLD, UNHOLD, IS_HELD, SEE, SEE_IN_A_READER, INSIDE };
+static enum pheap_status call_inside(unsigned function, struct remembered *r, struct pht *t)
+{
+    bool flag;
+    const struct pht_words words = {.count = 1, .has = remembers, .next = next_word, .context = &r->list};
+    switch (function) {
+    case HOLD:
+        return pht_hold(t, &r->session, r->list);
+    case UNHOLD:
+        return pht_unhold(t, &r->session, pht_root(t));
+    case IS_HELD:
+        return pht_is_held(t, &r->session, pht_root(t), &flag);
+    default:
+        r->session.mark = function == SEE ? r->session.mark : 1;
+        return pht_session_see(t, &r->session, &words, &flag);
+    }
+}
+
+/* Catches: a session that is begun or ended half, or with a mark that nobody takes back; and a failure that is not told. */
+static void faults__of_sessions_outside(void **state)
+{
+    (void)state;
+    unsigned number = 0;
+    for (unsigned function = 0; function < OUTSIDE; function++)
+        for (unsigned failure = 0; failure < (WATCHES_THREADS ? 1 : FAILURES); failure++)
+            for (uint64_t call = 1;; call++) {
+                char name[32];
+                (void)snprintf(name, sizeof name, "outside-%u", number++);
+                struct remembered r = remember(name, function >= BEGIN_AGAIN);
+                if (function == BEGIN_AGAIN)
+                    ok(pht_session_end(&r.session, -1));
+                if (function == END) {
+                    struct pht t = change(r.heap);
+                    ok(pht_hold(&t, &r.session, r.list));
+                    keep(&t);
+                }
+                arm(call, failure);
+                const enum pheap_status status = call_outside(function, &r);
+                fault.armed = false;
+                /* Of the dead somebody else takes care when it could not be done. */
+                require(status == fault.struck || (function == BEGIN_AGAIN && status == PHEAP_OK));
+                check_values(r.heap);
+                if (status != PHEAP_OK && function < ADOPT)
+                    ok(pht_session_begin(r.heap, function != BEGIN_TO_READ, -1, &r.session));
+                ok(pht_session_end(&r.session, -1));
+                ok(pht_collect(r.heap, PHEAP_LAZY, NULL));
+                check_values(r.heap);
+                if (status == PHEAP_OK ||
+                    function != END) /* else its mark may hold limbo up until the heap is closed */
+                    require_root_is_not_held(r.heap);
+                ok(pheap_close(r.heap));
+                if (fault.struck == PHEAP_OK)
+                    break;
+            }
+}
+
+static void faults__of_sessions_inside(void **state)
+{
+    (void)state;
+    struct remembered r = remember("inside", true);
+    struct pht t = change(r.heap);
+    ok(pht_hold(&t, &r.session, pht_root(&t)));
+    keep(&t);
+    for (unsigned function = 0; function < INSIDE; function++)
+        for (unsigned failure = 0; failure < FAILURES; failure++)
+            for (uint64_t call = 1;; call++) {
+                struct remembered copy = r;
+                pheap_read *reader = NULL;
+                if (function == SEE_IN_A_READER) {
+                    reader = read_begin(r.heap, PHEAP_FRESH);
+                    ok(pht_look(reader, &t));
+                } else {
+                    t = change(r.heap);
+                }
+                arm(call, failure);
+                const enum pheap_status status = call_inside(function, &copy, &t);
+                fault.armed = false;
+                require_equal(status, fault.struck);
+                if (reader != NULL)
+                    ok(pheap_read_end(reader));
+                else if (status == PHEAP_OK)
+                    ok(pheap_abort(t.txn));
+                else
+                    require(!goes_on(&t, status) && pheap_abort(t.txn) == PHEAP_OK);
+                check_values(r.heap);
+                require(pht_session_due(&t, &r.session));
+                if (status == PHEAP_OK)
+                    break;
+            }
+    ok(pht_session_end(&r.session, -1));
+    ok(pheap_close(r.heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(faults__of_every_function),
-        cmocka_unit_test(faults__of_the_first_begin),
-        cmocka_unit_test(faults__of_a_collection),
-        cmocka_unit_test(faults__of_a_check),
+        cmocka_unit_test(faults__of_sessions_outside), cmocka_unit_test(faults__of_sessions_inside),
+        cmocka_unit_test(faults__of_every_function),   cmocka_unit_test(faults__of_the_first_begin),
+        cmocka_unit_test(faults__of_a_collection),     cmocka_unit_test(faults__of_a_check),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);
 }

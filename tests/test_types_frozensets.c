@@ -387,6 +387,42 @@ static void queue__is_walked_both_ways(void **state)
     ok(pheap_close(heap));
 }
 
+/* Catches: an argument that is used and is not there, and a value that is no frozenset. */
+static void frozenset__arguments_are_looked_at(void **state)
+{
+    (void)state;
+    bool has;
+    uint64_t count;
+    pht_value set, list, value;
+    const struct pht_any one[] = {pht_int(1)};
+    pheap *heap = new_values_heap("arguments");
+    struct pht t = change(heap);
+    ok(pht_list_new(&t, &list));
+    root_set(&t, "list", pht_of(list));
+    const struct pht_any unhashable[] = {pht_of(list)};
+    expect(PHEAP_INVALID, pht_frozenset_new(&t, one, 1, NULL));
+    expect(PHEAP_INVALID, pht_frozenset_new(&t, NULL, 1, &set));
+    expect(PHEAP_INVALID, pht_frozenset_new(&t, one, (UINT64_C(1) << 32) + 1, &set));
+    expect(PHEAP_INVALID, pht_frozenset_new(&t, unhashable, 1, &set));
+    ok(pht_frozenset_new(&t, one, 1, &set));
+    root_set(&t, "set", pht_of(set));
+    expect(PHEAP_INVALID, pht_frozenset_count(&t, set, NULL));
+    expect(PHEAP_WRONG_TYPE, pht_frozenset_count(&t, list, &count));
+    expect(PHEAP_INVALID, pht_frozenset_get(&t, set, 0, NULL));
+    expect(PHEAP_INVALID, pht_frozenset_get(&t, set, 1, &value));
+    expect(PHEAP_WRONG_TYPE, pht_frozenset_get(&t, list, 0, &value));
+    expect(PHEAP_INVALID, pht_frozenset_has(&t, set, one[0], NULL));
+    expect(PHEAP_WRONG_TYPE, pht_frozenset_has(&t, list, one[0], &has));
+    expect(PHEAP_INVALID, pht_frozenset_has(&t, set, pht_bytes(NULL, 1), &has));
+    expect(PHEAP_INVALID, pht_frozenset_has(&t, set, pht_of(list), &has));
+    keep(&t);
+    pheap_read *reader = read_begin(heap, PHEAP_FRESH);
+    ok(pht_look(reader, &t));
+    expect(PHEAP_READ_ONLY, pht_frozenset_new(&t, one, 1, &set));
+    (void)pheap_read_end(reader);
+    ok(pheap_close(heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -396,6 +432,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(key__that_is_none_changes_nothing),
         cmocka_unit_test(frozenset__damage_is_seen),
         cmocka_unit_test(queue__keeps_its_limit),
+        cmocka_unit_test(frozenset__arguments_are_looked_at),
         cmocka_unit_test(queue__is_walked_both_ways),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Persistent maps and sets against a plain model: content, order, memory, cost, crafted keys. */
+#include "tests/support/effort.h"
 #include "tests/types_rig.h"
 
 #define KEYS 3000u /* that a model knows */
@@ -272,7 +273,7 @@ static void map__declares_what_it_changes(void **state)
 static void map__of_a_million_changes_little_at_a_time(void **state)
 {
     (void)state;
-    enum { COUNT = 1000000, MORE = 2000, GROUP = 20, LIMIT = 64 << 10 };
+    enum { COUNT = SANITIZED ? 100000 : 1000000, MORE = 2000, GROUP = 20, LIMIT = 64 << 10 };
     pheap *heap = new_values_heap("million");
     struct pht t = change(heap);
     pht_value map, value;

@@ -744,6 +744,64 @@ static void sessions__refuse(void **state)
     ok(pheap_close(r.heap));
 }
 
+/* Catches: an argument that is used and is not there; what a session that has ended, or that nobody has, is asked to do. */
+static void sessions__without_arguments(void **state)
+{
+    (void)state;
+    bool flag;
+    uint64_t objects;
+    uint32_t count;
+    struct pht_session ended = {.heap = NULL}, other;
+    struct rememberer r = {.heap = new_values_heap("arguments")};
+    const struct pht_words words = words_of(&r, false);
+    begin_session(&r, true);
+    struct pht t = change(r.heap);
+    const pht_value list = make_list(&t, 0), small = 1; /* the int 0 */
+    expect(PHEAP_INVALID, pht_session_adopt(NULL, &r.session, &other, &flag));
+    expect(PHEAP_INVALID, pht_session_adopt(r.heap, NULL, &other, &flag));
+    expect(PHEAP_INVALID, pht_session_adopt(r.heap, &r.session, NULL, &flag));
+    expect(PHEAP_INVALID, pht_session_adopt(r.heap, &r.session, &other, NULL));
+    expect(PHEAP_INVALID, pht_hold(NULL, &r.session, list));
+    expect(PHEAP_INVALID, pht_hold(&t, NULL, list));
+    expect(PHEAP_INVALID, pht_hold(&t, &ended, list));
+    expect(PHEAP_INVALID, pht_unhold(&t, &ended, list));
+    expect(PHEAP_INVALID, pht_is_held(NULL, &r.session, list, &flag));
+    expect(PHEAP_INVALID, pht_is_held(&t, NULL, list, &flag));
+    expect(PHEAP_INVALID, pht_is_held(&t, &r.session, list, NULL));
+    expect(PHEAP_INVALID, pht_session_see(&t, NULL, &words, &flag));
+    expect(PHEAP_INVALID, pht_session_see(&t, &ended, &words, &flag));
+    expect(PHEAP_INVALID, pht_session_see(&t, &r.session, NULL, &flag));
+    expect(PHEAP_INVALID, pht_session_see(&t, &r.session, &words, NULL));
+    expect(PHEAP_INVALID, pht_session_seen(NULL));
+    expect(PHEAP_INVALID, pht_waiting(NULL, &objects));
+    expect(PHEAP_INVALID, pht_references(&t, PHT_ABSENT, &count));
+    expect(PHEAP_INVALID, pht_references(&t, list, NULL));
+    expect(PHEAP_INVALID, pht_changes(&t, list, NULL));
+    expect(PHEAP_INVALID, pht_changes(&t, PHT_ABSENT, &count));
+    expect(PHEAP_WRONG_TYPE, pht_changes(&t, small, &count));
+    ok(pht_session_end(NULL, 0));
+    ok(pht_references(&t, small, &count));
+    require_equal(count, 0);
+    ok(pht_unhold(&t, &r.session, small));
+    ok(pht_is_held(&t, &r.session, small, &flag));
+    require(!flag);
+    ok(pht_is_held(&t, &r.session, list, &flag));
+    require(!flag);
+    keep(&t);
+    /* A seat that there is not, and that of somebody else. */
+    other = r.session;
+    other.seat = 100000;
+    ok(pht_session_adopt(r.heap, &other, &ended, &flag));
+    require(!flag);
+    other = r.session;
+    other.mark = 0;
+    ok(pht_session_adopt(r.heap, &other, &ended, &flag));
+    require(!flag);
+    ok(pht_session_end(&r.session, -1));
+    require_nothing_stays(r.heap);
+    ok(pheap_close(r.heap));
+}
+
 /* Catches: a session that has seen what it could not hold for want of room, and a heap or limbo that such a failure spoils. */
 static void sessions__without_room(void **state)
 {
@@ -849,6 +907,56 @@ static void sessions__begin_beside_a_writer(void **state)
     ok(pheap_close(other));
 }
 
+/*
+ * Catches: garbage that was offered, and is taken for seen by all although it was referred to since: somebody may have come by it
+ * then, after he had seen the offer.
+ */
+static void sessions__come_by_what_was_offered(void **state)
+{
+    (void)state;
+    struct rememberer a = {.heap = new_values_heap("offered")}, b = {.heap = values_heap(path_of("offered", ""), 0)};
+    begin_session(&a, true);
+    begin_session(&b, true);
+    take_step(&a, &b, B_CYCLE);
+    take_step(&a, &b, A_READS);
+    struct pht t = change(b.heap);
+    ok(pht_map_remove(&t, pht_root(&t), pht_text("0"), NULL));
+    keep(&t);
+    ok(pht_collect(b.heap, PHEAP_LAZY, NULL)); /* offers both lists */
+    t = change(b.heap);
+    root_set(&t, "then", pht_int(1)); /* they wait now */
+    keep(&t);
+    see(&b, false, false);
+    bool must_hold;
+    const struct pht_words words = words_of(&a, false);
+    t = change(a.heap);
+    ok(pht_session_see(&t, &a.session, &words, &must_hold)); /* holds one of them */
+    require(must_hold);
+    root_set(&t, "0", pht_of(a.words[0])); /* at once, since what is stored later gets it out of limbo */
+    keep(&t);
+    ok(pht_session_seen(&a.session));
+    pheap_read *reader = look(b.heap, &t);
+    remember(&b, &t, root_get(&t, "0"));
+    ok(pheap_read_end(reader));
+    require_equal(b.count, 1);
+    t = change(a.heap);
+    ok(pht_map_remove(&t, pht_root(&t), pht_text("0"), NULL));
+    ok(pht_unhold(&t, &a.session, a.words[0]));
+    keep(&t);
+    a.count = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        ok(pht_collect(a.heap, PHEAP_LAZY, NULL));
+        require_whole(&b);
+        see(&a, false, false);
+        see(&b, false, false);
+    }
+    ok(pht_session_end(&a.session, -1));
+    ok(pht_session_end(&b.session, -1));
+    require_nothing_stays(a.heap);
+    ok(pheap_close(a.heap));
+    ok(pheap_close(b.heap));
+}
+
 int main(int argc, char **argv)
 {
     choose_cases(argc, argv);
@@ -861,6 +969,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(processes__wake_at_any_moment),
         cmocka_unit_test(sessions__refuse),
         cmocka_unit_test(sessions__without_room),
+        cmocka_unit_test(sessions__come_by_what_was_offered),
+        cmocka_unit_test(sessions__without_arguments),
         cmocka_unit_test(sessions__begin_beside_a_writer),
     };
     return cmocka_run_group_tests(tests, make_test_directory, remove_test_directory);

@@ -90,6 +90,10 @@ static inline uint64_t content_of(struct pht *t, pht_value value)
         for (uint64_t i = 0; pht_tuple_get(t, value, i, &part) == PHEAP_OK; i++)
             sum = dice_mix(sum + content_of(t, part));
         return sum;
+    case PHT_FROZENSET:
+        for (uint64_t i = 0; pht_frozenset_get(t, value, i, &part) == PHEAP_OK; i++)
+            sum = dice_mix(sum + content_of(t, part));
+        return sum;
     case PHT_QUEUE:
         for (uint64_t i = 0; pht_queue_get(t, value, i, &part) == PHEAP_OK; i++)
             sum = dice_mix(sum + content_of(t, part));

@@ -28,6 +28,7 @@ static inline void ask(struct pht *t, pht_value value, unsigned depth)
     struct pht_any any;
     uint64_t count = 0, cursor = 0, hash, rank, offset, length;
     pht_value key, other, words[8];
+    struct pht_elements elements = {.count = 0};
     bool has;
     int order;
     if (pht_show(t, &value, &any) != PHEAP_OK)
@@ -35,6 +36,10 @@ static inline void ask(struct pht *t, pht_value value, unsigned depth)
     ignored = pht_hash(t, pht_of(value), &hash);
     ignored = pht_equal(t, pht_of(value), pht_float(1.5), &has);
     ignored = pht_compare(t, pht_of(value), pht_of(value), &order);
+    if (any.kind == PHT_STR || any.kind == PHT_BYTES)
+        read_bytes(any.bytes, any.length);
+    if (depth == 0 && any.kind < PHT_BLOCK) /* that it is no container is soon said, and often */
+        return;
     ignored = pht_block_at(t, value, &offset, &length);
     ignored = pht_record_at(t, value, PHT_ANY_TYPE, &offset, NULL);
     ignored = pht_record_get(t, value, 16, &other);
@@ -43,14 +48,14 @@ static inline void ask(struct pht *t, pht_value value, unsigned depth)
         read_bytes(t->base + offset, count * 8);
     if (pht_ring_at(t, value, 1, 3, &offset) == PHEAP_OK)
         read_bytes(t->base + offset, 8);
+    if (pht_elements_at(t, value, PHT_ANY_TYPE, &elements) == PHEAP_OK && elements.count > 0)
+        read_bytes(t->base + elements.offset, elements.capacity * elements.size);
     for (uint32_t type = 0; type < 3; type++) {
         struct pht_layout layout;
         struct pht_field fields[2];
         if (pht_type_show(t, type, &layout, fields, 2, &hash) == PHEAP_OK)
             read_bytes(layout.name, layout.name_length);
     }
-    if (any.kind == PHT_STR || any.kind == PHT_BYTES)
-        read_bytes(any.bytes, any.length);
     if (depth == 0)
         return;
     ignored = pht_map_get(t, value, pht_text("4"), &other);

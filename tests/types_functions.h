@@ -13,10 +13,10 @@ static const char object_text[] = "a text that is an object";
 struct rig {
     pheap *heap;
     pht_value small_map, map, set, list, short_list, tall, queue, omap, record, ring, loose;
-    pht_value tuple, tuple_map, tuple_omap;
+    pht_value tuple, tuple_map, tuple_omap, frozen, frozen_map;
     pht_value thin_map, least_map, empty_list, thin_list, empty_omap, thin_omap, front_queue, back_queue;
     uint32_t record_type, cell_type;
-    uint64_t content, blocks;
+    uint64_t content, garbage;
 };
 
 static const struct pht_field record_fields[] = {
@@ -117,12 +117,39 @@ static inline void fill_tuples(struct rig *rig, struct pht *t)
     }
 }
 
+/* Elements of every kind that a frozenset may have: also one that is given, and one twice. */
+#define FROZEN_ELEMENTS(rig, inner)                                                                       \
+    {                                                                                                     \
+        pht_text(object_text), pht_int(1), pht_of((rig)->tuple), pht_frozenset(inner, 2), pht_float(1.0), \
+            pht_tuple(inner, 2)                                                                           \
+    }
+#define FROZEN_COUNT 6u
+static const struct pht_any *frozen_inner(void)
+{
+    static struct pht_any inner[2];
+    inner[0] = pht_text("another text that is an object");
+    inner[1] = pht_int(7);
+    return inner;
+}
+
+/* Frozensets as keys and values. */
+static inline void fill_frozen(struct rig *rig, struct pht *t)
+{
+    ok(pht_map_new(t, &rig->frozen_map));
+    for (int64_t i = 0; i < 10; i++) {
+        const struct pht_any elements[] = {pht_int(i), pht_of(rig->tuple), pht_text(object_text)};
+        ok(pht_frozenset_new(t, elements, 3, &rig->frozen));
+        ok(pht_map_set(t, rig->frozen_map, pht_of(rig->frozen), pht_frozenset(elements, 2)));
+    }
+}
+
 static inline void fill(struct rig *rig, struct pht *t)
 {
     uint64_t at;
     fill_containers(rig, t);
     fill_thin(rig, t);
     fill_tuples(rig, t);
+    fill_frozen(rig, t);
     ok(pht_type_register(t, &record_layout, &rig->record_type));
     ok(pht_type_register(t, &cell_layout, &rig->cell_type));
     ok(pht_record_new(t, rig->record_type, &rig->record));
@@ -132,7 +159,8 @@ static inline void fill(struct rig *rig, struct pht *t)
     const pht_value all[] = {rig->small_map, rig->map,         rig->set,        rig->list,      rig->short_list,
                              rig->tall,      rig->queue,       rig->omap,       rig->record,    rig->ring,
                              rig->thin_map,  rig->least_map,   rig->empty_list, rig->thin_list, rig->empty_omap,
-                             rig->thin_omap, rig->front_queue, rig->back_queue, rig->tuple_map, rig->tuple_omap};
+                             rig->thin_omap, rig->front_queue, rig->back_queue, rig->tuple_map, rig->tuple_omap,
+                             rig->frozen_map};
     for (unsigned i = 0; i < sizeof all / sizeof all[0]; i++)
         ok(pht_map_set(t, pht_root(t), pht_int(i), pht_of(all[i])));
 }
@@ -169,6 +197,32 @@ static inline enum pheap_status empty_from_front(struct pht *t, const struct rig
     for (unsigned i = 0; i < 130 && status == PHEAP_OK; i++)
         status = pht_list_remove(t, rig->list, 0, NULL);
     return status;
+}
+
+static inline enum pheap_status store_frozen(unsigned function, struct pht *t, const struct rig *rig)
+{
+    pht_value made;
+    enum pheap_status status;
+    const struct pht_any *inner = frozen_inner();
+    const struct pht_any elements[] = FROZEN_ELEMENTS(rig, inner);
+    switch (function) {
+    case 64:
+        return pht_frozenset_new(t, elements, FROZEN_COUNT, &made);
+    case 65:
+        return pht_map_set(t, rig->frozen_map, pht_frozenset(elements, FROZEN_COUNT), pht_text(object_text));
+    case 66: /* the key is made when there is no memory for the value */
+        return pht_map_set(t, rig->map, pht_text("another key that is an object"),
+                           pht_frozenset(elements, FROZEN_COUNT));
+    case 67:
+        return pht_map_set(t, rig->frozen_map, pht_of(rig->frozen), pht_tuple(elements, FROZEN_COUNT));
+    case 68:
+        return pht_map_remove(t, rig->frozen_map, pht_of(rig->frozen), NULL);
+    case 69:
+        return pht_set_add(t, rig->set, pht_frozenset(elements, FROZEN_COUNT), NULL);
+    default:
+        status = pht_map_clear(t, rig->frozen_map);
+        return status == PHEAP_OK ? pht_reclaim(t, 100000, NULL) : status;
+    }
 }
 
 static inline enum pheap_status store_in_thin(unsigned function, struct pht *t, const struct rig *rig)
@@ -209,8 +263,10 @@ static inline enum pheap_status store_in_thin(unsigned function, struct pht *t, 
         return pht_omap_set(t, rig->tuple_omap, pht_of(rig->tuple), pht_text(object_text));
     case 62:
         return pht_omap_remove(t, rig->tuple_omap, pht_of(rig->tuple), NULL);
-    default:
+    case 63:
         return pht_map_clear(t, rig->tuple_map);
+    default:
+        return store_frozen(function, t, rig);
     }
 }
 
@@ -317,6 +373,6 @@ static inline enum pheap_status store(unsigned function, struct pht *t, const st
         return store_in_thin(function, t, rig);
     }
 }
-#define FUNCTIONS 64u
+#define FUNCTIONS 71u
 
 #endif

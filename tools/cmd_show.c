@@ -90,12 +90,13 @@ static enum pheap_status open_frame(struct frame *frame, struct pht *t, const st
         return status == PHEAP_OK ? open_struct(frame, t) : status;
     }
     if (frame->kind == PHT_ARRAY || frame->kind == PHT_RING) {
-        status = values_type(t, item->value, frame->kind, &frame->type);
-        if (status == PHEAP_OK)
-            status = pht_type_show(t, frame->type, &frame->layout, NULL, 0, NULL);
-        frame->size = frame->layout.size;
-        if (status == PHEAP_OK && frame->kind == PHT_ARRAY)
-            status = pht_array_at(t, item->value, frame->type, &frame->offset, &frame->count);
+        struct pht_elements elements;
+        status = pht_elements_at(t, item->value, PHT_ANY_TYPE, &elements);
+        if (status != PHEAP_OK)
+            return status;
+        frame->type = elements.type;
+        frame->offset = elements.offset;
+        frame->size = elements.size;
     }
     return status;
 }

@@ -36,23 +36,14 @@ const char *values_field_kind_name(uint32_t kind)
 
 enum pheap_status values_type(struct pht *t, pht_value value, enum pht_kind kind, uint32_t *type)
 {
-    uint64_t offset, count;
-    struct pht_layout layout;
+    uint64_t offset;
+    struct pht_elements elements;
     if (kind == PHT_RECORD)
         return pht_record_at(t, value, PHT_ANY_TYPE, &offset, type);
-    for (uint32_t number = 0;; number++) {
-        enum pheap_status status = kind == PHT_ARRAY ? pht_array_at(t, value, number, &offset, &count)
-                                                     : pht_ring_at(t, value, number, 0, &offset);
-        if (status == PHEAP_INVALID) /* an empty ring has no place 0, but the type was right */
-            status = PHEAP_OK;
-        if (status == PHEAP_OK)
-            *type = number;
-        if (status != PHEAP_WRONG_TYPE)
-            return status;
-        status = pht_type_show(t, number, &layout, NULL, 0, NULL);
-        if (status != PHEAP_OK) /* no such type: there is none that it is of */
-            return status == PHEAP_NOT_FOUND ? PHEAP_CORRUPT : status;
-    }
+    const enum pheap_status status = pht_elements_at(t, value, PHT_ANY_TYPE, &elements);
+    if (status == PHEAP_OK)
+        *type = elements.type;
+    return status;
 }
 
 enum pheap_status values_count(struct pht *t, pht_value value, bool *parts, uint64_t *count)

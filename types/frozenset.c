@@ -233,8 +233,8 @@ enum pheap_status pt_frozenset_make(struct pht *t, const struct pht_any *element
     enum pheap_status status = pt_secret(t, secret);
     if (status == PHEAP_OK)
         status = gather(t, elements, count, secret, NULL, &least, &members);
-    if (status != PHEAP_OK)
-        return status;
+    if (status != PHEAP_OK) /* the key that it is stored under may have been made */
+        return pt_failed(t, status);
     status = pt_container_make(t, PHT_FROZENSET, sizeof(struct pt_frozenset) + members.count * sizeof(struct pt_member),
                                &made);
     for (uint64_t i = 0; i < members.count && status == PHEAP_OK; i++) {

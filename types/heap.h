@@ -118,6 +118,12 @@ static inline const void *pt_at(struct pht *t, uint64_t offset, uint64_t length)
 /* The same for a block that must be of this kind. */
 const void *pt_at_kind(struct pht *t, uint64_t offset, uint64_t length, uint32_t kind);
 
+/* The registry; NULL (CORRUPT) if there is none where it should be. */
+static inline const struct pt_registry *pt_registry_of(struct pht *t)
+{
+    return (const struct pt_registry *)pt_at_kind(t, t->registry, sizeof(struct pt_registry), PT_REGISTRY);
+}
+
 /* A container that the caller names: *container is its address.  INVALID if it is no value, WRONG_TYPE if another one. */
 enum pheap_status pt_use(struct pht *t, pht_value value, enum pht_kind kind, uint64_t length, const void **container);
 

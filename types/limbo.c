@@ -26,11 +26,6 @@ static struct pt_registry *edit_registry(struct pht *t, enum pheap_status *statu
     return registry;
 }
 
-static const struct pt_registry *registry_of(struct pht *t)
-{
-    return pt_at_kind(t, t->registry, sizeof(struct pt_registry), PT_REGISTRY);
-}
-
 static enum pheap_status put_link(struct pht *t, uint64_t object, uint64_t link)
 {
     return pt_put(t, object + offsetof(struct pt_head, link), link);
@@ -159,7 +154,7 @@ enum pheap_status pt_limbo_offer(struct pht *t, uint64_t object)
 
 enum pheap_status pt_limbo_end_offer(struct pht *t)
 {
-    const struct pt_registry *registry = registry_of(t);
+    const struct pt_registry *registry = pt_registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     enum pheap_status status = registry->limbo[PT_OFFERS].first == 0 ? PHEAP_OK : splice(t, PT_OFFERS, PT_YOUNG);
@@ -171,7 +166,7 @@ enum pheap_status pt_limbo_end_offer(struct pht *t)
 
 enum pheap_status pt_limbo_take_offer_back(struct pht *t, bool *more)
 {
-    const struct pt_registry *registry = registry_of(t);
+    const struct pt_registry *registry = pt_registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     const uint64_t object = registry->limbo[PT_OFFERS].first;
@@ -231,7 +226,7 @@ static enum pheap_status have_all_seen(struct pht *t, const struct pt_registry *
         return PHEAP_OK;
     }
     if (!t->asked)
-        status = pheap_lowest_mark(t->txn, &t->lowest);
+        status = pt_failed(t, pheap_lowest_mark(t->txn, &t->lowest)); /* something was stored before */
     t->asked = status == PHEAP_OK;
     *seen = t->lowest == 0 || (t->lowest >= stamp && stamp < t->version);
     return status;
@@ -242,7 +237,7 @@ static enum pheap_status advance(struct pht *t, bool *more)
 {
     for (unsigned turn = 0; turn < 2; turn++) {
         bool seen = true;
-        const struct pt_registry *registry = registry_of(t);
+        const struct pt_registry *registry = pt_registry_of(t);
         if (registry == NULL)
             return PHEAP_CORRUPT;
         const struct pt_list_in_limbo *waiting = &registry->limbo[PT_WAITING], *young = &registry->limbo[PT_YOUNG];
@@ -279,7 +274,7 @@ static enum pheap_status advance(struct pht *t, bool *more)
 /* One that has references: out of limbo. */
 static enum pheap_status release(struct pht *t, uint64_t object, const struct pt_head *head)
 {
-    const struct pt_registry *registry = registry_of(t);
+    const struct pt_registry *registry = pt_registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     const bool offered = (head->link & PT_OFFERED) != 0;
@@ -320,7 +315,7 @@ enum pheap_status pt_limbo_reclaim(struct pht *t, uint32_t budget, bool *more)
 {
     bool ready = true;
     while (ready) {
-        const struct pt_registry *registry = registry_of(t);
+        const struct pt_registry *registry = pt_registry_of(t);
         if (registry == NULL)
             return PHEAP_CORRUPT;
         const uint64_t object = registry->limbo[PT_READY].first;

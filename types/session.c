@@ -17,11 +17,6 @@ _Static_assert(offsetof(struct pt_registry, limbo) + PT_WAITING * sizeof(struct 
 
 #define SEATS_MAX 1024u /* far more than there can be */
 
-static const struct pt_registry *registry_of(struct pht *t)
-{
-    return pt_at_kind(t, t->registry, sizeof(struct pt_registry), PT_REGISTRY);
-}
-
 static struct key key_of(const struct pht_session *session)
 {
     return (struct key){.attached_ns = session->attached_ns, .seat = session->seat, .number = session->number};
@@ -83,7 +78,7 @@ static enum pheap_status find_dead(struct pht *t, pht_value sessions, const stru
 enum pheap_status pt_sessions_drop_dead(struct pht *t, pheap *heap)
 {
     struct living living;
-    const struct pt_registry *registry = registry_of(t);
+    const struct pt_registry *registry = pt_registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     if (registry->sessions == 0)
@@ -108,7 +103,7 @@ enum pheap_status pt_sessions_drop_dead(struct pht *t, pheap *heap)
 static enum pheap_status make_sessions(struct pht *t)
 {
     pht_value made;
-    const struct pt_registry *registry = registry_of(t);
+    const struct pt_registry *registry = pt_registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     if (registry->sessions != 0)
@@ -131,7 +126,7 @@ static enum pheap_status survey(pheap *heap, bool *made, bool *dead)
     if (status != PHEAP_OK)
         return status;
     status = pht_look(reader, &t);
-    const struct pt_registry *registry = status == PHEAP_OK ? registry_of(&t) : NULL;
+    const struct pt_registry *registry = status == PHEAP_OK ? pt_registry_of(&t) : NULL;
     if (status == PHEAP_OK && registry == NULL)
         status = PHEAP_CORRUPT;
     if (status == PHEAP_OK && registry->sessions != 0) {
@@ -292,7 +287,7 @@ static enum pheap_status may_hold(const struct pht *t, const struct pht_session 
 static enum pheap_status find_holds(struct pht *t, const struct pht_session *session, bool make, pht_value *holds)
 {
     *holds = PHT_ABSENT;
-    const struct pt_registry *registry = registry_of(t);
+    const struct pt_registry *registry = pt_registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     if (registry->sessions == 0 && !make)
@@ -379,7 +374,7 @@ static bool is_lost(const struct pt_head *head)
 static enum pheap_status see_waiting(struct seeing *seeing, uint64_t most, bool *done)
 {
     const struct pht_words *words = seeing->words;
-    const struct pt_registry *registry = registry_of(seeing->t);
+    const struct pt_registry *registry = pt_registry_of(seeing->t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     uint64_t at = registry->limbo[PT_WAITING].first;
@@ -426,7 +421,7 @@ enum pheap_status pht_session_see(struct pht *t, struct pht_session *session, co
     session->next = 0;
     if (!pht_session_due(t, session))
         return PHEAP_OK;
-    const struct pt_registry *registry = registry_of(t);
+    const struct pt_registry *registry = pt_registry_of(t);
     if (registry == NULL)
         return PHEAP_CORRUPT;
     const uint64_t stamp = registry->limbo[PT_WAITING].stamp;
@@ -487,7 +482,7 @@ enum pheap_status pht_session_wake(const struct pht *t, struct pht_session *sess
 
 enum pheap_status pht_waiting(struct pht *t, uint64_t *objects)
 {
-    const struct pt_registry *registry = t == NULL || objects == NULL ? NULL : registry_of(t);
+    const struct pt_registry *registry = t == NULL || objects == NULL ? NULL : pt_registry_of(t);
     if (t == NULL || objects == NULL)
         return pheap_fail_with(PHEAP_INVALID, "pht_waiting: an argument is NULL");
     if (registry == NULL)
@@ -518,7 +513,7 @@ static enum pheap_status drop_holds(struct pht_session *session, int64_t timeout
         return status;
     const struct key key = key_of(session);
     status = pht_begin(txn, &t);
-    const struct pt_registry *registry = status == PHEAP_OK ? registry_of(&t) : NULL;
+    const struct pt_registry *registry = status == PHEAP_OK ? pt_registry_of(&t) : NULL;
     if (registry != NULL)
         status = pht_map_remove(&t, registry->sessions, pht_bytes(&key, sizeof key), NULL);
     if (status == PHEAP_OK)
