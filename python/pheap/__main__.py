@@ -70,6 +70,7 @@ def parser():
     added.add_argument("--json", action="store_true", help="for programs")
     added = command("shell", shell, "an interactive Python, with `heap` and `root`")
     added.add_argument("--read-only", action="store_true", help="without the right to change anything")
+    added.add_argument("--create", action="store_true", help="make the heap if it is not there")
     return result
 
 
@@ -263,7 +264,7 @@ def shell(options):
         import readline  # noqa: F401: lines can be edited
     except ImportError:
         pass
-    with pheap.open(options.file, "r" if options.read_only else "c") as heap:
+    with pheap.open(options.file, "r" if options.read_only else "c" if options.create else "w") as heap:
         names = {"heap": heap, "root": heap.root, "pheap": pheap, "__name__": "__main__"}
         banner = f"Python {sys.version.split()[0]}, pheap: {options.file} is `heap`, its root is `root`; each change is a transaction"
         code.interact(banner, local=names, exitmsg="")

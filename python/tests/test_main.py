@@ -320,6 +320,13 @@ with pheap.open(sys.argv[1]) as heap:
             text=True,
         )
         self.assertIn("pheap.ReadOnly", done.stderr)
+        # Would catch a slip of the pen that becomes a heap.
+        other = self.path.with_name("other.heap")
+        for made, option in ((False, []), (True, ["--create"])):
+            done = subprocess.run(
+                [sys.executable, "-m", "pheap", "shell", *option, other], input="", capture_output=True, text=True
+            )
+            self.assertEqual((done.returncode == 0, other.exists()), (made, made), done.stderr)
         self.heap = pheap.open(self.path, durable=False)
         self.root = self.heap.root
         self.assertEqual(self.root.plain(), {"a": [1]})
