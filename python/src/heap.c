@@ -335,7 +335,11 @@ static PyObject *heap_abort(PyObject *self, PyObject *unused)
 {
     (void)unused;
     struct pp_heap *heap = (struct pp_heap *)self;
-    if (heap->handle != NULL && pp_heap_usable(heap) == 0 && pp_in_transaction(heap))
+    if (heap->handle == NULL)
+        Py_RETURN_NONE;
+    if (pp_heap_usable(heap) < 0)
+        return NULL;
+    if (pp_in_transaction(heap))
         pp_abort(heap);
     Py_RETURN_NONE;
 }

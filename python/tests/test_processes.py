@@ -366,6 +366,18 @@ class Ends(HeapTest):
         self.reopen()
         self.assertEqual(self.root, {"n": 7})
 
+    def test_worker_whose_heap_is_gone(self):
+        # Would catch a SystemError at the end of a worker that cannot open again what it never used.
+        program = (
+            "import multiprocessing, pathlib, pheap, sys\n"
+            "heap = pheap.open(sys.argv[1])\n"
+            "worker = multiprocessing.get_context('fork').Process(target=pathlib.Path(sys.argv[1]).unlink)\n"
+            "worker.start()\nworker.join()\nprint(worker.exitcode)\n"
+        )
+        other = self.path.with_name("gone.heap")
+        done = subprocess.run([sys.executable, "-c", program, other], capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual((done.stdout, done.stderr), ("0\n", ""))
+
     def test_interrupted(self):
         # KeyboardInterrupt anywhere: each transaction is whole, and the heap can be used on.
         code = """
