@@ -400,6 +400,31 @@ static void first__two_threads_begin_at_once(void **state)
     machine_end(&machine);
 }
 
+/* Catches: a log whose header could not be written, and that counts as open: the next transaction looks at its file. */
+static void first__fails_and_is_tried_again(void **state)
+{
+    (void)state;
+    struct machine machine;
+    uint64_t failed = 0;
+    machine_begin(&machine, NULL);
+    ok(pheap_close(machine_create(&machine, 0, 8)));
+    for (uint64_t nth = 1; failed == nth - 1; nth++) {
+        pheap_txn *txn;
+        pheap *heap = machine_open(machine.first, 0);
+        ph_sim_fail_at(machine.sim, PH_SIM_WRITE, nth, EDQUOT, PH_SIM_ONCE);
+        enum pheap_status status = pheap_begin(heap, &txn);
+        ph_sim_fail_clear(machine.sim);
+        if (status != PHEAP_OK) {
+            failed++;
+            ok(pheap_begin(heap, &txn));
+        }
+        ok(pheap_abort(txn));
+        ok(pheap_close(heap));
+    }
+    require(failed >= 2);
+    machine_end(&machine);
+}
+
 static int never_the_same(void *ctx, const char *path, struct ph_file_stat *out)
 {
     int result = stat_real->stat_path(ctx, path, out);
@@ -592,6 +617,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(first__refuses_network_file_systems),
         cmocka_unit_test(first__refuses_what_is_no_regular_file),
         cmocka_unit_test(first__two_threads_begin_at_once),
+        cmocka_unit_test(first__fails_and_is_tried_again),
         cmocka_unit_test(create__another_was_faster),
         cmocka_unit_test(create__name_taken_from_under_it),
         cmocka_unit_test(create__beside_the_log_of_another),

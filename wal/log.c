@@ -225,6 +225,7 @@ ph_status ph_log_begin_epoch(struct ph_wal *wal, struct ph_log_header *header)
     if (status == PH_OK)
         status = write_header(wal, header);
     if (status != PH_OK) {
+        atomic_store(&wal->opened, false);
         ph_file_close(&wal->file);
         return status;
     }
