@@ -1,68 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Read views and pins, through the public interface: which version a reader gets when several views are in use, what an
- * evictable reader loses and when, what a glance may be told, and what a writer does that a reader stands in the way of.
- *
- * The root block spans many pages; commit_all() gives all its words the number of a round, so that a snapshot that
- * mixes versions shows wherever one looks.
+ * evictable reader loses and when, and what a writer does that a reader stands in the way of.
  */
-#include "tests/public.h"
+#include "tests/rounds.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum {
-    WORDS = 8192,       /* of the root block: 16 pages */
-    STRIDE = 64,        /* between the words that a round changes */
-    COMMITS_MAX = 2000, /* before a log of 256 KiB must be full, with room to spare */
-};
-
 #define PATIENT_MS 60000
-
-static pheap *create_with(const char *name, struct pheap_options options)
-{
-    pheap *heap;
-    ok(pheap_open(path_of(name, ""), PHEAP_CREATE | PHEAP_EXCLUSIVE, &options, &heap));
-    (void)make_root(heap, WORDS);
-    return heap;
-}
-
-static enum pheap_status try_commit_all(pheap *heap, uint64_t round)
-{
-    pheap_txn *txn;
-    const enum pheap_status status = pheap_begin(heap, &txn);
-    if (status != PHEAP_OK) {
-        return status;
-    }
-    for (uint64_t i = 0; i < WORDS; i += STRIDE) {
-        put_word(txn, i, round);
-    }
-    return pheap_commit(txn, PHEAP_LAZY, NULL);
-}
-
-static void commit_all(pheap *heap, uint64_t round)
-{
-    ok(try_commit_all(heap, round));
-}
-
-static void require_round(const pheap_read *reader, uint64_t round)
-{
-    for (uint64_t i = 0; i < WORDS; i += STRIDE) {
-        require_equal(read_word(reader, i), round);
-    }
-}
-
-/* What the processes pin, as one of them tells it. */
-static struct pheap_user user_of(pheap *heap, pid_t pid)
-{
-    struct pheap_user user = {.size = sizeof user};
-    for (uint32_t seat = 0; pheap_next_user(heap, seat, &user) == PHEAP_OK; seat = user.seat + 1) {
-        if (user.pid == pid) {
-            return user;
-        }
-    }
-    check_failed(__FILE__, __LINE__, "process %d is not attached", (int)pid);
-}
 
 /* --------------------------------------------------------------------------------------------- the choice of a view */
 
@@ -520,113 +466,6 @@ static void evictable__of_another_process(void **state)
     ok(pheap_close(heap));
 }
 
-/* --------------------------------------------------------------------------------------------------------- glances */
-
-static struct pheap_glance take_glance(pheap *heap, const volatile uint64_t **words)
-{
-    struct pheap_glance glance;
-    pheap_read *reader = read_begin(heap, 0);
-    ok(pheap_glance_begin(reader, &glance));
-    *words = (const volatile uint64_t *)(const void *)((const char *)glance.base + pheap_read_root(reader));
-    ok(pheap_read_end(reader));
-    return glance;
-}
-
-/* Catches: a glance that holds beyond a commit, stops to hold without one, pins something, or is in the way of close. */
-static void glance__holds_until_somebody_commits(void **state)
-{
-    (void)state;
-    const volatile uint64_t *words, *later_words;
-    pheap *heap = create_with("glance", small_options());
-    commit_all(heap, 1);
-    struct pheap_glance glance = take_glance(heap, &words);
-    require(glance.size > WORDS * sizeof *words && words[0] == 1 && pheap_glance_holds(&glance));
-    require_equal(user_of(heap, getpid()).pin_count, 0);
-    ok(pheap_checkpoint(heap));
-    pheap_read *reader = read_begin(heap, 0); /* which need not move the view */
-    ok(pheap_read_end(reader));
-    require(words[STRIDE] == 1 && pheap_glance_holds(&glance));
-    commit_all(heap, 2);
-    require(!pheap_glance_holds(&glance));
-    const struct pheap_glance later = take_glance(heap, &later_words);
-    require(later_words[0] == 2 && !pheap_glance_holds(&glance) && pheap_glance_holds(&later));
-    expect(PHEAP_INVALID, pheap_glance_begin(NULL, &glance));
-    reader = read_begin(heap, 0);
-    expect(PHEAP_INVALID, pheap_glance_begin(reader, NULL));
-    ok(pheap_read_end(reader));
-    ok(pheap_close(heap));
-}
-
-/* Catches: a glance that holds while its view is being reset, which shows pages of an older version for a moment. */
-static void glance__ends_when_its_view_moves(void **state)
-{
-    (void)state;
-    struct pheap_options options = small_options();
-    options.budget_bytes = 100u << 10; /* two rounds change more: the reader after them drops all pages */
-    options.read_views = 1;
-    pheap *heap = create_with("glance-moves", options);
-    const volatile uint64_t *words;
-    uint64_t moved = 0;
-    for (uint64_t round = 1; round < 100; round++) {
-        commit_all(heap, round);
-        const struct pheap_glance glance = take_glance(heap, &words);
-        pheap_read *reader = read_begin(heap, 0);
-        moved += !pheap_glance_holds(&glance);
-        require_round(reader, round);
-        ok(pheap_read_end(reader));
-        require(words[0] == round);
-    }
-    require(moved > 0);
-    ok(pheap_close(heap));
-}
-
-static void commit_rounds(const struct peer *test, const char *path)
-{
-    pheap *heap = open_heap(path);
-    peer_hear(test, 'g');
-    for (uint64_t round = 2; round < COMMITS_MAX; round++)
-        commit_all(heap, round);
-    ok(pheap_close(heap));
-    peer_tell(test, 'd');
-}
-
-/*
- * Another process commits, folds and checkpoints as fast as it can, and nothing is pinned.  Catches: bytes of two versions
- * that a glance says are of one, whether they are torn by fold or by moving the view; and one that is older than a
- * glance that held before.
- */
-static void glance__beside_a_writer(void **state)
-{
-    (void)state;
-    const char *path = path_of("glance-beside", "");
-    pheap *heap = create_with("glance-beside", small_options());
-    commit_all(heap, 1);
-    struct peer child = peer_start(commit_rounds, path);
-    peer_tell(&child, 'g');
-    uint64_t newest = 0, held = 0, lost = 0;
-    while (newest < COMMITS_MAX - 1) {
-        const volatile uint64_t *words;
-        const struct pheap_glance glance = take_glance(heap, &words);
-        for (int i = 0; i < 3; i++) {
-            const uint64_t first = words[0];
-            uint64_t other = 0;
-            for (uint64_t j = 0; j < WORDS; j += STRIDE)
-                other += words[j] != first;
-            if (!pheap_glance_holds(&glance)) {
-                lost++;
-                break;
-            }
-            held++;
-            require(other == 0 && first >= newest);
-            newest = first;
-        }
-    }
-    peer_hear(&child, 'd');
-    peer_join(&child);
-    require(lost > 0 && held > 0);
-    ok(pheap_close(heap));
-}
-
 /* -------------------------------------------------------------------------------------- writers in need of a reader */
 
 static void hold_until_told(const struct peer *test, const char *path)
@@ -973,9 +812,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(evictable__evicted_view_is_left_alone),
         cmocka_unit_test(evictable__of_another_process),
         cmocka_unit_test(evictable__many_threads),
-        cmocka_unit_test(glance__holds_until_somebody_commits),
-        cmocka_unit_test(glance__ends_when_its_view_moves),
-        cmocka_unit_test(glance__beside_a_writer),
         cmocka_unit_test(pin_wait__as_long_as_asked_for),
         cmocka_unit_test(budget__held_by_a_reader),
     };
